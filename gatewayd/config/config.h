@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration as an immutable snapshot. Parsed from YAML (strict: unknown keys, wrong types and out-of-range
+ * values are errors with file, line and column), environment and flags; then checked across fields.
+ *
+ * A snapshot is reference counted: a request pins the one it started with until it settles, a reload swaps the
+ * current pointer. All strings and arrays live in the snapshot's arena. Nothing in it is ever changed. */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include "gatewayd/config/limits.h"
+#include "gatewayd/core/arena.h"
+#include "libshared/base/err.h"
+#include "libshared/base/hash.h"
+#include "libshared/base/intern.h"
+#include "libshared/base/secret.h"
+
+struct price;
+
+struct config_address { /* host "" means not listening */
+    const char *host;
+    uint16_t port;         /* 0: the kernel chooses */
+};
+
+struct config_timeouts { /* of one upstream attempt; 0 is not allowed */
+    int64_t connect_us;    /* default 5 s: name, TCP, TLS */
+    int64_t first_byte_us; /* default 120 s: request sent to first byte of the answer's body */
+    int64_t idle_us;       /* default 120 s: between two chunks */
+    int64_t total_us;      /* default 30 min */
+};
+
+struct config_provider {
+    const char *name;
+    const char *kind; /* a dialect: "openai", "anthropic" */
+    const char *base_url; /* no trailing slash; http or https only */
+    struct secret *api_keys;
+    size_t n_api_keys;
+    bool allow_private; /* its name may resolve to loopback, private or link-local addresses; literal ones always may */
+    bool is_enabled;
+    uint32_t max_concurrent; /* attempts in flight per process, 0: no limit */
+    struct config_timeouts timeouts;
+    bool drain_on_abort; /* client gone: read on to the usage instead of closing (providers that bill anyway) */
+    label label;
+    unsigned index; /* in config.providers */
+};
+
+struct config_target {
+    const struct config_provider *provider;
+    const char *model;         /* as sent to the provider */
+    label model_label;         /* catalogue or configured name, else "other" */
+    const struct price *price; /* NULL: unpriced; borrowed from config.prices */
+    unsigned weight;
+};
+
+enum config_strategy { STRATEGY_PRIORITY, STRATEGY_WEIGHTED, STRATEGY_LATENCY, STRATEGY_COST, STRATEGY_HEALTH, STRATEGY_LEAST_BUSY };
+
+struct config_model {
+    const char *name; /* the alias */
+    label label;
+    enum config_strategy strategy;
+    const struct config_target *targets;
+    size_t n_targets;
+    unsigned retries; /* further attempts after the first, over all targets */
+};
+
+struct config_limits { /* 0: none */
+    uint64_t rpm, tpm, concurrent;
+    bool shadow;
+};
+
+struct config_budget {
+    int64_t limit_nanousd; /* 0: none */
+    const char *period;    /* hour day week month total */
+    unsigned warn_percent;
+    const char *at_limit;        /* block throttle warn */
+    const char *when_store_down; /* closed bounded open */
+};
+
+struct config_tenant {
+    const char *id, *plan;
+    label label;
+    bool is_enabled;
+    const char *const *models; /* allowed aliases and provider/model names, may end in `*`; NULL: all */
+    size_t n_models;
+    struct config_limits limits;
+    struct config_budget budget;
+};
+
+struct config_key {
+    const char *id;
+    label label;
+    unsigned char sha256[SHA256_BYTES];
+    bool is_enabled;
+    const struct config_tenant *tenant;
+};
+
+struct config_cidr {
+    unsigned char addr[16]; /* IPv4 as ::ffff:a.b.c.d */
+    unsigned prefix;        /* 0..128 */
+};
+
+struct config {
+    _Atomic unsigned refs; /* private */
+    struct arena arena;    /* private */
+    uint64_t version;      /* 1 at boot, +1 per applied reload */
+    const char *path;      /* NULL: no file */
+
+    struct config_address listen;       /* default 127.0.0.1:8080 */
+    const char *tls_cert, *tls_key;     /* file paths, NULL: plain HTTP */
+    struct config_address admin_listen; /* default none unless a token is given, then 127.0.0.1:8081 */
+    struct secret admin_token;
+    const char *admin_socket; /* default <state_dir>/admin.sock */
+    unsigned workers;         /* resolved: 1..LIMIT_WORKERS */
+    const char *state_dir;    /* default $STATE_DIRECTORY, else $XDG_STATE_HOME/gatewayd, else ~/.local/state/gatewayd */
+    const char *log_level;    /* error warn info debug */
+    const char *access_log;   /* path, "-" stdout, "" off; default <state_dir>/access.log */
+    size_t journal_max_bytes; /* all workers together, default 1 GiB */
+    int64_t drain_timeout_us;
+    const char *redis, *database; /* connection strings, "" when not set */
+
+    struct {
+        size_t max_body;
+        unsigned max_connections, max_connections_per_ip; /* per_ip 0: no limit */
+        int64_t header_time_us, body_time_us, keepalive_us, write_stall_us;
+    } http;
+    struct {
+        const struct config_cidr *allow; /* who may read /metrics without a token; default loopback */
+        size_t n_allow;
+        size_t max_series; /* default 100000 */
+    } metrics;
+
+    const struct config_provider *providers;
+    size_t n_providers;
+    const struct config_model *models;
+    size_t n_models;
+    const struct config_tenant *tenants;
+    size_t n_tenants;
+    const struct config_key *keys;
+    size_t n_keys;
+    struct price_table *prices; /* owned */
+    bool is_demo;
+    void *key_index, *model_index; /* private */
+};
+
+struct config_options { /* the command line; NULL and 0 mean not given. Flags win over environment over file. */
+    const char *path;
+    const char *listen, *state_dir;
+    bool is_demo;
+    uint64_t version;
+    const char *overlay_yaml; /* text parsed before the file as if it were a file (the demo's configuration), or NULL */
+};
+
+/* Reads file, environment and flags; NULL with `err` (its text begins with "file:line:column: " where there is one). */
+struct config *config_load(const struct config_options *o, struct err *err);
+struct config *config_ref(struct config *c);
+void config_unref(struct config *c);
+
+/* Constant-time in the digest; NULL when unknown. */
+const struct config_key *config_find_key(const struct config *c, const unsigned char sha256[SHA256_BYTES]);
+/* An alias; NULL when there is none of that name. */
+const struct config_model *config_find_model(const struct config *c, struct span name);
+const struct config_provider *config_find_provider(const struct config *c, struct span name);
+/* A name that is no alias: `provider/model`, or a model that the catalogue knows under one configured provider, or any
+ * name when exactly one provider is configured. Fills `out` (its `model` is copied to `a`); false when none fits. */
+bool config_resolve_direct(const struct config *c, struct span name, struct arena *a, struct config_target *out);
+bool config_tenant_may_use(const struct config_tenant *t, struct span model_name);
+bool config_cidr_match(const struct config_cidr *list, size_t n, const void *sockaddr);
+
+/* Every option as a Markdown table, from options.def; for docs/configuration.md. */
+struct buf;
+void config_document(struct buf *out);
+/* Warnings worth showing at boot and by --check-config, one per line (accepted but not yet enforced, insecure, …). */
+void config_warnings(const struct config *c, struct buf *out);
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every maximum, in one place, each with its reason. Those an operator may want to change are defaults of options. */
+#ifndef CONFIG_LIMITS_H
+#define CONFIG_LIMITS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* HTTP front */
+#define LIMIT_HEADER_POOL_BYTES ((size_t)8 << 10)  /* per connection, request line and headers; zeroed per request */
+#define LIMIT_BODY_BYTES        ((size_t)32 << 20) /* default of http.max_body: images travel inside bodies */
+#define LIMIT_BODY_BYTES_MAX    ((size_t)256 << 20) /* what http.max_body may be set to */
+#define LIMIT_TARGET_BYTES      2048u              /* longest request target that any route needs, generously */
+#define LIMIT_CONNECTIONS       20000u             /* default of http.max_connections, all workers together */
+#define LIMIT_ACCEPT_BACKLOG    1024
+#define LIMIT_HEADER_TIME_US    10000000           /* whole header from accept or from the first byte after keep-alive */
+#define LIMIT_BODY_TIME_US      30000000           /* floor of the body deadline */
+#define LIMIT_BODY_MIN_RATE     16384              /* bytes a second that a body must sustain above the floor */
+#define LIMIT_KEEPALIVE_US      75000000           /* idle connection */
+#define LIMIT_WRITE_STALL_US    60000000           /* a client that reads nothing for this long is cut */
+#define LIMIT_FIN_WATCH_US      50000              /* a request older than this has its socket watched for FIN */
+
+/* Bodies */
+#define LIMIT_JSON_DEPTH     64u      /* deeper than any real request; walkers recurse no further */
+#define LIMIT_JSON_VALUES    200000u  /* values are what memory is amplified by, not bytes */
+#define LIMIT_JSON_KEY_BYTES 256u
+#define LIMIT_MODEL_BYTES    256u
+
+/* Answers */
+#define LIMIT_BUFFERED_ANSWER ((size_t)1 << 20)   /* larger answers are relayed as they come; the cost is a trailer */
+#define LIMIT_ERROR_BODY      ((size_t)64 << 10)  /* of a provider's error answer that is read at all */
+#define LIMIT_STREAM_HIGH     ((size_t)256 << 10) /* queued for one client: the provider is paused above it */
+#define LIMIT_STREAM_LOW      ((size_t)64 << 10)  /* and resumed below it */
+#define LIMIT_SSE_EVENT       ((size_t)1 << 20)   /* larger events are forwarded unread */
+#define LIMIT_SSE_EVENT_HARD  ((size_t)16 << 20)  /* and cut beyond this */
+#define LIMIT_HEADER_LINES    128u                /* of a provider's answer */
+
+/* Attempts */
+#define LIMIT_ATTEMPTS       8u       /* per request, all targets together; fits the journal's record */
+#define LIMIT_BACKOFF_US     250000   /* first wait between attempts on the same target, doubled, full jitter */
+#define LIMIT_BACKOFF_MAX_US 4000000
+#define LIMIT_RETRY_AFTER_US 10000000 /* longest Retry-After that is waited out inside a request; longer ones fail over */
+#define LIMIT_TAIL_WAIT_US   250000   /* after the end marker, for the provider's last chunk */
+
+#define LIMIT_WORKERS 64u
+#define LIMIT_DRAIN_US 600000000 /* default of drain_timeout: streams are long, so draining is patient */
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gatewayd/core/arena.h"
+
+#include <stdlib.h>
+
+#define ARENA_FIRST 2048u
+
+struct arena_block {
+    struct arena_block *next;
+    size_t size;
+};
+
+void *arena_alloc(struct arena *a, size_t bytes)
+{
+    size_t need = (bytes + 15) & ~(size_t)15;
+    void *p;
+
+    if (need < bytes)
+        abort();
+    if ((size_t)(a->end - a->at) < need) {
+        size_t size = a->head ? a->head->size * 2 : ARENA_FIRST;
+        struct arena_block *b;
+
+        if (size > 65536)
+            size = 65536;
+        if (size < need + 32)
+            size = need + 32;
+        b = malloc(size);
+        if (!b)
+            abort();
+        b->next = a->head;
+        b->size = size;
+        a->head = b;
+        a->at = (char *)b + 16;
+        a->end = (char *)b + size;
+    }
+    p = a->at;
+    a->at += need;
+    return memset(p, 0, need);
+}
+
+char *arena_dup(struct arena *a, struct span s)
+{
+    char *p = arena_alloc(a, s.len + 1);
+
+    if (s.len)
+        memcpy(p, s.p, s.len);
+    return p;
+}
+
+void arena_release(struct arena *a)
+{
+    while (a->head) {
+        struct arena_block *next = a->head->next;
+
+        free(a->head);
+        a->head = next;
+    }
+    *a = (struct arena){0};
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Renders all families of metrics.def whose facts exist. Runs on the api thread, never on a worker. */
+#ifndef TELEMETRY_EXPOSITION_H
+#define TELEMETRY_EXPOSITION_H
+
+#include "gatewayd/telemetry/facts.h"
+#include "libshared/base/buf.h"
+
+enum exposition_format { EXPOSITION_TEXT_004, EXPOSITION_OPENMETRICS };
+
+struct metrics_label_set { /* zero-initialised series: configured providers and their models */
+    label provider, model;
+};
+
+/* State that is not a fact cell; filled by the caller at scrape time. */
+struct metrics_state {
+    struct wall started, now;
+    const char *version, *revision;
+    size_t n_workers;
+    struct {
+        uint64_t turns, empty_turns, busy_us, max_turn_us;
+    } loops[64];
+    struct {
+        uint64_t appended, bytes, used_bytes, max_bytes, full_refusals, read;
+        uint64_t log_written, log_dropped;
+    } journal;
+    uint64_t reloads_ok, reloads_failed, config_version;
+    uint64_t connections, connections_refused, guard_refusals;
+    const struct metrics_label_set *targets;
+    size_t n_targets;
+    const label *tenants;
+    size_t n_tenants;
+};
+
+/* Chooses by the Accept header (RFC 9110 weights; text 0.0.4 when in doubt). */
+enum exposition_format exposition_negotiate(struct span accept);
+const char *exposition_content_type(enum exposition_format f);
+void exposition_render(struct buf *out, enum exposition_format format, struct facts *const *workers, size_t n_workers,
+                       const struct metrics_state *state);
+
+/* Sums for the monitoring API, since process start and over the last `window_s` seconds (<= 300). */
+struct facts_provider_sum {
+    label provider;
+    uint64_t attempts, errors;
+    uint64_t window_attempts, window_errors;
+    double window_p50_s, window_p95_s; /* NaN when empty */
+    uint64_t input_tokens, output_tokens;
+    int64_t cost_nanousd;
+    uint64_t unpriced; /* attempts whose model has no price */
+    struct wall last_seen; /* 0 when never */
+};
+/* Fills at most `cap` rows (one per provider of `state->targets` and any seen), returns their number. */
+size_t facts_sum_providers(struct facts *const *workers, size_t n_workers, const struct metrics_state *state,
+                           struct facts_provider_sum *out, size_t cap);
+struct facts_totals {
+    uint64_t requests, by_status[STATUS_COUNT];
+    uint64_t window_requests;
+    int64_t cost_nanousd;
+    uint64_t input_tokens, output_tokens;
+    uint64_t active_streams;
+};
+struct facts_totals facts_totals(struct facts *const *workers, size_t n_workers, struct wall now);
+
+#endif

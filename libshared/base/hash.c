@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "libshared/base/hash.h"
+
+#include <openssl/evp.h>
+#include <pthread.h>
+
+#include "libshared/base/id.h"
+
+static uint64_t seed;
+static uint32_t crc_table[256];
+static EVP_MD *md_sha256; /* fetched once: a fetch per call costs more than the hash */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void init_once(void)
+{
+    random_bytes(&seed, sizeof(seed));
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t c = i;
+
+        for (int k = 0; k < 8; k++)
+            c = c & 1 ? 0x82f63b78u ^ (c >> 1) : c >> 1;
+        crc_table[i] = c;
+    }
+    md_sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
+
+/* Multiply-and-fold over 8-byte words, seeded. */
+uint64_t hash_bytes(struct span s)
+{
+    uint64_t h, w;
+    size_t i = 0;
+
+    (void)pthread_once(&once, init_once);
+    h = seed ^ (s.len * 0x9e3779b97f4a7c15u);
+    for (; i + 8 <= s.len; i += 8) {
+        memcpy(&w, s.p + i, 8);
+        h = (h ^ w) * 0xff51afd7ed558ccdu;
+        h ^= h >> 32;
+    }
+    w = 0;
+    if (i < s.len)
+        memcpy(&w, s.p + i, s.len - i);
+    h = (h ^ w) * 0xc4ceb9fe1a85ec53u;
+    return h ^ (h >> 29);
+}
+
+void sha256(struct span s, unsigned char out[SHA256_BYTES])
+{
+    static _Thread_local EVP_MD_CTX *ctx;
+    unsigned len = 0;
+
+    (void)pthread_once(&once, init_once);
+    if (!ctx)
+        ctx = EVP_MD_CTX_new();
+    if (EVP_DigestInit_ex2(ctx, md_sha256, NULL) != 1 || EVP_DigestUpdate(ctx, s.p, s.len) != 1 ||
+        EVP_DigestFinal_ex(ctx, out, &len) != 1)
+        memset(out, 0, SHA256_BYTES);
+}
+
+uint32_t crc32c(uint32_t crc, const void *p, size_t len)
+{
+    const unsigned char *b = p;
+
+    (void)pthread_once(&once, init_once);
+    crc = ~crc;
+    for (size_t i = 0; i < len; i++)
+        crc = crc_table[(crc ^ b[i]) & 0xff] ^ (crc >> 8);
+    return ~crc;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+bool hex_decode(struct span hex, unsigned char *out, size_t n)
+{
+    if (hex.len != 2 * n)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        int hi = hex_digit(hex.p[2 * i]);
+        int lo = hex_digit(hex.p[2 * i + 1]);
+
+        if (hi < 0 || lo < 0)
+            return false;
+        out[i] = (unsigned char)(hi << 4 | lo);
+    }
+    return true;
+}
+
+void hex_encode(const unsigned char *p, size_t n, char *dst)
+{
+    static const char HEX[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < n; i++) {
+        dst[2 * i] = HEX[p[i] >> 4];
+        dst[2 * i + 1] = HEX[p[i] & 15];
+    }
+    dst[2 * n] = '\0';
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Identifiers: UUIDv7 (time-ordered, 74 random bits) for requests, random hex for traces, random keys. */
+#ifndef BASE_ID_H
+#define BASE_ID_H
+
+#include "libshared/base/clock.h"
+
+struct id {
+    unsigned char b[16];
+};
+
+#define ID_TEXT_CAP 37
+
+/* From the kernel; aborts when the kernel has none, since no safe continuation exists. */
+void random_bytes(void *dst, size_t n);
+struct id id_mint(struct wall now);
+/* Canonical 36 characters and a NUL. */
+void id_format(const struct id *id, char dst[ID_TEXT_CAP]);
+
+#endif
