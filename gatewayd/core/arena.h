@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bump memory that is freed at once: one per request (and one per configuration snapshot). Blocks grow from
- * ARENA_FIRST; memory is zeroed and 16-byte aligned. A pointer into an arena is never stored in anything that lives
- * longer. Allocation never returns NULL: past the maximum it aborts, since callers size requests by checked limits. */
+ * ARENA_FIRST; memory is zeroed and 16-byte aligned. A pointer into an arena is never stored in anything that
+ * lives longer. Allocation never returns NULL: past the maximum it aborts, since callers size requests by
+ * checked limits. */
 #ifndef CORE_ARENA_H
 #define CORE_ARENA_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* epoll carries a slot number and a generation, not a pointer: an event fetched before loop_unwatch() in the same
- * turn finds its slot's generation changed and is dropped. */
+/* epoll carries a slot number and a generation, not a pointer: an event fetched before loop_unwatch() in the
+ * same turn finds its slot's generation changed and is dropped. */
 #include "gatewayd/core/loop.h"
 
 #include <errno.h>
@@ -134,8 +134,14 @@ void loop_unwatch(struct loop *l, struct loop_watch *w)
     w->slot = 0;
 }
 
-void loop_timer(struct loop *l, struct timer *t, int64_t delay_us) { timer_arm(&l->wheel, t, l->now, delay_us); }
-void loop_timer_cancel(struct loop *l, struct timer *t) { timer_cancel(&l->wheel, t); }
+void loop_timer(struct loop *l, struct timer *t, int64_t delay_us)
+{
+    timer_arm(&l->wheel, t, l->now, delay_us);
+}
+void loop_timer_cancel(struct loop *l, struct timer *t)
+{
+    timer_cancel(&l->wheel, t);
+}
 
 void loop_defer(struct loop *l, struct loop_task *t)
 {
@@ -173,9 +179,28 @@ void loop_add_hook(struct loop *l, struct loop_hook *h)
     *at = h;
 }
 
-struct mono loop_now(const struct loop *l) { return l->now; }
-struct wall loop_wall(const struct loop *l) { return l->wall; }
-void loop_stop(struct loop *l) { l->stopping = true; }
+void loop_remove_hook(struct loop *l, struct loop_hook *h)
+{
+    struct loop_hook **at = &l->hooks;
+
+    while (*at && *at != h)
+        at = &(*at)->next;
+    if (*at)
+        *at = h->next;
+}
+
+struct mono loop_now(const struct loop *l)
+{
+    return l->now;
+}
+struct wall loop_wall(const struct loop *l)
+{
+    return l->wall;
+}
+void loop_stop(struct loop *l)
+{
+    l->stopping = true;
+}
 
 static bool run_tasks(struct loop *l)
 {

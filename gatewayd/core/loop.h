@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One thread's event loop: epoll (level-triggered), a timer wheel, a deferred list, an end-of-turn hook.
- * A turn is: wait, dispatch events, fire timers, run deferred work, run the end-of-turn hooks. Nothing here locks. */
+ * A turn is: wait, dispatch events, fire timers, run deferred work, run the end-of-turn hooks. Nothing here
+ * locks. */
 #ifndef CORE_LOOP_H
 #define CORE_LOOP_H
 
@@ -14,22 +15,23 @@ struct loop;
 struct loop_watch;
 typedef void (*loop_watch_fn)(struct loop_watch *, uint32_t events);
 
-/* Embedded in its owner. After loop_unwatch() its function is not called again, not even for events of the same
- * turn that are already fetched. */
+/* Embedded in its owner. After loop_unwatch() its function is not called again, not even for events of the
+ * same turn that are already fetched. */
 struct loop_watch {
     int fd;
     loop_watch_fn fn;
     uint32_t slot; /* private: index + 1 in the loop's table, 0 when not watched */
 };
 
-/* Work for the next turn's end: handles that a library calls back are destroyed here, never in their callback. */
+/* Work for the next turn's end: handles that a library calls back are destroyed here, never in their
+ * callback. */
 struct loop_task {
     struct loop_task *next; /* private */
     bool queued;            /* private */
     void (*fn)(struct loop_task *);
 };
 
-struct loop_hook { /* called at the end of every turn, in order of addition; lives as long as the loop */
+struct loop_hook { /* called at the end of every turn, in order of addition */
     struct loop_hook *next;
     /* Returns true when it left work that must not wait for an event (the next wait does not block). */
     bool (*fn)(struct loop_hook *);
@@ -45,6 +47,7 @@ void loop_timer_cancel(struct loop *l, struct timer *t);
 void loop_defer(struct loop *l, struct loop_task *t);
 void loop_defer_cancel(struct loop *l, struct loop_task *t);
 void loop_add_hook(struct loop *l, struct loop_hook *h);
+void loop_remove_hook(struct loop *l, struct loop_hook *h); /* not from inside a hook */
 /* Time at the start of this turn: cheap, and the same for all that happens in it. */
 struct mono loop_now(const struct loop *l);
 struct wall loop_wall(const struct loop *l);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A lock-free stack, taken whole and turned round by the receiver; the eventfd is written only by the sender that
- * found the stack empty. */
+/* A lock-free stack, taken whole and turned round by the receiver; the eventfd is written only by the sender
+ * that found the stack empty. */
 #include "gatewayd/core/mailbox.h"
 
 #include <errno.h>

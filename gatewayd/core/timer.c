@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Level L holds timers due within 64^(L+1) ticks in the slot of their due tick's L-th base-64 digit. When the wheel
- * crosses a multiple of 64^L, that slot of level L is spread over the levels below it. */
+/* Level L holds timers due within 64^(L+1) ticks in the slot of their due tick's L-th base-64 digit. When the
+ * wheel crosses a multiple of 64^L, that slot of level L is spread over the levels below it. */
 #include "gatewayd/core/timer.h"
 
 #include <stddef.h>
 #include <string.h>
 
-static int64_t tick_of(struct mono t) { return t.us / 1000; }
+static int64_t tick_of(struct mono t)
+{
+    return t.us / 1000;
+}
 
 void timer_wheel_init(struct timer_wheel *w, struct mono now)
 {

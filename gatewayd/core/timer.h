@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hierarchical timer wheel, 1 ms ticks, 4 levels of 64 slots (about 4.6 hours; longer waits are re-armed by the
- * wheel itself). Arming and cancelling are O(1); both may be called from a timer's own function. */
+/* Hierarchical timer wheel, 1 ms ticks, 4 levels of 64 slots (about 4.6 hours; longer waits are re-armed by
+ * the wheel itself). Arming and cancelling are O(1); both may be called from a timer's own function. */
 #ifndef CORE_TIMER_H
 #define CORE_TIMER_H
 
@@ -30,7 +30,10 @@ void timer_wheel_init(struct timer_wheel *w, struct mono now);
 /* (Re)arms: fires once, not before `now + delay_us`. */
 void timer_arm(struct timer_wheel *w, struct timer *t, struct mono now, int64_t delay_us);
 void timer_cancel(struct timer_wheel *w, struct timer *t);
-static inline bool timer_is_armed(const struct timer *t) { return t->link != 0; }
+static inline bool timer_is_armed(const struct timer *t)
+{
+    return t->link != 0;
+}
 /* Fires what is due; returns the number fired. */
 int timer_wheel_run(struct timer_wheel *w, struct mono now);
 /* Milliseconds until something may be due (an early answer is allowed), -1 when nothing is armed. */

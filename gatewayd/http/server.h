@@ -51,7 +51,7 @@ int server_listen_tcp(const struct config_address *a, uint16_t *out_port, struct
 int server_listen_unix(const char *path, struct err *err);
 
 struct server *server_new(struct loop *l, const struct server_options *o, struct err *err);
-/* Closes the listening socket; open exchanges go on, idle connections are closed. */
+/* Closes the listening socket; open exchanges go on, idle connections are closed and no answer keeps its connection. */
 void server_quiesce(struct server *s);
 /* Number of exchanges between on_head and on_end. */
 size_t server_exchanges(const struct server *s);
@@ -74,20 +74,22 @@ bool exchange_accepts_trailers(const struct exchange *ex); /* TE: trailers, HTTP
 struct mono exchange_started(const struct exchange *ex);
 void exchange_set_user(struct exchange *ex, void *user);
 void *exchange_user(const struct exchange *ex);
-struct loop *exchange_loop(const struct exchange *ex);
+/* Memory that lives from on_head to on_end. */
+struct arena *exchange_arena(struct exchange *ex);
 
 /* The answer. Header values are checked (no CR, LF, NUL, control bytes): a bad one is replaced byte by byte with '?'. */
 void exchange_set_header(struct exchange *ex, const char *name, struct span value);
-/* In on_head only: an answer without reading the body; the connection closes after it when a body was announced. */
-/* Whole answer; `body` is copied unless `adopt` is used. */
+/* Whole answer. In on_head it refuses: a small body that was announced is read and dropped first, a large one is not
+ * read and the connection closes. `body` is copied by exchange_reply(), taken (and the source emptied) by _adopt. */
 void exchange_reply(struct exchange *ex, int status, struct span body);
-void exchange_reply_adopt(struct exchange *ex, int status, struct buf *body); /* takes the buffer, empties the source */
+void exchange_reply_adopt(struct exchange *ex, int status, struct buf *body);
 void exchange_stream_begin(struct exchange *ex, int status);
 NODISCARD enum err_code exchange_stream_write(struct exchange *ex, struct span bytes);
 size_t exchange_queued(const struct exchange *ex);
 void exchange_stream_trailer(struct exchange *ex, const char *name, struct span value); /* before the end */
 void exchange_stream_end(struct exchange *ex);
-void exchange_cut(struct exchange *ex); /* closes the connection without a clean end */
+void exchange_cut(struct exchange *ex); /* closes the connection without a clean end; the only end after on_gone */
+bool exchange_is_answered(const struct exchange *ex); /* a reply or stream was begun */
 uint64_t exchange_bytes_out(const struct exchange *ex); /* body bytes queued so far */
 
 #endif

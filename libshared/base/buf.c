@@ -7,7 +7,10 @@
 
 #include "libshared/base/utf8.h"
 
-void buf_init(struct buf *b, size_t max_bytes) { *b = (struct buf){.max = max_bytes}; }
+void buf_init(struct buf *b, size_t max_bytes)
+{
+    *b = (struct buf){.max = max_bytes};
+}
 
 void buf_release(struct buf *b)
 {
@@ -80,9 +83,18 @@ enum err_code buf_printf(struct buf *b, const char *fmt, ...)
     return e;
 }
 
-void buf_add(struct buf *b, struct span s) { (void)!buf_append(b, s.p, s.len); }
-void buf_addz(struct buf *b, const char *z) { buf_add(b, span_of(z)); }
-void buf_addc(struct buf *b, char c) { (void)!buf_append(b, &c, 1); }
+void buf_add(struct buf *b, struct span s)
+{
+    (void)!buf_append(b, s.p, s.len);
+}
+void buf_addz(struct buf *b, const char *z)
+{
+    buf_add(b, span_of(z));
+}
+void buf_addc(struct buf *b, char c)
+{
+    (void)!buf_append(b, &c, 1);
+}
 
 void buf_addf(struct buf *b, const char *fmt, ...)
 {
@@ -154,4 +166,7 @@ void buf_consume(struct buf *b, size_t n)
     b->len -= n;
 }
 
-void buf_clear(struct buf *b) { b->len = 0; }
+void buf_clear(struct buf *b)
+{
+    b->len = 0;
+}

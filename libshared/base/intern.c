@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writers hold a mutex; readers of label_text() do not: a slot is published with release order before its number
- * is handed out, and slots live in chunks that never move. */
+/* Writers hold a mutex; readers of label_text() do not: a slot is published with release order before its
+ * number is handed out, and slots live in chunks that never move. */
 #include "libshared/base/intern.h"
 
 #include <pthread.h>

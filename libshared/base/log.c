@@ -12,8 +12,14 @@
 static _Atomic int max_level = LOG_INFO;
 static const char *program = "gatewayd";
 
-void log_set_level(enum log_level level) { atomic_store(&max_level, (int)level); }
-void log_set_name(const char *name) { program = name; }
+void log_set_level(enum log_level level)
+{
+    atomic_store(&max_level, (int)level);
+}
+void log_set_name(const char *name)
+{
+    program = name;
+}
 
 void log_msg(enum log_level level, const char *fmt, ...)
 {
@@ -29,7 +35,8 @@ void log_msg(enum log_level level, const char *fmt, ...)
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     (void)wall_format(wall_now(), when, sizeof(when));
-    buf_addf(&line, "{\"at\":\"%s\",\"level\":\"%s\",\"program\":\"%s\",\"msg\":", when, NAMES[level], program);
+    buf_addf(&line, "{\"at\":\"%s\",\"level\":\"%s\",\"program\":\"%s\",\"msg\":", when, NAMES[level],
+             program);
     buf_add_json(&line, span_of(text));
     buf_addz(&line, "}\n");
     if (line.p)

@@ -26,7 +26,10 @@ void secret_release(struct secret *s)
     *s = (struct secret){0};
 }
 
-struct span secret_expose(const struct secret *s) { return span_make(s->sealed_, s->len); }
+struct span secret_expose(const struct secret *s)
+{
+    return span_make(s->sealed_, s->len);
+}
 
 bool mem_equal_ct(const void *a, const void *b, size_t len)
 {

@@ -3,7 +3,10 @@
 
 #include <stdbool.h>
 
-static bool is_tail(unsigned char c) { return (c & 0xc0) == 0x80; }
+static bool is_tail(unsigned char c)
+{
+    return (c & 0xc0) == 0x80;
+}
 
 size_t utf8_valid_len(const char *s, size_t len)
 {

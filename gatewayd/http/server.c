@@ -1,0 +1,1042 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The HTTP server, on a libmicrohttpd daemon whose epoll descriptor is nested in our loop. Loop thread only.
+ *
+ * A connection carries at most one exchange, embedded in it. libmicrohttpd's view of an exchange:
+ *
+ *   request line ──► on_uri ──► access (headers) ──► access (body)* ──► access (end) ──► suspended
+ *                                  │ guard, on_head                        │ on_request     │ answer → resume
+ *                                  ▼                                       ▼                ▼
+ *                               refusal                                  queue ◄───────── access again ──►
+ * completed
+ *
+ * Invariants: every path that has nothing to send suspends (an idle reader that returns 0 would spin);
+ * responses are queued only inside the access handler; resumes are collected and done once at the end of a
+ * loop turn, because each daemon run with a pending resume walks all suspended connections; a socket of a
+ * suspended connection is watched for FIN by our own epoll, because libmicrohttpd does not look at it. All
+ * deadlines are our own: one timer a connection.
+ *
+ * The flag bit 8192 alone (MHD_ALLOW_SUSPEND_RESUME without MHD_USE_ITC) allows suspending without an eventfd
+ * that a single-threaded loop does not need: every resume would write and read it. */
+#include "gatewayd/http/server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "gatewayd/http/guard.h"
+#include "libshared/base/log.h"
+
+#define SUSPEND_WITHOUT_ITC 8192u
+#define RUNS_PER_TURN       4
+#define STREAM_BLOCK        4096u /* what libmicrohttpd asks the reader for at most */
+#define DRAINED_BODY                                                                                         \
+    (64u << 10) /* a refused request's body up to here is read, so that the connection lives */
+#define HEADERS_MAX 100u
+#define OUT_KEEP    1024u /* queue memory an idle stream keeps */
+
+enum phase {
+    PHASE_IDLE,   /* no request; keep-alive deadline */
+    PHASE_HEADER, /* request line or headers arriving */
+    PHASE_BODY,   /* body arriving */
+    PHASE_WORK,   /* with the handler */
+    PHASE_WRITE,  /* whole answer queued */
+    PHASE_STREAM, /* streaming */
+};
+
+struct header {
+    const char *name;
+    struct span value;
+};
+
+struct exchange {
+    struct arena arena;
+    struct span method, target;
+    struct guard_header *headers;
+    size_t n_headers;
+    struct guard_verdict verdict;
+    struct buf body;
+    struct mono started;
+    void *user;
+    struct header *out_headers;
+    unsigned n_out_headers;
+    struct MHD_Response *response; /* a reference of our own until the end: trailers are added late */
+    unsigned status;
+    struct buf out; /* streaming queue: sent | queued at out_at */
+    size_t out_at;
+    uint64_t bytes_out;
+    bool has_begun;    /* on_head was called, on_end is owed */
+    bool body_too_big; /* the rest is dropped */
+    bool is_answered;
+    bool is_queued; /* libmicrohttpd owns the response */
+    bool is_streaming, is_ended, is_cut;
+    bool was_high;
+    bool is_gone, gone_told;
+    bool closes; /* no keep-alive after this one */
+    bool expects_continue;
+    bool is_http11;
+};
+
+struct conn {
+    struct server *server;
+    struct MHD_Connection *mhd;
+    struct loop_watch fin;
+    struct timer timer;
+    struct loop_task drain_task;
+    enum phase phase;
+    bool is_suspended;
+    bool resume_wanted;
+    struct conn *next_resume;
+    struct conn *next, **link;
+    struct mono last_read; /* when libmicrohttpd last took stream bytes */
+    struct exchange ex;
+};
+
+struct server {
+    struct loop *loop;
+    struct loop_watch watch; /* the daemon's epoll descriptor */
+    struct loop_hook hook;
+    struct MHD_Daemon *daemon;
+    struct server_options o;
+    struct conn *conns;
+    struct conn *resumes, **resumes_end;
+    bool has_events;
+    bool is_quiesced;
+    size_t n_exchanges;
+    time_t date_at;
+    char date[40];
+    struct {
+        _Atomic uint64_t connections, open, refused_connections, guard_refusals, timeouts;
+    } stats;
+};
+
+static void count(_Atomic uint64_t *c, int64_t by)
+{
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + (uint64_t)by,
+                          memory_order_relaxed);
+}
+
+static struct conn *conn_of(struct exchange *ex)
+{
+    return CONTAINER_OF(ex, struct conn, ex);
+}
+static const struct conn *conn_of_const(const struct exchange *ex)
+{
+    return (const struct conn *)((const char *)ex - offsetof(struct conn, ex));
+}
+
+static void set_phase(struct conn *c, enum phase p, int64_t deadline_us)
+{
+    c->phase = p;
+    if (deadline_us > 0)
+        loop_timer(c->server->loop, &c->timer, deadline_us);
+    else
+        loop_timer_cancel(c->server->loop, &c->timer);
+}
+
+/* ---- resuming
+ * ------------------------------------------------------------------------------------------------- */
+
+static void want_resume(struct conn *c)
+{
+    if (!c->is_suspended || c->resume_wanted)
+        return;
+    c->resume_wanted = true;
+    c->next_resume = NULL;
+    *c->server->resumes_end = c;
+    c->server->resumes_end = &c->next_resume;
+}
+
+static void drop_from_resumes(struct conn *c)
+{
+    struct conn **at = &c->server->resumes;
+
+    if (!c->resume_wanted)
+        return;
+    while (*at != c)
+        at = &(*at)->next_resume;
+    *at = c->next_resume;
+    if (c->server->resumes_end == &c->next_resume)
+        c->server->resumes_end = at;
+    c->resume_wanted = false;
+}
+
+static void suspend(struct conn *c)
+{
+    MHD_suspend_connection(c->mhd);
+    c->is_suspended = true;
+}
+
+static bool resume_all(struct server *s)
+{
+    bool any = s->resumes != NULL;
+
+    while (s->resumes) {
+        struct conn *c = s->resumes;
+
+        s->resumes = c->next_resume;
+        if (!s->resumes)
+            s->resumes_end = &s->resumes;
+        c->resume_wanted = false;
+        c->is_suspended = false;
+        MHD_resume_connection(c->mhd);
+    }
+    return any;
+}
+
+static bool wants_more(struct server *s)
+{
+    MHD_UNSIGNED_LONG_LONG ms;
+
+    return MHD_get_timeout(s->daemon, &ms) == MHD_YES && ms == 0;
+}
+
+/* End of a turn: one pass over everything that became ready in it. */
+static bool on_turn_end(struct loop_hook *h)
+{
+    struct server *s = CONTAINER_OF(h, struct server, hook);
+    bool more = s->has_events;
+
+    s->has_events = false;
+    for (int i = 0; i < RUNS_PER_TURN; i++) {
+        more |= resume_all(s);
+        if (!more)
+            return false;
+        (void)MHD_run(s->daemon);
+        more = wants_more(s);
+    }
+    s->has_events = more;
+    return more || s->resumes;
+}
+
+static void on_daemon_event(struct loop_watch *w, uint32_t events)
+{
+    (void)events;
+    CONTAINER_OF(w, struct server, watch)->has_events = true;
+}
+
+/* ---- the client goes away
+ * --------------------------------------------------------------------------------------- */
+
+static void tell_gone(struct conn *c)
+{
+    struct exchange *ex = &c->ex;
+
+    ex->is_gone = true;
+    loop_unwatch(c->server->loop, &c->fin);
+    if (ex->gone_told || !ex->has_begun)
+        return;
+    ex->gone_told = true;
+    c->server->o.handler->on_gone(ex);
+}
+
+static void on_fin(struct loop_watch *w, uint32_t events)
+{
+    (void)events;
+    tell_gone(CONTAINER_OF(w, struct conn, fin));
+}
+
+static void watch_fin(struct conn *c)
+{
+    if (!c->fin.slot && loop_watch(c->server->loop, &c->fin, EPOLLRDHUP) != ERR_OK)
+        tell_gone(c);
+}
+
+static void cut_socket(struct conn *c)
+{
+    count(&c->server->stats.timeouts, 1);
+    (void)shutdown(c->fin.fd, SHUT_RDWR);
+    if (c->ex.has_begun)
+        tell_gone(c);
+}
+
+static void on_timer(struct timer *t)
+{
+    struct conn *c = CONTAINER_OF(t, struct conn, timer);
+
+    switch (c->phase) {
+    case PHASE_WORK:
+        watch_fin(c);
+        return;
+    case PHASE_STREAM: {
+        int64_t quiet = mono_diff_us(loop_now(c->server->loop), c->last_read);
+
+        if (c->ex.out.len == c->ex.out_at && !c->ex.is_ended)
+            return; /* nothing waits for the client; armed again by the next write */
+        if (quiet < c->server->o.write_stall_us) {
+            loop_timer(c->server->loop, t, c->server->o.write_stall_us - quiet + 1000);
+            return;
+        }
+        cut_socket(c);
+        return;
+    }
+    case PHASE_IDLE:
+    case PHASE_HEADER:
+    case PHASE_BODY:
+    case PHASE_WRITE:
+        cut_socket(c);
+        return;
+    }
+}
+
+/* ---- sending
+ * ------------------------------------------------------------------------------------------------------ */
+
+static const char *date_header(struct server *s)
+{
+    time_t now = (time_t)(loop_wall(s->loop).us / 1000000);
+    struct tm tm;
+
+    if (now != s->date_at && gmtime_r(&now, &tm)) {
+        s->date_at = now;
+        (void)strftime(s->date, sizeof(s->date), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    }
+    return s->date;
+}
+
+static void add_header(struct MHD_Response *r, const char *name, struct span value, bool is_trailer)
+{
+    char text[1024];
+    size_t n = span_copy(text, sizeof(text), value);
+
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+            text[i] = '?';
+    if (!n)
+        return;
+    if ((is_trailer ? MHD_add_response_footer(r, name, text) : MHD_add_response_header(r, name, text)) !=
+        MHD_YES)
+        log_warn("response header '%s' was refused by the server library", name);
+}
+
+static void add_headers(struct conn *c)
+{
+    struct exchange *ex = &c->ex;
+
+    add_header(ex->response, MHD_HTTP_HEADER_DATE, span_of(date_header(c->server)), false);
+    for (unsigned i = 0; i < ex->n_out_headers; i++)
+        add_header(ex->response, ex->out_headers[i].name, ex->out_headers[i].value, false);
+    if (ex->closes || c->server->is_quiesced)
+        add_header(ex->response, MHD_HTTP_HEADER_CONNECTION, SPAN_LIT("close"), false);
+}
+
+static enum MHD_Result queue(struct conn *c)
+{
+    struct exchange *ex = &c->ex;
+    enum MHD_Result ok = MHD_queue_response(c->mhd, ex->status, ex->response);
+
+    ex->is_queued = true;
+    if (ex->is_streaming) {
+        c->phase = PHASE_STREAM;
+        c->last_read = loop_now(c->server->loop);
+        loop_timer(c->server->loop, &c->timer, c->server->o.write_stall_us);
+    } else {
+        int64_t by_size = (int64_t)(ex->bytes_out / LIMIT_BODY_MIN_RATE) * 1000000;
+
+        loop_unwatch(c->server->loop, &c->fin);
+        set_phase(c, PHASE_WRITE,
+                  by_size > c->server->o.write_stall_us ? by_size : c->server->o.write_stall_us);
+    }
+    return ok;
+}
+
+/* Queues the answer if there is one, closes if it was cut, else suspends until one comes. */
+static enum MHD_Result answer_or_suspend(struct conn *c)
+{
+    if (c->ex.is_cut)
+        return MHD_NO;
+    if (c->ex.response)
+        return queue(c);
+    suspend(c);
+    return MHD_YES;
+}
+
+static void run_drain(struct loop_task *t)
+{
+    struct conn *c = CONTAINER_OF(t, struct conn, drain_task);
+
+    if (c->ex.has_begun && !c->ex.is_gone)
+        c->server->o.handler->on_drain(&c->ex);
+}
+
+static ssize_t read_stream(void *cls, uint64_t pos, char *dst, size_t max)
+{
+    struct conn *c = cls;
+    struct exchange *ex = &c->ex;
+    size_t n = ex->out.len - ex->out_at;
+
+    (void)pos;
+    if (ex->is_cut)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    c->last_read = loop_now(c->server->loop);
+    if (!n) {
+        if (ex->is_ended)
+            return MHD_CONTENT_READER_END_OF_STREAM;
+        if (ex->out.cap > OUT_KEEP)
+            buf_release(&ex->out);
+        suspend(c);
+        return 0;
+    }
+    n = n < max ? n : max;
+    memcpy(dst, ex->out.p + ex->out_at, n);
+    ex->out_at += n;
+    if (ex->out_at == ex->out.len) {
+        ex->out_at = 0;
+        ex->out.len = 0;
+    }
+    if (ex->was_high && ex->out.len - ex->out_at < LIMIT_STREAM_LOW) {
+        ex->was_high = false;
+        loop_defer(c->server->loop, &c->drain_task);
+    }
+    return (ssize_t)n;
+}
+
+/* ---- what libmicrohttpd calls
+ * -------------------------------------------------------------------------------------- */
+
+static struct conn *conn_from(struct MHD_Connection *mhd)
+{
+    return MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
+{
+    struct conn *c = conn_from(mhd);
+
+    (void)cls;
+    if (!c)
+        return NULL;
+    c->ex.target.p = arena_dup(&c->ex.arena, span_of(uri));
+    c->ex.target.len = strlen(uri);
+    c->ex.started = loop_now(c->server->loop);
+    set_phase(c, PHASE_HEADER, c->server->o.header_time_us);
+    return c;
+}
+
+static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_len,
+                                   const char *value, size_t value_len)
+{
+    struct exchange *ex = cls;
+
+    (void)kind;
+    if (ex->n_headers < HEADERS_MAX)
+        ex->headers[ex->n_headers] =
+            (struct guard_header){{name, name_len}, {value ? value : "", value ? value_len : 0}};
+    ex->n_headers++;
+    return MHD_YES;
+}
+
+/* Names and values stay where libmicrohttpd keeps them: its pool lives as long as the exchange. */
+static void take_headers(struct conn *c)
+{
+    int n = MHD_get_connection_values(c->mhd, MHD_HEADER_KIND, NULL, NULL);
+
+    c->ex.headers = arena_array(&c->ex.arena, struct guard_header, (size_t)(n > 0 ? n : 0) + 1);
+    (void)MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, take_header, &c->ex);
+}
+
+static void set_error_body(struct conn *c, enum err_code code, const char *text)
+{
+    struct buf b AUTO(buf_release) = {.max = 4096};
+
+    buf_addz(&b, "{\"error\":{\"message\":");
+    buf_add_json(&b, span_of(text));
+    buf_addf(&b, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}", err_row(code)->type,
+             err_row(code)->code);
+    exchange_set_header(&c->ex, "content-type", SPAN_LIT("application/json"));
+    exchange_reply_adopt(&c->ex, err_row(code)->status, &b);
+}
+
+/* The guard said no: answer and close. No exchange begins. */
+static enum MHD_Result refuse(struct conn *c, enum err_code code, const char *text)
+{
+    c->ex.closes = true;
+    if (c->server->o.handler->on_refused)
+        c->server->o.handler->on_refused(c->server->o.user, (uint16_t)err_row(code)->status);
+    set_error_body(c, code, text);
+    return queue(c);
+}
+
+static enum MHD_Result begin(struct conn *c, const char *method, const char *version)
+{
+    struct exchange *ex = &c->ex;
+    struct err err = {0};
+    struct guard_input in;
+    enum err_code e;
+
+    take_headers(c);
+    ex->method = span_make(arena_dup(&ex->arena, span_of(method)), strlen(method));
+    ex->is_http11 = span_is(span_of(version), "HTTP/1.1");
+    in = (struct guard_input){.method = ex->method,
+                              .raw_target = ex->target,
+                              .version = span_of(version),
+                              .headers = ex->headers,
+                              .n_headers = ex->n_headers <= HEADERS_MAX ? ex->n_headers : HEADERS_MAX,
+                              .max_body = c->server->o.max_body};
+    e = ex->n_headers > HEADERS_MAX ? err_set(&err, ERR_BAD_REQUEST, "more than %u header lines", HEADERS_MAX)
+                                    : guard_check(&in, &ex->verdict, &err);
+    if (e) {
+        count(&c->server->stats.guard_refusals, 1);
+        return refuse(c, e, err_text(&err));
+    }
+    if (atomic_load_explicit(&c->server->stats.open, memory_order_relaxed) > c->server->o.max_connections) {
+        count(&c->server->stats.refused_connections, 1);
+        return refuse(c, ERR_OVERLOADED, "too many connections; raise 'http.max_connections' or retry later");
+    }
+    ex->expects_continue = exchange_header(ex, "expect").p != NULL;
+    ex->body.max = c->server->o.max_body;
+    if (ex->verdict.content_length && ex->verdict.content_length <= DRAINED_BODY)
+        (void)!buf_reserve(&ex->body, (size_t)ex->verdict.content_length);
+    ex->has_begun = true;
+    c->server->n_exchanges++;
+    if (ex->verdict.has_body) {
+        int64_t by_size = (int64_t)(ex->verdict.content_length / LIMIT_BODY_MIN_RATE) * 1000000;
+
+        set_phase(c, PHASE_BODY, by_size > c->server->o.body_time_us ? by_size : c->server->o.body_time_us);
+    }
+    c->server->o.handler->on_head(ex, c->server->o.user);
+    if (!ex->response)
+        return ex->is_cut ? MHD_NO : MHD_YES;
+    if (ex->verdict.has_body && !ex->verdict.is_chunked && !ex->expects_continue &&
+        ex->verdict.content_length <= DRAINED_BODY)
+        return MHD_YES; /* queued when the body has been read and dropped */
+    ex->closes = ex->verdict.has_body;
+    return queue(c);
+}
+
+static enum MHD_Result take_body(struct conn *c, const char *data, size_t *len)
+{
+    struct exchange *ex = &c->ex;
+
+    if (ex->body_too_big) {
+        ex->body.max += *len; /* counts what is dropped: a small overrun still gets its answer */
+        if (ex->body.max > c->server->o.max_body + (1u << 20))
+            return MHD_NO;
+    } else if (!ex->response && buf_append(&ex->body, data, *len) != ERR_OK) {
+        ex->body_too_big = true;
+        ex->body.len = 0;
+    }
+    *len = 0;
+    return MHD_YES;
+}
+
+static enum MHD_Result finish_body(struct conn *c)
+{
+    struct exchange *ex = &c->ex;
+
+    set_phase(c, PHASE_WORK, LIMIT_FIN_WATCH_US);
+    if (ex->body_too_big) {
+        ex->closes = true;
+        set_error_body(c, ERR_TOO_LARGE, "the body exceeds 'http.max_body'");
+    }
+    if (!ex->response)
+        c->server->o.handler->on_request(ex);
+    return answer_or_suspend(c);
+}
+
+static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
+                                 const char *version, const char *data, size_t *len, void **con_cls)
+{
+    struct conn *c = conn_from(mhd);
+
+    (void)cls;
+    (void)url;
+    (void)con_cls;
+    if (!c)
+        return MHD_NO;
+    if (c->phase == PHASE_HEADER && !c->ex.has_begun && !c->ex.is_queued)
+        return begin(c, method, version);
+    if (*len)
+        return take_body(c, data, len);
+    if (c->phase != PHASE_WORK)
+        return finish_body(c);
+    return answer_or_suspend(c);
+}
+
+static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
+                         enum MHD_RequestTerminationCode why)
+{
+    struct conn *c = conn_from(mhd);
+    struct exchange *ex;
+
+    (void)cls;
+    (void)con_cls;
+    if (!c)
+        return;
+    ex = &c->ex;
+    loop_unwatch(c->server->loop, &c->fin);
+    loop_defer_cancel(c->server->loop, &c->drain_task);
+    drop_from_resumes(c);
+    c->is_suspended = false;
+    if (ex->has_begun) {
+        if (why != MHD_REQUEST_TERMINATED_COMPLETED_OK && !ex->is_cut && !ex->gone_told)
+            tell_gone(c);
+        c->server->o.handler->on_end(ex);
+        c->server->n_exchanges--;
+    }
+    if (ex->response)
+        MHD_destroy_response(ex->response);
+    buf_release(&ex->body);
+    buf_release(&ex->out);
+    arena_release(&ex->arena);
+    memset(ex, 0, sizeof(*ex));
+    set_phase(c, PHASE_IDLE, c->server->o.keepalive_us);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct server *s = cls;
+    struct conn *c;
+
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        c = *socket_context;
+        if (!c)
+            return;
+        loop_unwatch(s->loop, &c->fin);
+        loop_timer_cancel(s->loop, &c->timer);
+        arena_release(&c->ex.arena);
+        *c->link = c->next;
+        if (c->next)
+            c->next->link = c->link;
+        count(&s->stats.open, -1);
+        free(c);
+        *socket_context = NULL;
+        return;
+    }
+    c = calloc(1, sizeof(*c));
+    *socket_context = c;
+    if (!c)
+        return;
+    c->server = s;
+    c->mhd = mhd;
+    c->fin = (struct loop_watch){
+        .fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, .fn = on_fin};
+    c->timer.fn = on_timer;
+    c->drain_task.fn = run_drain;
+    c->next = s->conns;
+    if (c->next)
+        c->next->link = &c->next;
+    c->link = &s->conns;
+    s->conns = c;
+    count(&s->stats.connections, 1);
+    count(&s->stats.open, 1);
+    set_phase(c, PHASE_IDLE, s->o.header_time_us);
+}
+
+static size_t keep_escaped(void *cls, struct MHD_Connection *mhd, char *s)
+{
+    (void)cls;
+    (void)mhd;
+    return strlen(s); /* the raw target is what we route by; nothing reads the decoded one */
+}
+
+static void on_panic(void *cls, const char *file, unsigned line, const char *reason)
+{
+    (void)cls;
+    log_error("libmicrohttpd: %s:%u: %s", file, line, reason ? reason : "panic");
+    abort();
+}
+
+/* ---- life
+ * ------------------------------------------------------------------------------------------------------------
+ */
+
+int server_listen_tcp(const struct config_address *a, uint16_t *out_port, struct err *err)
+{
+    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM},
+                    *found = NULL;
+    char port[8];
+    struct sockaddr_storage bound;
+    socklen_t len = sizeof(bound);
+    int one = 1, fd, rc;
+
+    (void)snprintf(port, sizeof(port), "%u", a->port);
+    rc = getaddrinfo(a->host, port, &hints, &found);
+    if (rc != 0) {
+        (void)err_set(err, ERR_CONFIG, "listen address '%s': %s", a->host, gai_strerror(rc));
+        return -1;
+    }
+    fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) < 0 ||
+        bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, LIMIT_ACCEPT_BACKLOG) < 0 ||
+        getsockname(fd, (struct sockaddr *)&bound, &len) < 0) {
+        (void)err_set(err, ERR_IO, "listen on '%s:%u': %s", a->host, a->port, strerror(errno));
+        if (fd >= 0)
+            (void)close(fd);
+        freeaddrinfo(found);
+        return -1;
+    }
+    freeaddrinfo(found);
+    *out_port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
+                                                  : ((struct sockaddr_in *)&bound)->sin_port);
+    return fd;
+}
+
+int server_listen_unix(const char *path, struct err *err)
+{
+    struct sockaddr_un sun = {.sun_family = AF_UNIX};
+    int fd;
+
+    if (strlen(path) >= sizeof(sun.sun_path)) {
+        (void)err_set(err, ERR_CONFIG,
+                      "socket path '%s' is longer than %zu bytes; choose a shorter 'state_dir'", path,
+                      sizeof(sun.sun_path) - 1);
+        return -1;
+    }
+    (void)span_copy(sun.sun_path, sizeof(sun.sun_path), span_of(path));
+    (void)unlink(path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 || chmod(path, 0660) < 0 ||
+        listen(fd, LIMIT_ACCEPT_BACKLOG) < 0) {
+        (void)err_set(err, ERR_IO, "listen on '%s': %s", path, strerror(errno));
+        if (fd >= 0)
+            (void)close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static enum err_code read_pem(const char *path, struct buf *out, struct err *err)
+{
+    FILE *f = fopen(path, "re");
+    char block[4096];
+    size_t n;
+
+    if (!f)
+        return err_set(err, ERR_CONFIG, "tls file '%s': %s", path, strerror(errno));
+    out->max = 1 << 20;
+    while ((n = fread(block, 1, sizeof(block), f)) > 0)
+        buf_add(out, span_make(block, n));
+    (void)fclose(f);
+    return out->len ? ERR_OK : err_set(err, ERR_CONFIG, "tls file '%s' is empty", path);
+}
+
+static struct MHD_Daemon *start_daemon(struct server *s, struct err *err)
+{
+    struct buf cert AUTO(buf_release) = {0}, key AUTO(buf_release) = {0};
+    unsigned flags = MHD_USE_EPOLL | SUSPEND_WITHOUT_ITC | MHD_USE_TURBO | MHD_USE_SUPPRESS_DATE_NO_CLOCK;
+    struct MHD_OptionItem tls[] = {
+        {MHD_OPTION_END, 0, NULL}, {MHD_OPTION_END, 0, NULL}, {MHD_OPTION_END, 0, NULL}};
+    struct MHD_Daemon *d;
+
+    if (s->o.tls_cert) {
+        if (read_pem(s->o.tls_cert, &cert, err) != ERR_OK || read_pem(s->o.tls_key, &key, err) != ERR_OK)
+            return NULL;
+        flags |= MHD_USE_TLS;
+        tls[0] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, cert.p};
+        tls[1] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, key.p};
+    }
+    MHD_set_panic_func(on_panic, NULL);
+    d = MHD_start_daemon(flags, 0, NULL, NULL, on_access, s, MHD_OPTION_LISTEN_SOCKET, s->o.listen_fd,
+                         MHD_OPTION_CONNECTION_MEMORY_LIMIT, LIMIT_HEADER_POOL_BYTES,
+                         MHD_OPTION_CONNECTION_LIMIT, s->o.max_connections + 64,
+                         MHD_OPTION_PER_IP_CONNECTION_LIMIT, s->o.max_connections_per_ip,
+                         MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+                         MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_URI_LOG_CALLBACK, on_uri,
+                         s, MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, s, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+    if (!d)
+        (void)err_set(err, ERR_IO,
+                      s->o.tls_cert ? "http server: could not start; are 'tls.cert' and 'tls.key' a pair?"
+                                    : "http server: could not start");
+    return d;
+}
+
+struct server *server_new(struct loop *l, const struct server_options *o, struct err *err)
+{
+    struct server *s = calloc(1, sizeof(*s));
+
+    if (!s) {
+        (void)err_set(err, ERR_NO_MEMORY, "http server: out of memory");
+        (void)close(o->listen_fd);
+        return NULL;
+    }
+    s->loop = l;
+    s->o = *o;
+    s->resumes_end = &s->resumes;
+    s->daemon = start_daemon(s, err);
+    if (!s->daemon) {
+        (void)close(o->listen_fd);
+        free(s);
+        return NULL;
+    }
+    s->watch = (struct loop_watch){.fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
+                                   .fn = on_daemon_event};
+    if (loop_watch(l, &s->watch, EPOLLIN) != ERR_OK) {
+        (void)err_set(err, ERR_IO, "http server: cannot watch the daemon");
+        MHD_stop_daemon(s->daemon);
+        free(s);
+        return NULL;
+    }
+    s->hook.fn = on_turn_end;
+    loop_add_hook(l, &s->hook);
+    return s;
+}
+
+void server_quiesce(struct server *s)
+{
+    if (s->is_quiesced)
+        return;
+    s->is_quiesced = true;
+    (void)close(MHD_quiesce_daemon(s->daemon)); /* left open it would let clients connect and hang */
+    for (struct conn *c = s->conns; c; c = c->next)
+        if (c->phase == PHASE_IDLE)
+            (void)shutdown(c->fin.fd, SHUT_RDWR);
+}
+
+size_t server_exchanges(const struct server *s)
+{
+    return s->n_exchanges;
+}
+
+void server_free(struct server *s)
+{
+    if (!s)
+        return;
+    server_quiesce(s);
+    for (struct conn *c = s->conns; c; c = c->next) {
+        (void)shutdown(c->fin.fd, SHUT_RDWR);
+        if (c->ex.has_begun && !c->ex.is_ended)
+            tell_gone(c);
+        c->ex.is_cut = true;
+        want_resume(c); /* stopping with a suspended connection would abort the process */
+    }
+    for (int i = 0; i < 3; i++) {
+        (void)resume_all(s);
+        (void)MHD_run(s->daemon);
+    }
+    loop_unwatch(s->loop, &s->watch);
+    MHD_stop_daemon(s->daemon);
+    loop_remove_hook(s->loop, &s->hook);
+    free(s);
+}
+
+struct server_stats server_stats_mt(const struct server *s)
+{
+    return (struct server_stats){
+        .connections = atomic_load_explicit(&s->stats.connections, memory_order_relaxed),
+        .open = atomic_load_explicit(&s->stats.open, memory_order_relaxed),
+        .refused_connections = atomic_load_explicit(&s->stats.refused_connections, memory_order_relaxed),
+        .guard_refusals = atomic_load_explicit(&s->stats.guard_refusals, memory_order_relaxed),
+        .timeouts = atomic_load_explicit(&s->stats.timeouts, memory_order_relaxed),
+    };
+}
+
+/* ---- the exchange
+ * ------------------------------------------------------------------------------------------------------ */
+
+struct span exchange_method(const struct exchange *ex)
+{
+    return ex->method;
+}
+struct span exchange_target(const struct exchange *ex)
+{
+    return ex->target;
+}
+
+struct span exchange_path(const struct exchange *ex)
+{
+    struct span rest = ex->target;
+
+    return span_split(&rest, '?');
+}
+
+struct span exchange_query(const struct exchange *ex)
+{
+    struct span rest = ex->target;
+
+    (void)span_split(&rest, '?');
+    return rest;
+}
+
+struct span exchange_header(const struct exchange *ex, const char *name)
+{
+    struct span want = span_of(name);
+
+    for (size_t i = 0; i < ex->n_headers; i++)
+        if (span_eq_nocase(ex->headers[i].name, want))
+            return ex->headers[i].value;
+    return (struct span){NULL, 0};
+}
+
+struct span exchange_body(const struct exchange *ex)
+{
+    return buf_span(&ex->body);
+}
+
+const void *exchange_peer(const struct exchange *ex)
+{
+    return MHD_get_connection_info(conn_of_const(ex)->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
+}
+
+bool exchange_is_local_peer(const struct exchange *ex)
+{
+    const struct conn *c = conn_of_const(ex);
+    struct ucred who;
+    socklen_t len = sizeof(who);
+
+    return c->server->o.is_unix && getsockopt(c->fin.fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 &&
+           (who.uid == getuid() || who.uid == 0);
+}
+
+bool exchange_is_gone(const struct exchange *ex)
+{
+    return ex->is_gone;
+}
+bool exchange_is_answered(const struct exchange *ex)
+{
+    return ex->is_answered;
+}
+
+bool exchange_accepts_trailers(const struct exchange *ex)
+{
+    struct span te = exchange_header(ex, "te");
+
+    while (te.p)
+        if (span_eq_nocase(span_trim(span_split(&te, ',')), SPAN_LIT("trailers")))
+            return ex->is_http11;
+    return false;
+}
+
+struct mono exchange_started(const struct exchange *ex)
+{
+    return ex->started;
+}
+void exchange_set_user(struct exchange *ex, void *user)
+{
+    ex->user = user;
+}
+void *exchange_user(const struct exchange *ex)
+{
+    return ex->user;
+}
+struct arena *exchange_arena(struct exchange *ex)
+{
+    return &ex->arena;
+}
+uint64_t exchange_bytes_out(const struct exchange *ex)
+{
+    return ex->bytes_out;
+}
+size_t exchange_queued(const struct exchange *ex)
+{
+    return ex->out.len - ex->out_at;
+}
+
+#define OUT_HEADERS_MAX 32u
+
+void exchange_set_header(struct exchange *ex, const char *name, struct span value)
+{
+    if (!ex->out_headers)
+        ex->out_headers = arena_array(&ex->arena, struct header, OUT_HEADERS_MAX);
+    if (ex->n_out_headers < OUT_HEADERS_MAX)
+        ex->out_headers[ex->n_out_headers++] =
+            (struct header){name, span_make(arena_dup(&ex->arena, value), value.len)};
+}
+
+static void answer(struct exchange *ex, int status, struct MHD_Response *r)
+{
+    struct conn *c = conn_of(ex);
+
+    ex->is_answered = true;
+    if (!r) {
+        exchange_cut(ex);
+        return;
+    }
+    ex->response = r;
+    ex->status = (unsigned)status;
+    add_headers(c);
+    want_resume(c);
+}
+
+void exchange_reply(struct exchange *ex, int status, struct span body)
+{
+    if (ex->is_answered)
+        return;
+    ex->bytes_out = body.len;
+    answer(ex, status,
+           MHD_create_response_from_buffer(body.len, (void *)(uintptr_t)(body.len ? body.p : ""),
+                                           MHD_RESPMEM_MUST_COPY));
+}
+
+void exchange_reply_adopt(struct exchange *ex, int status, struct buf *body)
+{
+    if (ex->is_answered)
+        return;
+    ex->bytes_out = body->len;
+    answer(ex, status,
+           body->p ? MHD_create_response_from_buffer(body->len, body->p, MHD_RESPMEM_MUST_FREE)
+                   : MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT));
+    *body = (struct buf){.max = body->max};
+}
+
+void exchange_stream_begin(struct exchange *ex, int status)
+{
+    struct conn *c = conn_of(ex);
+
+    if (ex->is_answered)
+        return;
+    ex->is_streaming = true;
+    ex->out.max = LIMIT_STREAM_HIGH + LIMIT_SSE_EVENT_HARD;
+    answer(ex, status,
+           MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, c, NULL));
+    watch_fin(c);
+}
+
+enum err_code exchange_stream_write(struct exchange *ex, struct span bytes)
+{
+    struct conn *c = conn_of(ex);
+    enum err_code e;
+
+    if (ex->is_cut || ex->is_gone)
+        return ERR_CLIENT_GONE;
+    if (ex->out_at && ex->out.len - ex->out_at + bytes.len >= ex->out.cap / 2) {
+        buf_consume(&ex->out, ex->out_at);
+        ex->out_at = 0;
+    }
+    if (ex->out.len == ex->out_at) {
+        c->last_read = loop_now(c->server->loop);
+        if (c->phase == PHASE_STREAM && !timer_is_armed(&c->timer))
+            loop_timer(c->server->loop, &c->timer, c->server->o.write_stall_us);
+    }
+    e = buf_append(&ex->out, bytes.p, bytes.len);
+    if (e)
+        return e;
+    ex->bytes_out += bytes.len;
+    if (exchange_queued(ex) > LIMIT_STREAM_HIGH)
+        ex->was_high = true;
+    want_resume(c);
+    return ERR_OK;
+}
+
+void exchange_stream_trailer(struct exchange *ex, const char *name, struct span value)
+{
+    if (ex->response)
+        add_header(ex->response, name, value, true);
+}
+
+void exchange_stream_end(struct exchange *ex)
+{
+    ex->is_ended = true;
+    want_resume(conn_of(ex));
+}
+
+void exchange_cut(struct exchange *ex)
+{
+    ex->is_cut = true;
+    ex->is_answered = true;
+    want_resume(conn_of(ex));
+}
