@@ -1,24 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The recorder thread: drains every worker's journal a few times a second, folds attempts into their request, and hands records to the sinks
- * (the access log now; stores later). */
+/* The recorder thread: drains every worker's journal about ten times a second, folds attempts into their request, and
+ * hands the result to the sinks (the access log now; stores later). A second thread brings the journal to the disk. */
 #ifndef JOURNAL_RECORDER_H
 #define JOURNAL_RECORDER_H
 
 #include "gatewayd/journal/journal.h"
 
-/* A consumer of records; called on the recorder thread. */
+/* One request with the attempts that were made for it, in order. */
+struct recorded {
+    const struct fact_request *rq; /* never NULL; of an unsettled one only id, tenant, key and attempts are known */
+    const struct fact_attempt *a;
+    size_t n;
+    bool is_recovered; /* from an earlier run's journal */
+    bool is_unsettled; /* the earlier run died before the request ended: these attempts are all that is known */
+};
+
+/* A consumer of records; called on the recorder thread. NULL slots are fine but for `request`. */
 struct sink_ops {
     const char *name;
-    void (*request)(void *self, const struct fact_request *rq, const struct fact_attempt *a, size_t n);
-    void (*flush)(void *self); /* after each batch */
-    void (*free)(void *self);
+    void (*request)(void *self, const struct recorded *r);
+    /* After each batch: true when all that was handed over is safe, so that the journal may forget it. */
+    bool (*flush)(void *self);
+    void (*reopen)(void *self);
+    void (*stats)(void *self, uint64_t *out_written, uint64_t *out_dropped); /* any thread */
+    void (*free)(void *self); /* after a last flush */
 };
 
 struct recorder;
-struct recorder *recorder_start(struct journal *const *journals, size_t n, struct err *err);
-/* Before traffic; `self` is owned by the recorder from now on. */
+/* Borrows the journals, which must live longer than the recorder. */
+struct recorder *recorder_new(struct journal *const *journals, size_t n, struct err *err);
+/* Before recorder_start; `self` is owned by the recorder from now on. */
 void recorder_add_sink(struct recorder *r, const struct sink_ops *ops, void *self);
-/* Drains what is left, flushes, joins. */
+/* Starts the threads; records of an earlier run go to the sinks first. */
+NODISCARD enum err_code recorder_start(struct recorder *r, struct err *err);
+/* Drains what is left, flushes, joins, frees. The workers have stopped. Also for one that was never started. */
 void recorder_stop(struct recorder *r);
 /* SIGHUP: sinks reopen their files. */
 void recorder_reopen_mt(struct recorder *r);

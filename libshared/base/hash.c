@@ -4,6 +4,7 @@
 #include <openssl/evp.h>
 #include <pthread.h>
 
+#include "libshared/base/compiler.h"
 #include "libshared/base/id.h"
 
 static uint64_t seed;
@@ -57,7 +58,7 @@ void sha256(struct span s, unsigned char out[SHA256_BYTES])
         memset(out, 0, SHA256_BYTES);
 }
 
-uint32_t crc32c(uint32_t crc, const void *p, size_t len)
+uint32_t crc32c_portable(uint32_t crc, const void *p, size_t len)
 {
     const unsigned char *b = p;
 
@@ -66,6 +67,31 @@ uint32_t crc32c(uint32_t crc, const void *p, size_t len)
     for (size_t i = 0; i < len; i++)
         crc = crc_table[(crc ^ b[i]) & 0xff] ^ (crc >> 8);
     return ~crc;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, const void *p, size_t len)
+{
+    const unsigned char *b = p;
+    uint64_t c = ~crc, w;
+
+    for (; len >= 8; b += 8, len -= 8) {
+        memcpy(&w, b, 8);
+        c = __builtin_ia32_crc32di(c, w);
+    }
+    for (; len; b++, len--)
+        c = __builtin_ia32_crc32qi((uint32_t)c, *b);
+    return ~(uint32_t)c;
+}
+#endif
+
+uint32_t crc32c(uint32_t crc, const void *p, size_t len)
+{
+#if defined(__x86_64__)
+    if (LIKELY(__builtin_cpu_supports("sse4.2")))
+        return crc32c_sse42(crc, p, len);
+#endif
+    return crc32c_portable(crc, p, len);
 }
 
 static int hex_digit(char c)

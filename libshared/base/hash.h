@@ -12,7 +12,10 @@
 
 uint64_t hash_bytes(struct span s);
 void sha256(struct span s, unsigned char out[SHA256_BYTES]);
+/* Start with 0; feed the result back to go on. Uses the CPU's instruction where there is one. */
 uint32_t crc32c(uint32_t crc, const void *p, size_t len);
+/* The same by table; for CPUs without the instruction and for the test that compares the two. */
+uint32_t crc32c_portable(uint32_t crc, const void *p, size_t len);
 /* Hex text (upper or lower case) into exactly `n` bytes; false otherwise. */
 bool hex_decode(struct span hex, unsigned char *out, size_t n);
 /* `dst` needs 2 * n + 1 bytes. */
