@@ -42,8 +42,13 @@ enum err_code err_prefix(struct err *err, const char *fmt, ...)
     va_start(ap, fmt);
     n = vsnprintf(err->text, sizeof(err->text), fmt, ap);
     va_end(ap);
-    if (n >= 0 && (size_t)n < sizeof(err->text))
-        (void)snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %s", old);
+    if (n >= 0 && (size_t)n + 2 < sizeof(err->text)) {
+        size_t at = (size_t)n + 2, len = strnlen(old, sizeof(err->text) - at - 1);
+
+        memcpy(err->text + n, ": ", 2);
+        memcpy(err->text + at, old, len); /* the tail of a long story is cut */
+        err->text[at + len] = '\0';
+    }
     return err->code;
 }
 
