@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the generated files from the tables in the sources; with --check compares instead.
+
+Usage: gen.py BUILD-BIN-DIR [--check]. Each row below is a file and the command whose output it is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GENERATED = {
+    "docs/errors.md": ["gendoc", "errors"],
+}
+
+
+def main():
+    bin_dir, check = Path(sys.argv[1]), "--check" in sys.argv[2:]
+    stale = 0
+    for name, command in GENERATED.items():
+        new = subprocess.run([bin_dir / command[0], *command[1:]], check=True, capture_output=True).stdout
+        path = ROOT / name
+        if path.exists() and path.read_bytes() == new:
+            continue
+        stale += 1
+        if check:
+            print(f"{name}: differs from its tables: run ./dev gen")
+        else:
+            path.write_bytes(new)
+            print(f"{name}: written")
+    print(f"gen: {len(GENERATED)} generated files, {stale} {'stale' if check else 'rewritten'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
