@@ -9,6 +9,9 @@
 #include <string.h>
 #include <time.h>
 
+/* Under clang the fortified headers spell these two as macros, and a macro cannot be poisoned. */
+#undef sprintf
+#undef vsprintf
 #pragma GCC poison strcpy strcat sprintf vsprintf strtok gmtime localtime popen gets
 /* `system` is a word of the domain too (the system prompt), so only its call is banned. */
 #define system(command) system_is_banned_here[(command)]
