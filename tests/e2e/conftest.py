@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of every story: each test has its own directory, its own processes on port 0, and stops them itself."""
+
+import pytest
+
+from support.gateway import Gateway, Simulator, config
+from support.tcpfault import TcpFault
+from support.upstream import Upstream
+
+
+class Stage:
+    """Starts things and ends them in reverse order; a failure of one ending does not spare the others."""
+
+    def __init__(self, directory):
+        self.directory, self.endings, self.count = directory, [], 0
+
+    def next_name(self, kind):
+        self.count += 1
+        return f"{kind}{self.count}"
+
+    def gateway(self, providers=(), models=(), env=None, args=(), **more):
+        g = Gateway(self.directory, config(providers, models, **more), self.next_name("gateway"), env, args)
+        self.endings.append(g.stop)
+        return g.start()
+
+    def simulator(self, **more):
+        s = Simulator(self.directory, self.next_name("simulator"), **more)
+        self.endings.append(s.stop)
+        return s.start()
+
+    def upstream(self, script=None):
+        u = Upstream(script)
+        self.endings.append(u.close)
+        return u
+
+    def tcpfault(self, target):
+        t = TcpFault(target)
+        self.endings.append(t.close)
+        return t
+
+    def end(self):
+        failures = []
+        for ending in reversed(self.endings):
+            try:
+                ending()
+            except Exception as e:
+                failures.append(e)
+        if failures:
+            raise failures[0]
+
+
+@pytest.fixture
+def stage(tmp_path):
+    s = Stage(tmp_path)
+    yield s
+    s.end()

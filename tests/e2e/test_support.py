@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tools of the other stories do what they say: a tool that cannot fail proves nothing."""
+
+import threading
+
+import pytest
+
+from support.rawhttp import Closed, ProtocolError, RawClient, chunked, request
+from support.upstream import CLOSE, RESET, Gate, json_answer
+from support.wait import eventually
+
+
+def test_the_scripted_upstream_keeps_requests_byte_exactly(stage):
+    up = stage.upstream(json_answer({"ok": True}))
+    body = b'{"a": 1.0e+2,  "b":"\xc3\xa9"}'
+    sent = request(body=body)
+    with RawClient(up.address) as c:
+        c.send_sliced(sent, 3)
+        assert c.read_response().body == b'{"ok": true}'
+        c.send(request(headers=[("Transfer-Encoding", "chunked")], body=chunked(body, 4)))
+        assert c.read_response().status == 200
+    first, second = up.requests
+    assert first.raw == sent
+    assert (first.body, second.body) == (body, body)
+    assert second.raw_body == chunked(body, 4)
+    assert (first.connection, second.connection) == (1, 1)
+
+
+def test_the_raw_client_sees_bytes_beyond_the_answer(stage):
+    up = stage.upstream([json_answer({}) + b"HTTP/1.1 200 OK\r\n", CLOSE])
+    with RawClient(up.address) as c:
+        c.send(request())
+        assert c.read_response().body == b"{}"
+        assert not c.is_closed()
+        assert c.buffer == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_the_raw_client_refuses_a_malformed_answer(stage):
+    for bad in (b"HTTP/1.1 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nA : b\r\n\r\n", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nx\r\n"):
+        up = stage.upstream([bad, CLOSE])
+        with RawClient(up.address) as c:
+            c.send(request())
+            with pytest.raises(ProtocolError):
+                c.read_response()
+
+
+def test_the_raw_client_tells_a_cut_answer_from_a_whole_one(stage):
+    whole = json_answer({"text": "x" * 100})
+    up = stage.upstream([whole[:-1], CLOSE])
+    with RawClient(up.address) as c:
+        c.send(request())
+        with pytest.raises(Closed):
+            c.read_response()
+
+
+def test_the_fault_proxy_slices_cuts_resets_and_heals_while_running(stage):
+    up = stage.upstream(json_answer({"text": "x" * 1000}))
+    proxy = stage.tcpfault(up.address)
+    with RawClient(proxy.address) as c:
+        c.send(request())
+        assert c.read_response().status == 200
+        proxy.set("down", slice=7)
+        c.send(request())
+        assert len(c.read_response().body) > 1000
+    proxy.set("down", slice=0, cut_after=50)
+    with RawClient(proxy.address) as c:
+        c.send(request())
+        assert len(c.read_all()) == 50
+    proxy.set("down", cut_after=None, reset_after=20)
+    with RawClient(proxy.address) as c:
+        c.send(request())
+        assert len(c.read_all()) <= 20
+    proxy.heal()
+    with RawClient(proxy.address) as c:
+        c.send(request())
+        assert c.read_response().status == 200
+
+
+def test_the_fault_proxy_goes_silent_and_comes_back(stage):
+    up = stage.upstream()
+    proxy = stage.tcpfault(up.address).set(is_black_hole=True)
+    with RawClient(proxy.address) as c:
+        c.send(request())
+        with pytest.raises(TimeoutError):
+            c.read_response(timeout=0.3)
+        assert not up.requests
+        proxy.heal()
+        assert c.read_response().status == 200
+
+
+def test_the_scripted_upstream_sees_that_its_peer_closed(stage):
+    gate = Gate()
+    up = stage.upstream([gate, RESET])
+    with RawClient(up.address) as c:
+        c.send(request())
+        eventually(lambda: up.requests)
+    eventually(lambda: up.requests[0].closed_at, 2)
+
+
+def test_eventually_gives_up_with_the_last_result():
+    with pytest.raises(AssertionError, match="the flag"):
+        eventually(threading.Event().is_set, within=0.05, what="the flag")
