@@ -36,17 +36,20 @@ struct event_view {
 };
 
 struct failure {
-    enum err_code code;       /* UP_… */
-    bool is_retryable;        /* same or next target may be tried */
-    bool is_breaker_failure;  /* counts against the provider (never the caller's 4xx) */
-    int64_t retry_after_ms;   /* -1 when not said */
+    enum err_code code;      /* UP_… */
+    bool is_retryable;       /* another attempt may be made, at this target or the next */
+    bool is_next_only;       /* with is_retryable: the same key and model would be refused again (quota, credentials,
+                                unknown model), so only another key or target makes sense */
+    bool is_breaker_failure; /* counts against the provider (never the caller's 4xx) */
+    int64_t retry_after_ms;  /* -1 when not said */
+    char reason[64];         /* the provider's own error code or type, for the log; may be empty */
 };
 
 struct answer_headers { /* the few response headers that judging needs; empty spans when absent */
-    struct span retry_after;    /* seconds or HTTP date */
-    struct span retry_after_ms; /* milliseconds */
-    struct span ratelimit_reset; /* x-ratelimit-reset-requests or -tokens, e.g. "1s", "6m0s" */
-    struct span should_retry;   /* x-should-retry: true|false */
+    struct span retry_after;     /* seconds or HTTP date */
+    struct span retry_after_ms;  /* milliseconds */
+    struct span ratelimit_reset; /* x-ratelimit-reset-requests or -tokens, e.g. "1s", "6m0s"; anthropic-ratelimit-*-reset */
+    struct span should_retry;    /* x-should-retry: true|false */
 };
 
 struct provider_ops {
@@ -57,7 +60,9 @@ struct provider_ops {
     enum err_code (*headers)(struct buf *lines, const struct secret *key);
     /* True when the dialect lets a stream report usage only on request (`stream_options.include_usage`). */
     bool (*wants_include_usage)(enum operation op);
-    /* One SSE event of a 200 stream. `data` may be any bytes. */
+    /* One SSE event of a 200 stream. `data` may be any bytes. Usage that comes more than once replaces what was there.
+     * A stream that ends in good order with `finish` set but without an end marker (some vendors send none) is for the
+     * caller to judge: `end` stays ANSWER_OPEN. A line `error:` is passed as type "error" with the line's value. */
     struct event_view (*decode_event)(struct answer *a, enum operation op, struct span type, struct span data);
     /* A whole buffered 200 body. Sets end to ANSWER_DONE, or ANSWER_ERROR when the body is an error object or is
      * not what the operation answers (for JSON operations: not one complete JSON value). */
