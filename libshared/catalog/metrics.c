@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Static tables; any thread. metrics_document() prints them for docs/metrics.md. */
+#include "libshared/catalog/metrics.h"
+
+#include "libshared/base/buf.h"
+#include "libshared/base/compiler.h"
+
+enum {
+    BUCKETS_MASK = 15,
+    ZERO_INIT = 16,
+    EXEMPLARS = 32,
+    ALIAS = 64,
+    WINDOW = 128,
+#define BUCKETS(name, ...) BUCKETS_##name = METRIC_BUCKETS_##name,
+#include "libshared/catalog/buckets.def"
+#undef BUCKETS
+};
+_Static_assert((int)METRIC_BUCKETS_COUNT <= (int)BUCKETS_MASK, "bucket sets fit their bits");
+
+#define UNWRAP(...) __VA_ARGS__
+static const struct metric_row ROWS[] = {
+#define METRIC(name_, type_, unit_, labels_, fact_, detail_, help_)                                          \
+    [METRIC_##name_] = {                                                                                     \
+        .name = #name_,                                                                                      \
+        .type = METRIC_##type_,                                                                              \
+        .unit = unit_,                                                                                       \
+        .labels = {UNWRAP labels_},                                                                          \
+        .n_labels = sizeof((const char *const[]){UNWRAP labels_}) / sizeof(char *),                          \
+        .fact = FACT_##fact_,                                                                                \
+        .buckets = (enum metric_buckets)((detail_)&BUCKETS_MASK),                                            \
+        .is_zero_init = ((detail_)&ZERO_INIT) != 0,                                                          \
+        .has_exemplars = ((detail_)&EXEMPLARS) != 0,                                                         \
+        .is_alias = ((detail_)&ALIAS) != 0,                                                                  \
+        .is_window = ((detail_)&WINDOW) != 0,                                                                \
+        .help = help_,                                                                                       \
+    },
+#include "libshared/catalog/metrics.def"
+#undef METRIC
+};
+_Static_assert(ARRAY_LEN(ROWS) == METRIC_COUNT, "metrics.def is complete");
+
+#define BUCKETS(name, ...)                                                                                   \
+    static const int64_t US_##name[] = {__VA_ARGS__};                                                        \
+    _Static_assert(ARRAY_LEN(US_##name) <= METRIC_BUCKETS_MAX, "buckets of " #name " fit a cell");
+#include "libshared/catalog/buckets.def"
+#undef BUCKETS
+
+static const struct metric_bounds BOUNDS[] = {
+    [METRIC_NO_BUCKETS] = {"", NULL, 0},
+#define BUCKETS(name, ...) [METRIC_BUCKETS_##name] = {#name, US_##name, ARRAY_LEN(US_##name)},
+#include "libshared/catalog/buckets.def"
+#undef BUCKETS
+};
+
+const struct metric_row *metric_row(enum metric m)
+{
+    return &ROWS[m];
+}
+const struct metric_bounds *metric_bounds(enum metric_buckets b)
+{
+    return &BOUNDS[b];
+}
+
+const char *metric_type_name(enum metric_type t)
+{
+    static const char *const NAMES[] = {"counter", "gauge", "histogram", "info"};
+
+    return NAMES[t];
+}
+
+static const struct {
+    const char *name, *grain;
+} FACTS[] = {
+    [FACT_HTTP_REQUEST] = {"http_request", "one completed inbound HTTP request"},
+    [FACT_INFERENCE_ATTEMPT] = {"inference_attempt",
+                                "one call to a provider; a request that fails over makes several"},
+    [FACT_INFERENCE_REQUEST] = {"inference_request",
+                                "one logical inference request, after retries and failover"},
+    [FACT_STREAM_STATE] = {"stream_state", "the process"},
+    [FACT_PROCESS_STATE] = {"process_state", "the process"},
+    [FACT_JOURNAL_STATE] = {"journal_state", "the journals of all workers"},
+    [FACT_PIPELINE_STATE] = {"pipeline_state", "one telemetry pipeline"},
+    [FACT_REGISTRY_STATE] = {"registry_state", "one family"},
+};
+_Static_assert(ARRAY_LEN(FACTS) == FACT_COUNT, "every fact has a name");
+
+const char *metric_fact_name(enum metric_fact f)
+{
+    return FACTS[f].name;
+}
+
+static void document_notes(struct buf *out, const struct metric_row *r)
+{
+    const char *sep = "";
+
+    if (r->buckets) {
+        buf_addf(out, "buckets `%s`", BOUNDS[r->buckets].name);
+        sep = ", ";
+    }
+    if (r->has_exemplars) {
+        buf_addf(out, "%sexemplars", sep);
+        sep = ", ";
+    }
+    if (r->is_window) {
+        buf_addf(out, "%s5 minutes, NaN when empty", sep);
+        sep = ", ";
+    }
+    if (r->is_zero_init) {
+        buf_addf(out, "%sfrom the first scrape", sep);
+        sep = ", ";
+    }
+    if (r->is_alias)
+        buf_addf(out, "%ssame number as an earlier family", sep);
+}
+
+static void document_row(struct buf *out, const struct metric_row *r)
+{
+    buf_addf(out, "| `%s` | %s | %s | ", r->name, metric_type_name(r->type), r->unit);
+    for (size_t i = 0; i < r->n_labels; i++)
+        buf_addf(out, "%s%s", i ? ", " : "", r->labels[i]);
+    buf_addf(out, " | %s | ", r->help);
+    document_notes(out, r);
+    buf_addz(out, " |\n");
+}
+
+static void document_buckets(struct buf *out)
+{
+    buf_addz(
+        out,
+        "\n## Buckets\n\nUpper bounds in seconds; `+Inf` follows each. `le` always has a decimal point.\n\n"
+        "| set | bounds |\n|---|---|\n");
+    for (size_t b = 1; b < METRIC_BUCKETS_COUNT; b++) {
+        buf_addf(out, "| `%s` |", BOUNDS[b].name);
+        for (size_t i = 0; i < BOUNDS[b].n; i++)
+            buf_addf(out, " %g", (double)BOUNDS[b].us[i] / 1e6);
+        buf_addz(out, " |\n");
+    }
+}
+
+void metrics_document(struct buf *out)
+{
+    buf_addz(out, "<!-- generated by `./dev gen` from libshared/catalog/metrics.def -->\n"
+                  "# Metrics\n\n"
+                  "`GET /metrics` answers in the Prometheus text format 0.0.4, or in OpenMetrics 1.0 when "
+                  "the `Accept` header\n"
+                  "prefers it; only OpenMetrics carries exemplars (`trace_id`) and drops `_total` from the "
+                  "names of counter\n"
+                  "families, not from their samples.\n\n"
+                  "Every family is a projection of one of few facts. Families marked *same number as an "
+                  "earlier family* are\n"
+                  "other names of it, kept for dashboards that use them: never add two of them up. A request "
+                  "and an attempt\n"
+                  "are different facts: a request that fails on provider A and is answered by B is one "
+                  "request of B and two\n"
+                  "attempts, one of A with an error and one of B.\n\n"
+                  "Label values are names from the configuration and the catalogues, never a client's "
+                  "string: a path without\n"
+                  "a route is `__unmatched__`, a model outside the catalogue `other`, and what is unknown "
+                  "because the request\n"
+                  "was refused before it was known is `none`. A family holds at most 5000 label sets and "
+                  "1000 tenants; an\n"
+                  "observation beyond is kept, with the label that grew too large set to `__overflow__`, and "
+                  "counted in\n"
+                  "`aigateway_metric_overflow_total`. Gauges over the last five minutes are NaN (`null` in "
+                  "JSON) while nothing\n"
+                  "happened; they cannot be averaged over processes, the histograms can.\n");
+    for (int f = 0; f < FACT_COUNT; f++) {
+        buf_addf(
+            out,
+            "\n## %s: %s\n\n| family | type | unit | labels | meaning | notes |\n|---|---|---|---|---|---|\n",
+            FACTS[f].name, FACTS[f].grain);
+        for (int m = 0; m < METRIC_COUNT; m++)
+            if (ROWS[m].fact == (enum metric_fact)f)
+                document_row(out, &ROWS[m]);
+    }
+    document_buckets(out);
+}
