@@ -35,6 +35,24 @@
 #define LIMIT_SSE_EVENT_HARD  ((size_t)16 << 20)  /* and cut beyond this */
 #define LIMIT_HEADER_LINES    128u                /* of a provider's answer */
 
+/* Outgoing HTTP, per worker */
+#define LIMIT_UPSTREAM_HOSTS   1024u              /* distinct hosts over the life of a worker; they come from configuration */
+#define LIMIT_UPSTREAM_SHARD   256u               /* calls per curl multi: it walks its connections for every call that ends */
+#define LIMIT_UPSTREAM_SPARE   512u               /* pooled handles without a call, about 8 KiB each */
+#define LIMIT_UPSTREAM_IDLE_S  50                 /* idle connections: shorter than what providers allow (60 s and up) */
+#define LIMIT_UPSTREAM_LIFE_S  600                /* an older connection is not used again, so that changes in DNS take */
+#define LIMIT_UPSTREAM_READ    ((size_t)8 << 10)  /* receive buffer of a running call */
+#define LIMIT_UPSTREAM_SEND    ((size_t)16 << 10) /* upload buffer of a running call whose body is sent in pieces */
+#define LIMIT_UPSTREAM_LINES   40u                /* header lines of a request */
+#define LIMIT_UPSTREAM_HEADER  ((size_t)16 << 10) /* and their bytes */
+#define LIMIT_UPSTREAM_INTERIM 16u                /* 1xx answers before the real one */
+#define LIMIT_UPSTREAM_HEAD    ((size_t)96 << 10) /* header bytes of an answer; curl's own end is 100 KiB a line */
+#define LIMIT_DNS_THREADS      16u                /* lookups in flight: a black-holed name holds one as long as DNS takes */
+#define LIMIT_DNS_STACK_BYTES  ((size_t)256 << 10)
+#define LIMIT_DNS_FRESH_US     60000000
+#define LIMIT_DNS_STALE_US     600000000          /* addresses older than this are not used while DNS is down */
+#define LIMIT_DNS_NEGATIVE_US  1000000
+
 /* Attempts */
 #define LIMIT_ATTEMPTS       8u       /* per request, all targets together; fits the journal's record */
 #define LIMIT_BACKOFF_US     250000   /* first wait between attempts on the same target, doubled, full jitter */

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gatewayd/http/header_lines.h"
+
+#include "libshared/base/compiler.h"
+
+static bool is_token_char(unsigned char c)
+{
+    static const char MARKS[] = "!#$%&'*+-.^_`|~";
+
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c != '\0' && strchr(MARKS, c) != NULL);
+}
+
+/* Visible ASCII, space, tab, and bytes above ASCII. */
+static bool is_value_char(unsigned char c)
+{
+    return (c >= 0x20 && c != 0x7f) || c == '\t';
+}
+
+static bool is_value(struct span v)
+{
+    for (size_t i = 0; i < v.len; i++)
+        if (!is_value_char((unsigned char)v.p[i]))
+            return false;
+    return true;
+}
+
+static size_t token_length(struct span s)
+{
+    size_t n = 0;
+
+    while (n < s.len && is_token_char((unsigned char)s.p[n]))
+        n++;
+    return n;
+}
+
+enum err_code header_lines_add(struct buf *lines, const char *name, struct span value)
+{
+    struct span n = span_of(name);
+    enum err_code e;
+
+    if (n.len == 0 || token_length(n) != n.len || !is_value(value))
+        return ERR_BAD_REQUEST;
+    e = buf_reserve(lines, n.len + 2 + value.len + 1);
+    if (e)
+        return e;
+    buf_add(lines, n);
+    buf_add(lines, SPAN_LIT(": "));
+    buf_add(lines, value);
+    buf_addc(lines, '\0');
+    return ERR_OK;
+}
+
+bool header_lines_next(struct span *rest, struct span *line)
+{
+    const char *end;
+
+    if (rest->len == 0)
+        return false;
+    end = memchr(rest->p, '\0', rest->len);
+    line->p = rest->p;
+    line->len = end ? (size_t)(end - rest->p) : rest->len;
+    rest->p += line->len + (end ? 1 : 0);
+    rest->len -= line->len + (end ? 1 : 0);
+    return true;
+}
+
+static bool is_not_yours(struct span name)
+{
+    static const struct span NAMES[] = {
+        {"accept-encoding", 15},
+        {"connection", 10},
+        {"content-length", 14},
+        {"expect", 6},
+        {"keep-alive", 10},
+        {"transfer-encoding", 17},
+        {"te", 2},
+        {"trailer", 7},
+        {"upgrade", 7},
+        {"proxy-connection", 16},
+        {"proxy-authorization", 19},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(NAMES); i++)
+        if (name.len == NAMES[i].len && span_eq_nocase(name, NAMES[i]))
+            return true;
+    return false;
+}
+
+enum header_verdict header_line_check(struct span line)
+{
+    size_t n = token_length(line);
+    struct span name = span_make(line.p, n);
+
+    if (n == 0 || n == line.len || line.p[n] != ':')
+        return HEADER_MALFORMED;
+    if (!is_value(span_make(line.p + n + 1, line.len - n - 1)))
+        return HEADER_MALFORMED;
+    if (is_not_yours(name))
+        return HEADER_NOT_YOURS;
+    return n == 12 && span_eq_nocase(name, SPAN_LIT("content-type")) ? HEADER_CONTENT_TYPE : HEADER_OK;
+}
