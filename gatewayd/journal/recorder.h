@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The recorder thread: drains every worker's journal about ten times a second, folds attempts into their request, and
- * hands the result to the sinks (the access log now; stores later). A second thread brings the journal to the disk. */
+/* The recorder thread: drains every worker's journal about ten times a second, folds attempts into their
+ * request, and hands the result to the sinks (the access log now; stores later). A second thread brings the
+ * journal to the disk. */
 #ifndef JOURNAL_RECORDER_H
 #define JOURNAL_RECORDER_H
 
@@ -8,11 +9,13 @@
 
 /* One request with the attempts that were made for it, in order. */
 struct recorded {
-    const struct fact_request *rq; /* never NULL; of an unsettled one only id, tenant, key and attempts are known */
+    const struct fact_request
+        *rq; /* never NULL; of an unsettled one only id, tenant, key and attempts are known */
     const struct fact_attempt *a;
     size_t n;
     bool is_recovered; /* from an earlier run's journal */
-    bool is_unsettled; /* the earlier run died before the request ended: these attempts are all that is known */
+    bool is_unsettled; /* the earlier run died before the request ended: these attempts are all that is known
+                        */
 };
 
 /* A consumer of records; called on the recorder thread. NULL slots are fine but for `request`. */
@@ -23,7 +26,7 @@ struct sink_ops {
     bool (*flush)(void *self);
     void (*reopen)(void *self);
     void (*stats)(void *self, uint64_t *out_written, uint64_t *out_dropped); /* any thread */
-    void (*free)(void *self); /* after a last flush */
+    void (*free)(void *self);                                                /* after a last flush */
 };
 
 struct recorder;
@@ -33,7 +36,8 @@ struct recorder *recorder_new(struct journal *const *journals, size_t n, struct 
 void recorder_add_sink(struct recorder *r, const struct sink_ops *ops, void *self);
 /* Starts the threads; records of an earlier run go to the sinks first. */
 NODISCARD enum err_code recorder_start(struct recorder *r, struct err *err);
-/* Drains what is left, flushes, joins, frees. The workers have stopped. Also for one that was never started. */
+/* Drains what is left, flushes, joins, frees. The workers have stopped. Also for one that was never started.
+ */
 void recorder_stop(struct recorder *r);
 /* SIGHUP: sinks reopen their files. */
 void recorder_reopen_mt(struct recorder *r);

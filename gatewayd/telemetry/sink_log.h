@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The access log: one JSON object a line and request, its attempts nested. Lines go through a bounded buffer to a
- * thread of its own; when the disk or the reader of a pipe is too slow, lines are dropped and counted. */
+/* The access log: one JSON object a line and request, its attempts nested. Lines go through a bounded buffer
+ * to a thread of its own; when the disk or the reader of a pipe is too slow, lines are dropped and counted.
+ */
 #ifndef TELEMETRY_SINK_LOG_H
 #define TELEMETRY_SINK_LOG_H
 

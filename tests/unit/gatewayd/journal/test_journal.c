@@ -1,0 +1,664 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gatewayd/journal/journal.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "gatewayd/journal/segment_priv.h"
+#include "libshared/base/clock.h"
+#include "tests/unit/gatewayd/journal/facts_sample.h"
+
+#include "tests/unit/cm.h"
+
+#define MAX_BYTES (8 * JOURNAL_SEGMENT)
+
+static char dir[64];
+
+static int setup(void **state)
+{
+    (void)state;
+    scratch_make(dir);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    scratch_remove(dir);
+    return 0;
+}
+
+static struct journal *open_it(size_t max_bytes)
+{
+    struct err err = {0};
+    struct journal *j = journal_open(dir, 0, max_bytes, &err);
+
+    if (!j)
+        fail_msg("%s", err_text(&err));
+    return j;
+}
+
+static void settle(struct journal *j, uint64_t n)
+{
+    struct fact_request rq = sample_request(n);
+
+    assert_int_equal(journal_settle(j, &rq), ERR_OK);
+}
+
+/* Reads all that is there; numbers must come in order from `first`. Returns how many; reports are counted. */
+static uint64_t read_all(struct journal *j, uint64_t first, unsigned *reports)
+{
+    struct journal_record r;
+    struct err err;
+    uint64_t n = 0;
+
+    for (;;) {
+        if (journal_read(j, &r, &err)) {
+            assert_int_equal(sample_number(&r.request), first + n);
+            n++;
+        } else if (err.code) {
+            if (!reports)
+                fail_msg("%s", err_text(&err));
+            ++*reports;
+        } else {
+            return n;
+        }
+    }
+}
+
+static void test_records_come_back_in_order_and_only_once(void **state)
+{
+    struct journal *j = open_it(MAX_BYTES);
+    struct journal_record r;
+    struct fact_attempt a = sample_attempt(3);
+    struct id id = sample_id(0);
+    struct err err;
+    uint64_t seq;
+
+    (void)state;
+    assert_int_equal(journal_attempt(j, &id, intern_z("acme"), intern_z("web"), &a), ERR_OK);
+    settle(j, 0);
+    assert_true(journal_read(j, &r, &err));
+    assert_int_equal(r.type, JOURNAL_ATTEMPT);
+    assert_false(r.is_recovered);
+    seq = r.seq;
+    assert_true(journal_read(j, &r, &err));
+    assert_int_equal(r.type, JOURNAL_SETTLE);
+    assert_true(r.seq > seq);
+    assert_false(journal_read(j, &r, &err));
+    assert_int_equal(err.code, ERR_OK);
+    assert_int_equal(journal_stats_mt(j).appended, 2);
+    assert_int_equal(journal_stats_mt(j).read, 2);
+    journal_close(j);
+}
+
+static void test_what_was_not_released_is_read_again_by_the_next_run_as_recovered(void **state)
+{
+    struct journal *j = open_it(MAX_BYTES);
+    struct journal_record r;
+    struct err err;
+
+    (void)state;
+    for (uint64_t n = 0; n < 10; n++)
+        settle(j, n);
+    for (int i = 0; i < 4; i++)
+        assert_true(journal_read(j, &r, &err));
+    journal_release_read(j);
+    assert_true(journal_read(j, &r, &err)); /* read, not released */
+    journal_close(j);
+
+    j = open_it(MAX_BYTES);
+    assert_false(journal_is_recovered(j));
+    settle(j, 10); /* a new record waits behind the old ones */
+    for (uint64_t n = 4; n < 10; n++) {
+        assert_true(journal_read(j, &r, &err));
+        assert_true(r.is_recovered);
+        assert_int_equal(sample_number(&r.request), n);
+    }
+    assert_true(journal_read(j, &r, &err));
+    assert_false(r.is_recovered);
+    assert_true(journal_is_recovered(j));
+    assert_int_equal(sample_number(&r.request), 10);
+    journal_release_read(j);
+    journal_close(j);
+
+    j = open_it(MAX_BYTES);
+    assert_int_equal(read_all(j, 0, NULL), 0);
+    journal_close(j);
+}
+
+static void test_a_second_process_is_refused(void **state)
+{
+    struct journal *j = open_it(MAX_BYTES);
+    struct err err = {0};
+
+    (void)state;
+    assert_null(journal_open(dir, 0, MAX_BYTES, &err));
+    assert_int_equal(err.code, ERR_CONFLICT);
+    journal_close(j);
+}
+
+static void test_a_full_journal_refuses_early_and_recovers_when_it_is_released(void **state)
+{
+    struct journal *j = open_it(4 * JOURNAL_SEGMENT);
+    struct fact_request rq = sample_request(0);
+    struct err err = {0};
+    uint64_t n = 0, more = 0;
+
+    (void)state;
+    while (journal_has_room(j)) {
+        settle(j, n++);
+        assert_int_equal(journal_tend(j, &err), ERR_OK);
+    }
+    assert_true(n > 4000);
+    assert_true(journal_stats_mt(j).full_refusals > 0);
+    assert_true(journal_stats_mt(j).used_bytes <= 4 * JOURNAL_SEGMENT);
+    while (rq.id = sample_id(n + more), journal_settle(j, &rq) == ERR_OK)
+        more++;
+    assert_true(more > 500); /* what is under way can still be settled */
+    assert_int_equal(journal_settle(j, &rq), ERR_JOURNAL_FULL);
+    assert_int_equal(read_all(j, 0, NULL), n + more);
+    journal_release_read(j);
+    assert_int_equal(journal_tend(j, &err), ERR_OK);
+    assert_true(journal_has_room(j));
+    settle(j, n + more);
+    assert_int_equal(read_all(j, n + more, NULL), 1);
+    journal_close(j);
+}
+
+static void test_a_journal_left_full_does_not_keep_the_next_run_from_starting(void **state)
+{
+    struct journal *j = open_it(4 * JOURNAL_SEGMENT);
+    uint64_t n = 0;
+
+    (void)state;
+    while (journal_has_room(j)) {
+        settle(j, n++);
+        assert_int_equal(journal_tend(j, NULL), ERR_OK);
+    }
+    journal_close(j);
+    j = open_it(4 * JOURNAL_SEGMENT);
+    assert_true(journal_has_room(j));
+    settle(j, n);
+    assert_int_equal(read_all(j, 0, NULL), n + 1);
+    journal_release_read(j);
+    assert_int_equal(journal_tend(j, NULL), ERR_OK);
+    assert_true(journal_stats_mt(j).used_bytes <= 4 * JOURNAL_SEGMENT);
+    journal_close(j);
+}
+
+static void test_segments_are_recycled_and_files_stay_few(void **state)
+{
+    struct journal *j = open_it(64 * JOURNAL_SEGMENT);
+    char first[512];
+    uint64_t n = 0;
+
+    (void)state;
+    for (int round = 0; round < 100; round++) {
+        uint64_t from = n;
+
+        for (int i = 0; i < 1000; i++)
+            settle(j, n++);
+        assert_int_equal(read_all(j, from, NULL), 1000);
+        journal_release_read(j);
+        assert_int_equal(journal_tend(j, NULL), ERR_OK);
+    }
+    assert_true(journal_stats_mt(j).bytes > 20 * JOURNAL_SEGMENT);
+    assert_true(journal_stats_mt(j).used_bytes <= 6 * JOURNAL_SEGMENT);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(journal_tend(j, NULL), ERR_OK);
+    assert_true(scratch_segments(dir, first) <= 5);
+    journal_close(j);
+}
+
+static void test_fewer_workers_find_what_more_workers_left(void **state)
+{
+    struct err err = {0};
+    struct journal *j = journal_open(dir, 5, MAX_BYTES, &err);
+    char path[128];
+
+    (void)state;
+    settle(j, 0);
+    journal_close(j);
+    assert_int_equal(journal_workers_on_disk(dir), 6);
+    j = journal_open(dir, 5, 0, &err);
+    assert_non_null(j);
+    assert_int_equal(read_all(j, 0, NULL), 1);
+    assert_int_equal(journal_tend(j, NULL), ERR_OK);
+    journal_release_read(j);
+    assert_true(journal_is_recovered(j));
+    journal_close(j);
+    (void)snprintf(path, sizeof(path), "%s/w5", dir);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(journal_workers_on_disk(dir), 0);
+}
+
+/* ---- damage ---- */
+
+/* Writes 3 records, returns where the last begins and ends in the file. */
+static void three_records(char path[512], size_t *out_start, size_t *out_end)
+{
+    struct journal *j = open_it(MAX_BYTES);
+
+    settle(j, 0);
+    settle(j, 1);
+    *out_start = SEGMENT_DATA + journal_stats_mt(j).bytes;
+    settle(j, 2);
+    *out_end = SEGMENT_DATA + journal_stats_mt(j).bytes;
+    journal_close(j);
+    assert_true(scratch_segments(dir, path) > 0);
+}
+
+static void patch(const char *path, size_t at, const void *bytes, size_t n)
+{
+    int fd = open(path, O_RDWR);
+
+    assert_int_equal(pwrite(fd, bytes, n, (off_t)at), n);
+    (void)close(fd);
+}
+
+static void reset(void)
+{
+    scratch_remove(dir);
+    (void)mkdir(dir, 0700);
+}
+
+static void test_a_tail_torn_at_every_byte_is_found_and_all_before_it_kept(void **state)
+{
+    char path[512];
+    size_t start, end;
+
+    (void)state;
+    three_records(path, &start, &end);
+    reset();
+    for (size_t cut = start; cut < end; cut++) {
+        static const unsigned char ZEROS[4096];
+        unsigned reports = 0;
+        struct journal *j;
+        uint64_t n;
+
+        three_records(path, &start, &end);
+        patch(path, cut, ZEROS, end - cut);
+        j = open_it(MAX_BYTES);
+        n = read_all(j, 0, &reports);
+        /* zeros behind the CRC are only padding, and with nothing left of the record there is nothing to
+         * report */
+        if (n == 2)
+            assert_int_equal(reports, cut == start ? 0 : 1);
+        else
+            assert_true(n == 3 && reports == 0 && cut + 8 > end);
+        settle(j, n);
+        assert_int_equal(read_all(j, n, &reports), 1);
+        journal_close(j);
+        reset();
+    }
+}
+
+/* The process died before it published the header word: everything else of the record may be there. */
+static void test_an_unpublished_record_is_reported_and_never_read(void **state)
+{
+    static const unsigned char ZEROS[8];
+    unsigned reports = 0;
+    struct journal *j;
+    char path[512];
+    size_t start, end;
+
+    (void)state;
+    three_records(path, &start, &end);
+    patch(path, start, ZEROS, 8);
+    j = open_it(MAX_BYTES);
+    assert_int_equal(read_all(j, 0, &reports), 2);
+    assert_int_equal(reports, 1);
+    assert_int_equal(journal_stats_mt(j).torn, 1);
+    journal_close(j);
+}
+
+static void test_a_flip_of_any_bit_of_a_record_is_found(void **state)
+{
+    char path[512];
+    size_t start, end, size;
+    unsigned char *file;
+    int fd;
+
+    (void)state;
+    three_records(path, &start, &end);
+    fd = open(path, O_RDONLY);
+    size = end - start;
+    file = malloc(size);
+    assert_int_equal(pread(fd, file, size, (off_t)start), size);
+    (void)close(fd);
+    for (size_t bit = 0; bit < size * 8; bit += bit < 24 * 8 ? 1 : 7) {
+        unsigned char flipped = (unsigned char)(file[bit / 8] ^ 1u << bit % 8);
+        unsigned reports = 0;
+        struct journal *j;
+        uint64_t n;
+
+        reset();
+        three_records(path, &start, &end);
+        patch(path, start + bit / 8, &flipped, 1);
+        j = open_it(MAX_BYTES);
+        n = read_all(j, 0, &reports);
+        assert_true(n == 2 ? reports >= 1
+                           : n == 3 && bit / 8 + 8 > size); /* only padding may change unseen */
+        journal_close(j);
+    }
+    free(file);
+}
+
+static void test_records_behind_a_corrupt_one_in_a_live_segment_are_left_and_writing_goes_on(void **state)
+{
+    struct journal *j = open_it(MAX_BYTES);
+    struct journal_record r;
+    struct err err;
+    unsigned reports = 0;
+    char path[512];
+    uint64_t n = 0;
+
+    (void)state;
+    settle(j, n++);
+    assert_true(scratch_segments(dir, path) > 0);
+    patch(path, SEGMENT_DATA + 30, "\xff", 1);
+    settle(j, n++);
+    assert_int_equal(read_all(j, 0, &reports), 0);
+    assert_int_equal(reports, 1);
+    while (journal_stats_mt(j).bytes < JOURNAL_SEGMENT)
+        settle(j, n++);
+    assert_true(journal_read(j, &r, &err));
+    assert_true(sample_number(&r.request) > 2);
+    journal_close(j);
+}
+
+static void test_a_segment_without_a_sound_header_is_set_aside(void **state)
+{
+    struct journal *j;
+    char path[512], bad[520];
+    size_t start, end;
+
+    (void)state;
+    three_records(path, &start, &end);
+    patch(path, 8, "\xff", 1);
+    j = open_it(MAX_BYTES);
+    assert_int_equal(read_all(j, 0, NULL), 0);
+    assert_int_equal(journal_stats_mt(j).torn, 1);
+    journal_close(j);
+    (void)snprintf(bad, sizeof(bad), "%s.bad", path);
+    assert_int_equal(access(bad, F_OK), 0);
+}
+
+static void test_a_damaged_release_mark_loses_nothing(void **state)
+{
+    struct journal *j = open_it(MAX_BYTES);
+    char path[512];
+
+    (void)state;
+    settle(j, 0);
+    settle(j, 1);
+    assert_int_equal(read_all(j, 0, NULL), 2);
+    journal_release_read(j);
+    journal_close(j);
+    assert_true(scratch_segments(dir, path) > 0);
+    patch(path, 33, "\x77", 1);
+    j = open_it(MAX_BYTES);
+    assert_int_equal(read_all(j, 0, NULL), 2);
+    journal_close(j);
+}
+
+/* A recycled page that the disk kept from an earlier life carries sound records, but not of this place. */
+static void test_a_stale_record_of_an_earlier_life_is_not_taken_for_a_current_one(void **state)
+{
+    unsigned char old[JOURNAL_SEGMENT - SEGMENT_DATA];
+    struct journal *j = open_it(MAX_BYTES);
+    unsigned reports = 0;
+    char path[512], next[512];
+    int fd;
+
+    (void)state;
+    settle(j, 0);
+    assert_int_equal(read_all(j, 0, NULL), 1);
+    assert_true(scratch_segments(dir, path) > 0);
+    fd = open(path, O_RDONLY);
+    assert_int_equal(pread(fd, old, sizeof(old), SEGMENT_DATA), sizeof(old));
+    (void)close(fd);
+    for (uint64_t n = 1; journal_stats_mt(j).bytes < JOURNAL_SEGMENT; n++)
+        settle(j, n);
+    journal_release_read(j);
+    journal_close(j);
+    (void)unlink(path); /* the first segment is gone, its bytes appear in the second */
+    assert_true(scratch_segments(dir, next) > 0);
+    patch(next, SEGMENT_DATA, old, sizeof(old));
+    j = open_it(MAX_BYTES);
+    assert_int_equal(read_all(j, 0, &reports), 0);
+    assert_int_equal(reports, 1);
+    journal_close(j);
+}
+
+static void test_a_full_disk_is_an_error_code(void **state)
+{
+    struct rlimit old, tight = {JOURNAL_SEGMENT / 2, 0};
+    struct err err = {0};
+    struct journal *j;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    tight.rlim_max = old.rlim_max;
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    j = journal_open(dir, 0, MAX_BYTES, &err);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_null(j);
+    assert_int_equal(err.code, ERR_IO);
+    j = open_it(MAX_BYTES); /* and what it left behind is no trouble */
+    settle(j, 0);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    for (uint64_t n = 1; journal_stats_mt(j).bytes < JOURNAL_SEGMENT; n++)
+        settle(j, n);
+    assert_int_equal(journal_tend(j, &err), ERR_IO);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(journal_tend(j, &err), ERR_OK);
+    journal_close(j);
+}
+
+/* ---- two threads ---- */
+
+struct pair {
+    struct journal *j;
+    _Atomic bool done;
+};
+
+static void *writer(void *user)
+{
+    struct pair *p = user;
+
+    for (uint64_t n = 0; n < 60000;) {
+        struct fact_request rq = sample_request(n);
+
+        if (journal_has_room(p->j) && journal_settle(p->j, &rq) == ERR_OK)
+            n++;
+        else
+            (void)usleep(100);
+    }
+    atomic_store(&p->done, true);
+    return NULL;
+}
+
+static void test_a_writer_and_a_reader_lose_and_repeat_nothing_while_segments_are_recycled(void **state)
+{
+    struct pair p = {.j = open_it(6 * JOURNAL_SEGMENT)};
+    pthread_t thread;
+    uint64_t n = 0;
+    bool last;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, writer, &p), 0);
+    do {
+        last = atomic_load(&p.done);
+        n += read_all(p.j, n, NULL);
+        journal_release_read(p.j);
+        assert_int_equal(journal_tend(p.j, NULL), ERR_OK);
+        assert_int_equal(journal_sync_mt(p.j), ERR_OK);
+    } while (!last);
+    (void)pthread_join(thread, NULL);
+    assert_int_equal(n, 60000);
+    assert_true(journal_stats_mt(p.j).used_bytes <= 6 * JOURNAL_SEGMENT);
+    journal_close(p.j);
+}
+
+/* ---- death ---- */
+
+struct shared {                /* between the parent and the child that is killed */
+    _Atomic uint64_t appended; /* returned from */
+    _Atomic uint64_t released; /* known to be released */
+};
+
+static void *child_reader(void *user)
+{
+    struct pair *p = user;
+    struct journal_record r;
+    struct err err;
+
+    for (;;) {
+        for (int i = 0; i < 500 && journal_read(p->j, &r, &err); i++)
+            ;
+        journal_release_read(p->j);
+        (void)journal_tend(p->j, NULL);
+    }
+    return NULL;
+}
+
+static _Noreturn void child(struct shared *sh, uint64_t first, bool reads)
+{
+    struct pair p = {.j = journal_open(dir, 0, 256 * JOURNAL_SEGMENT, NULL)};
+    pthread_t thread;
+
+    if (!p.j || (reads && pthread_create(&thread, NULL, child_reader, &p)))
+        _exit(3);
+    for (uint64_t n = first;; n++) {
+        struct fact_request rq = sample_request(n);
+
+        while (!journal_has_room(p.j))
+            if (!reads)
+                (void)journal_tend(p.j, NULL);
+        if (journal_settle(p.j, &rq))
+            _exit(4);
+        atomic_store_explicit(&sh->appended, n + 1, memory_order_relaxed);
+    }
+}
+
+static void run_and_kill(struct shared *sh, uint64_t first, bool reads, unsigned us)
+{
+    pid_t pid = fork();
+    int status = 0;
+
+    assert_true(pid >= 0);
+    if (pid == 0)
+        child(sh, first, reads);
+    while (atomic_load_explicit(&sh->appended, memory_order_relaxed) == first &&
+           waitpid(pid, &status, WNOHANG) == 0)
+        ;
+    (void)usleep(us);
+    (void)kill(pid, SIGKILL);
+    (void)waitpid(pid, &status, 0);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static struct shared *share(void)
+{
+    struct shared *sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    assert_ptr_not_equal(sh, MAP_FAILED);
+    return sh;
+}
+
+static void test_after_kill_9_every_record_whose_append_returned_is_there_exactly_once(void **state)
+{
+    struct shared *sh = share();
+
+    (void)state;
+    srand(11);
+    for (int i = 0; i < 40; i++) {
+        unsigned reports = 0;
+        struct journal *j;
+        uint64_t n;
+
+        atomic_store(&sh->appended, 0);
+        run_and_kill(sh, 0, false, (unsigned)(rand() % 20000));
+        j = open_it(256 * JOURNAL_SEGMENT);
+        n = read_all(j, 0, &reports);
+        assert_true(n == atomic_load(&sh->appended) || n == atomic_load(&sh->appended) + 1);
+        assert_true(reports <= 1);
+        journal_close(j);
+        reset();
+    }
+    (void)munmap(sh, sizeof(*sh));
+}
+
+/* With a reader that releases and recycles at full speed: what is left is the unbroken end of what was
+ * written. */
+static void test_kill_9_amid_recycling_leaves_an_unbroken_tail(void **state)
+{
+    struct shared *sh = share();
+    uint64_t next = 0;
+
+    (void)state;
+    srand(12);
+    for (int i = 0; i < 40; i++) {
+        struct journal_record r;
+        struct err err;
+        struct journal *j;
+        uint64_t n, last = UINT64_MAX;
+
+        atomic_store(&sh->appended, next);
+        run_and_kill(sh, next, true, (unsigned)(rand() % 30000));
+        n = atomic_load(&sh->appended);
+        j = open_it(256 * JOURNAL_SEGMENT);
+        for (;;) {
+            if (journal_read(j, &r, &err)) {
+                if (last != UINT64_MAX)
+                    assert_int_equal(sample_number(&r.request), last + 1);
+                last = sample_number(&r.request);
+            } else if (!err.code) {
+                break;
+            }
+        }
+        if (last != UINT64_MAX)
+            assert_true(last + 1 == n || last == n);
+        next = last == UINT64_MAX || last + 1 < n ? n : last + 1;
+        journal_release_read(j);
+        assert_int_equal(journal_tend(j, NULL), ERR_OK);
+        journal_close(j);
+    }
+    (void)munmap(sh, sizeof(*sh));
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(test_records_come_back_in_order_and_only_once),
+        T(test_what_was_not_released_is_read_again_by_the_next_run_as_recovered),
+        T(test_a_second_process_is_refused),
+        T(test_a_full_journal_refuses_early_and_recovers_when_it_is_released),
+        T(test_a_journal_left_full_does_not_keep_the_next_run_from_starting),
+        T(test_segments_are_recycled_and_files_stay_few),
+        T(test_fewer_workers_find_what_more_workers_left),
+        T(test_a_tail_torn_at_every_byte_is_found_and_all_before_it_kept),
+        T(test_an_unpublished_record_is_reported_and_never_read),
+        T(test_a_flip_of_any_bit_of_a_record_is_found),
+        T(test_records_behind_a_corrupt_one_in_a_live_segment_are_left_and_writing_goes_on),
+        T(test_a_segment_without_a_sound_header_is_set_aside),
+        T(test_a_damaged_release_mark_loses_nothing),
+        T(test_a_stale_record_of_an_earlier_life_is_not_taken_for_a_current_one),
+        T(test_a_full_disk_is_an_error_code),
+        T(test_a_writer_and_a_reader_lose_and_repeat_nothing_while_segments_are_recycled),
+        T(test_after_kill_9_every_record_whose_append_returned_is_there_exactly_once),
+        T(test_kill_9_amid_recycling_leaves_an_unbroken_tail),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
