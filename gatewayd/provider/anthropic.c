@@ -61,6 +61,12 @@ static void read_error_event(struct answer *a, struct span data)
     judge_answer_error(a, &e);
 }
 
+/* Money is not counted from a document that is broken: `data` must be whole. */
+static struct span whole(struct span data)
+{
+    return json_value(data).raw;
+}
+
 static void read_usage(struct answer *a, struct json_value usage)
 {
     if (usage.type == JSON_OBJECT)
@@ -96,6 +102,12 @@ static bool read_delta(struct answer *a, struct span delta)
     return has_content;
 }
 
+/* A tool call or its result begins with something in it; text and thinking come in deltas. */
+static bool is_whole_block(struct json_value type)
+{
+    return type.type == JSON_STRING && !span_is(type.raw, "\"text\"") && !span_is(type.raw, "\"thinking\"");
+}
+
 static struct event_view anthropic_decode_event(struct answer *a, enum operation op, struct span type,
                                                 struct span data)
 {
@@ -106,10 +118,12 @@ static struct event_view anthropic_decode_event(struct answer *a, enum operation
         type = json_str_raw(json_get(data, "type"));
     if (span_is(type, "content_block_delta")) {
         view.has_content = read_delta(a, json_get(data, "delta").raw);
+    } else if (span_is(type, "content_block_start")) {
+        view.has_content = is_whole_block(json_path(data, "content_block", "type", NULL));
     } else if (span_is(type, "message_start")) {
-        read_message(a, json_get(data, "message").raw);
+        read_message(a, json_get(whole(data), "message").raw);
     } else if (span_is(type, "message_delta")) {
-        read_usage(a, json_get(data, "usage"));
+        read_usage(a, json_get(whole(data), "usage"));
         read_short(a->finish, sizeof(a->finish), json_path(data, "delta", "stop_reason", NULL));
     } else if (span_is(type, "message_stop")) {
         view.is_terminal = true;

@@ -21,17 +21,23 @@ static void read_text(struct json_value v, char *dst, size_t cap)
                         json_str_raw(v)); /* too long or odd: the raw beginning serves for matching */
 }
 
-static void read_code(struct wire_error *e, struct json_value v)
+static void read_status(struct wire_error *e, struct span text)
 {
     uint64_t n;
+
+    if (!e->status && span_to_u64(text, &n) && n >= 400 && n <= 599)
+        e->status = (int)n;
+}
+
+static void read_code(struct wire_error *e, struct json_value v)
+{
 
     if (v.type == JSON_NULL || v.type == JSON_INVALID)
         return;
     read_text(v, e->code, sizeof(e->code));
-    if (span_to_u64(span_of(e->code), &n) && n >= 400 && n <= 599) {
-        e->status = (int)n;
+    read_status(e, span_of(e->code));
+    if (e->status) /* a number names nothing */
         e->code[0] = '\0';
-    }
 }
 
 void wire_error_read_object(struct wire_error *e, struct span value)
@@ -55,6 +61,8 @@ void wire_error_read_object(struct wire_error *e, struct span value)
             read_code(e, m.value);
         else if (json_key_is(m.key, "status") && m.value.type == JSON_STRING && !e->code[0])
             read_text(m.value, e->code, sizeof(e->code));
+        else if (json_key_is(m.key, "status") && m.value.type == JSON_NUMBER)
+            read_status(e, m.value.raw);
     }
 }
 

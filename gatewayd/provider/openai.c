@@ -246,6 +246,7 @@ static void read_chunk_member(struct answer *a, struct chunk *c, const struct js
 
 static struct chunk read_chunk(struct answer *a, struct span object)
 {
+    const struct usage before = a->usage;
     struct chunk c = {0};
     struct json_member m;
     struct json_walk w;
@@ -254,6 +255,10 @@ static struct chunk read_chunk(struct answer *a, struct span object)
         return c;
     while (json_next(&w, &m))
         read_chunk_member(a, &c, &m);
+    if (w.bad) { /* money is not counted from a document that is broken */
+        a->usage = before;
+        c.has_usage = false;
+    }
     return c;
 }
 
@@ -282,7 +287,16 @@ static struct event_view decode_chunk(struct answer *a, struct span data)
 
 /* ---- typed events: responses, images, audio ---- */
 
-enum typed { TYPED_OTHER, TYPED_DELTA, TYPED_START, TYPED_END, TYPED_FAILED, TYPED_ERROR, TYPED_PART_END };
+enum typed {
+    TYPED_OTHER,
+    TYPED_DELTA,
+    TYPED_ITEM,
+    TYPED_START,
+    TYPED_END,
+    TYPED_FAILED,
+    TYPED_ERROR,
+    TYPED_PART_END
+};
 
 static enum typed typed_of(struct span type)
 {
@@ -290,12 +304,19 @@ static enum typed typed_of(struct span type)
         const char *name;
         enum typed typed;
     } NAMES[] = {
-        {"response.created", TYPED_START},        {"response.completed", TYPED_END},
-        {"response.incomplete", TYPED_END},       {"response.failed", TYPED_FAILED},
-        {"response.cancelled", TYPED_FAILED},     {"error", TYPED_ERROR},
-        {"response.error", TYPED_ERROR},          {"speech.audio.done", TYPED_END},
-        {"transcript.text.done", TYPED_END},      {"image_generation.completed", TYPED_PART_END},
-        {"image_edit.completed", TYPED_PART_END}, {"image_generation.partial_image", TYPED_DELTA},
+        {"response.created", TYPED_START},
+        {"response.output_item.done", TYPED_ITEM},
+        {"response.completed", TYPED_END},
+        {"response.incomplete", TYPED_END},
+        {"response.failed", TYPED_FAILED},
+        {"response.cancelled", TYPED_FAILED},
+        {"error", TYPED_ERROR},
+        {"response.error", TYPED_ERROR},
+        {"speech.audio.done", TYPED_END},
+        {"transcript.text.done", TYPED_END},
+        {"image_generation.completed", TYPED_PART_END},
+        {"image_edit.completed", TYPED_PART_END},
+        {"image_generation.partial_image", TYPED_DELTA},
     };
 
     if (type.len > 6 && memcmp(type.p + type.len - 6, ".delta", 6) == 0)
@@ -323,6 +344,21 @@ static uint64_t count_searches(struct span output)
             json_path(m.value.raw, "action", "type", NULL); /* opening a page found before costs nothing */
         n += action.type != JSON_STRING || span_is(action.raw, "\"search\"");
     }
+    return n;
+}
+
+/* What an `output` says, for a body that does not count its tokens. */
+static uint64_t count_output(struct span output)
+{
+    struct json_member m;
+    struct json_walk w;
+    uint64_t n = 0;
+
+    if (!json_walk(&w, output) || w.is_object)
+        return 0;
+    while (json_next(&w, &m))
+        n +=
+            count_content(json_get(m.value.raw, "content")) + count_chars(json_get(m.value.raw, "arguments"));
     return n;
 }
 
@@ -355,13 +391,14 @@ static void read_response(struct answer *a, struct span object)
 
 static void end_typed(struct answer *a, enum typed typed, struct span data)
 {
-    struct json_value response = json_get(data, "response");
+    struct json_value whole = json_value(data); /* nothing is counted from a document that is broken */
+    struct json_value response = json_get(whole.raw, "response");
     struct wire_error e = {.is_present = true};
 
     if (response.type == JSON_OBJECT)
         read_response(a, response.raw);
     else if (typed == TYPED_PART_END || typed == TYPED_END)
-        (void)read_chunk(a, data); /* usage lies beside the type */
+        (void)read_chunk(a, whole.raw); /* usage lies beside the type */
     if (typed == TYPED_FAILED) {
         (void)span_copy(e.code, sizeof(e.code), span_of(a->finish));
         judge_answer_error(a, &e); /* unless the object told more */
@@ -381,6 +418,9 @@ static struct event_view decode_typed(struct answer *a, struct span type, struct
         delta = json_get(data, "delta");
         a->output_chars += count_chars(delta);
         view.has_content = delta.type == JSON_INVALID || has_bytes(delta);
+        break;
+    case TYPED_ITEM: /* a tool call that came whole, when nothing came in pieces */
+        view.has_content = a->output_events == 0;
         break;
     case TYPED_START:
         read_response(a, json_get(data, "response").raw);
@@ -469,10 +509,12 @@ static void read_body(struct answer *a, enum operation op, struct span body)
 {
     struct wire_error e;
 
-    if (op == OP_RESPONSES)
+    if (op == OP_RESPONSES && json_get(body, "choices").type != JSON_ARRAY) { /* some answer it like a chat */
         read_response(a, body);
-    else
+        a->output_chars += count_output(json_get(body, "output").raw);
+    } else {
         a->output_events += read_chunk(a, body).has_content;
+    }
     if (op == OP_IMAGES)
         a->usage.images = count_elements(json_get(body, "data"));
     else if (op == OP_RERANK)

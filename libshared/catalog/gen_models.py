@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Writes models.def from a JSON list of price facts.
 
-    libshared/catalog/gen_models.py prices.json > libshared/catalog/models.def
+    python3 libshared/catalog/gen_models.py prices.json > libshared/catalog/models.def
 
 Each element names provider, model, mode (chat, responses, embedding, image_generation), prices in USD per token
 (input_cost_per_token, output_cost_per_token, cache_read_input_token_cost, cache_creation_input_token_cost) and the
