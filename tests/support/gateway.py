@@ -14,6 +14,7 @@ import yaml
 
 from support.metrics import Scrape
 from support.process import BIN, Process
+from support.simctl import SimControl
 from support.wait import eventually
 
 KEY = "sk-aigw-test-0123456789abcdef0123456789"
@@ -91,8 +92,9 @@ class Simulator(Process):
         super().__init__(directory, name, [])
         self.truth_log = self.directory / f"{name}.truth.jsonl"
         self.args = ["--simulate", "127.0.0.1:0", "--ready-file", str(self.ready_file)]
+        self.args += ["--truth-log", str(self.truth_log)]
         if seed is not None:
-            self.env["GATEWAYD_SIM_SEED"] = str(seed)
+            self.args += ["--seed", str(seed)]
 
     @property
     def address(self):
@@ -101,6 +103,10 @@ class Simulator(Process):
     @property
     def url(self):
         return f"http://{self.address}"
+
+    @property
+    def control(self):
+        return SimControl(self.address)
 
 
 class Gateway(Process):
