@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The configuration as an immutable snapshot. Parsed from YAML (strict: unknown keys, wrong types and out-of-range
- * values are errors with file, line and column), environment and flags; then checked across fields.
+/* The configuration as an immutable snapshot. Parsed from YAML (strict: unknown keys, wrong types and
+ * out-of-range values are errors with file, line and column), environment and flags; then checked across
+ * fields.
  *
- * A snapshot is reference counted: a request pins the one it started with until it settles, a reload swaps the
- * current pointer. All strings and arrays live in the snapshot's arena. Nothing in it is ever changed. */
+ * A snapshot is reference counted: a request pins the one it started with until it settles, a reload swaps
+ * the current pointer. All strings and arrays live in the snapshot's arena. Nothing in it is ever changed. */
 #ifndef CONFIG_CONFIG_H
 #define CONFIG_CONFIG_H
 
@@ -15,13 +16,14 @@
 #include "libshared/base/secret.h"
 
 struct price;
+struct secret_link;
 
 struct config_address { /* host "" means not listening */
     const char *host;
-    uint16_t port;         /* 0: the kernel chooses */
+    uint16_t port; /* 0: the kernel chooses */
 };
 
-struct config_timeouts { /* of one upstream attempt; 0 is not allowed */
+struct config_timeouts {   /* of one upstream attempt; 0 is not allowed */
     int64_t connect_us;    /* default 5 s: name, TCP, TLS */
     int64_t first_byte_us; /* default 120 s: request sent to first byte of the answer's body */
     int64_t idle_us;       /* default 120 s: between two chunks */
@@ -30,15 +32,17 @@ struct config_timeouts { /* of one upstream attempt; 0 is not allowed */
 
 struct config_provider {
     const char *name;
-    const char *kind; /* a dialect: "openai", "anthropic" */
+    const char *kind;     /* a dialect: "openai", "anthropic" */
     const char *base_url; /* no trailing slash; http or https only */
     struct secret *api_keys;
     size_t n_api_keys;
-    bool allow_private; /* its name may resolve to loopback, private or link-local addresses; literal ones always may */
+    /* Its name may resolve to loopback, private or link-local addresses; literal ones always may. */
+    bool allow_private;
     bool is_enabled;
     uint32_t max_concurrent; /* attempts in flight per process, 0: no limit */
     struct config_timeouts timeouts;
-    bool drain_on_abort; /* client gone: read on to the usage instead of closing (providers that bill anyway) */
+    /* Client gone: read on to the usage instead of closing, for providers that bill anyway. */
+    bool drain_on_abort;
     label label;
     unsigned index; /* in config.providers */
 };
@@ -51,7 +55,14 @@ struct config_target {
     unsigned weight;
 };
 
-enum config_strategy { STRATEGY_PRIORITY, STRATEGY_WEIGHTED, STRATEGY_LATENCY, STRATEGY_COST, STRATEGY_HEALTH, STRATEGY_LEAST_BUSY };
+enum config_strategy {
+    STRATEGY_PRIORITY,
+    STRATEGY_WEIGHTED,
+    STRATEGY_LATENCY,
+    STRATEGY_COST,
+    STRATEGY_HEALTH,
+    STRATEGY_LEAST_BUSY
+};
 
 struct config_model {
     const char *name; /* the alias */
@@ -73,6 +84,36 @@ struct config_budget {
     unsigned warn_percent;
     const char *at_limit;        /* block throttle warn */
     const char *when_store_down; /* closed bounded open */
+};
+
+struct config_breaker {    /* accepted and validated; nothing enforces it yet */
+    unsigned failures;     /* consecutive ones that open; 0: not by count */
+    double error_rate;     /* share of attempts in the window that opens; 0: not by rate */
+    unsigned min_requests; /* in the window before the rate means anything */
+    int64_t window_us, open_for_us, max_open_for_us;
+    unsigned probes;      /* at once while half open */
+    unsigned close_after; /* successes in a row */
+};
+
+/* Where numbers are sent. Accepted and validated; nothing sends yet. */
+struct config_aggregation {
+    bool is_enabled;
+    int64_t interval_us, retention_us;
+};
+struct config_grafana {
+    bool is_enabled;
+    const char *remote_write_url, *user;
+    struct secret api_key;
+};
+struct config_sentry {
+    bool is_enabled;
+    struct secret dsn;
+    const char *environment;
+};
+struct config_otlp {
+    const char *endpoint, *protocol;
+    struct secret headers;
+    int64_t timeout_us;
 };
 
 struct config_tenant {
@@ -104,18 +145,29 @@ struct config {
     uint64_t version;      /* 1 at boot, +1 per applied reload */
     const char *path;      /* NULL: no file */
 
-    struct config_address listen;       /* default 127.0.0.1:8080 */
-    const char *tls_cert, *tls_key;     /* file paths, NULL: plain HTTP */
-    struct config_address admin_listen; /* default none unless a token is given, then 127.0.0.1:8081 */
+    struct config_address listen;   /* default 127.0.0.1:8080 */
+    const char *tls_cert, *tls_key; /* file paths, NULL: plain HTTP */
+    /* Default 127.0.0.1:8081 when there is a token; without one always none. */
+    struct config_address admin_listen;
     struct secret admin_token;
-    const char *admin_socket; /* default <state_dir>/admin.sock */
+    const char *admin_socket; /* default admin.sock in $RUNTIME_DIRECTORY (systemd), else in state_dir */
     unsigned workers;         /* resolved: 1..LIMIT_WORKERS */
-    const char *state_dir;    /* default $STATE_DIRECTORY, else $XDG_STATE_HOME/gatewayd, else ~/.local/state/gatewayd */
-    const char *log_level;    /* error warn info debug */
+    const char *state_dir; /* default $STATE_DIRECTORY, $XDG_STATE_HOME/gatewayd or ~/.local/state/gatewayd */
+    const char *log_level; /* error warn info debug */
     const char *access_log;   /* path, "-" stdout, "" off; default <state_dir>/access.log */
     size_t journal_max_bytes; /* all workers together, default 1 GiB */
     int64_t drain_timeout_us;
-    const char *redis, *database; /* connection strings, "" when not set */
+    const char *redis, *database; /* "" when not set; may hold passwords, so never printed */
+    bool is_redis_enabled;        /* false: `redis` is "" whatever was set */
+    unsigned redis_max_connections;
+    const char *prices_path;         /* "": the built-in table alone */
+    const char *upstream_ca_file;    /* "": the system's */
+    struct config_timeouts upstream; /* of providers that set none of their own */
+    struct config_breaker breaker;
+    struct config_aggregation aggregation;
+    struct config_grafana grafana;
+    struct config_sentry sentry;
+    struct config_otlp otlp;
 
     struct {
         size_t max_body;
@@ -125,6 +177,8 @@ struct config {
     struct {
         const struct config_cidr *allow; /* who may read /metrics without a token; default loopback */
         size_t n_allow;
+        const char *const *profiles; /* families of names; default "all" */
+        size_t n_profiles;
         size_t max_series; /* default 100000 */
     } metrics;
 
@@ -138,19 +192,26 @@ struct config {
     size_t n_keys;
     struct price_table *prices; /* owned */
     bool is_demo;
-    void *key_index, *model_index; /* private */
+    const char *warnings;                         /* private */
+    struct secret_link *secrets;                  /* private */
+    void *key_index, *model_index, *target_index; /* private */
+    label other_label;                            /* private */
 };
 
-struct config_options { /* the command line; NULL and 0 mean not given. Flags win over environment over file. */
+/* The command line; NULL and 0 mean not given. Flags win over environment over file. */
+struct config_options {
     const char *path;
     const char *listen, *state_dir;
     bool is_demo;
+    bool is_check; /* write nothing: no state directory, no minted key */
     uint64_t version;
-    const char *overlay_yaml; /* text parsed before the file as if it were a file (the demo's configuration), or NULL */
+    const char *overlay_yaml; /* text parsed before the file as if it were one (the demo's), or NULL */
 };
 
-/* Reads file, environment and flags; NULL with `err` (its text begins with "file:line:column: " where there is one). */
+/* Reads file, environment and flags; NULL with `err` (its text begins with "file:line:column: " where there
+ * is one). Scalars of the file win over those of the overlay, lists of both are joined. Any thread. */
 struct config *config_load(const struct config_options *o, struct err *err);
+/* Any thread. */
 struct config *config_ref(struct config *c);
 void config_unref(struct config *c);
 
@@ -159,16 +220,21 @@ const struct config_key *config_find_key(const struct config *c, const unsigned 
 /* An alias; NULL when there is none of that name. */
 const struct config_model *config_find_model(const struct config *c, struct span name);
 const struct config_provider *config_find_provider(const struct config *c, struct span name);
-/* A name that is no alias: `provider/model`, or a model that the catalogue knows under one configured provider, or any
- * name when exactly one provider is configured. Fills `out` (its `model` is copied to `a`); false when none fits. */
-bool config_resolve_direct(const struct config *c, struct span name, struct arena *a, struct config_target *out);
+/* A name that is no alias: `provider/model`, or a model that the catalogue knows under an enabled provider
+ * (the first in configured order), or any name when exactly one provider is enabled. A prefix that names a
+ * disabled provider fits none. Fills `out` (its `model` is copied to `a`); false when none fits. */
+bool config_resolve_direct(const struct config *c, struct span name, struct arena *a,
+                           struct config_target *out);
 bool config_tenant_may_use(const struct config_tenant *t, struct span model_name);
 bool config_cidr_match(const struct config_cidr *list, size_t n, const void *sockaddr);
 
-/* Every option as a Markdown table, from options.def; for docs/configuration.md. */
+/* Every option and known provider as Markdown tables, from options.def and providers.def; for
+ * docs/configuration.md. */
 struct buf;
 void config_document(struct buf *out);
-/* Warnings worth showing at boot and by --check-config, one per line (accepted but not yet enforced, insecure, …). */
+/* Names of options that differ but take effect at a restart only, joined by ", ". */
+void config_restart_needed(const struct config *running, const struct config *fresh, struct buf *out);
+/* Worth showing at boot and by --check-config, one per line (accepted but not yet enforced, insecure, …). */
 void config_warnings(const struct config *c, struct buf *out);
 
 #endif

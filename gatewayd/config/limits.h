@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every maximum, in one place, each with its reason. Those an operator may want to change are defaults of options. */
+/* Every maximum, in one place, each with its reason. Those an operator may want to change are defaults of
+ * options. */
 #ifndef CONFIG_LIMITS_H
 #define CONFIG_LIMITS_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* A table reads better in columns than in lines of 110 characters. */
+/* clang-format off */
 
 /* HTTP front */
 #define LIMIT_HEADER_POOL_BYTES ((size_t)8 << 10)  /* per connection, request line and headers; zeroed per request */
@@ -60,7 +64,18 @@
 #define LIMIT_RETRY_AFTER_US 10000000 /* longest Retry-After that is waited out inside a request; longer ones fail over */
 #define LIMIT_TAIL_WAIT_US   250000   /* after the end marker, for the provider's last chunk */
 
+/* Configuration */
+#define LIMIT_CONFIG_BYTES  ((size_t)4 << 20) /* thousands of tenants with their keys */
+#define LIMIT_CONFIG_DEPTH  32u               /* the deepest option is at 6 */
+#define LIMIT_CONFIG_NODES  200000u           /* with aliases written out, so that a text cannot multiply itself */
+#define LIMIT_CONFIG_VALUE  65536u            /* one value after expansion */
+#define LIMIT_SECRET_FILE   16384u            /* one secret, not a keyring */
+#define LIMIT_PROVIDERS     256u              /* tables per provider stay small */
+#define LIMIT_PROVIDER_KEYS 64u               /* keys used in turn */
+#define LIMIT_NAME_BYTES    64u               /* names of providers, tenants, plans, keys: they become labels */
+
 #define LIMIT_WORKERS 64u
 #define LIMIT_DRAIN_US 600000000 /* default of drain_timeout: streams are long, so draining is patient */
+/* clang-format on */
 
 #endif

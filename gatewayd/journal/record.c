@@ -45,12 +45,12 @@ static unsigned char *put_bytes(unsigned char *p, const void *from, size_t n)
     return p + n;
 }
 
-static unsigned char *put_text(unsigned char *p, const char *z)
+static unsigned char *put_text(unsigned char *p, struct span s)
 {
-    size_t n = strnlen(z, TEXT_MAX);
+    size_t n = s.len < TEXT_MAX ? s.len : TEXT_MAX;
 
     *p++ = (unsigned char)n;
-    return put_bytes(p, z, n);
+    return put_bytes(p, s.p, n);
 }
 
 static unsigned char *put_label(unsigned char *p, label l)
@@ -59,12 +59,12 @@ static unsigned char *put_label(unsigned char *p, label l)
         *p++ = 0;
         return p;
     }
-    return put_text(p, label_text(l));
+    return put_text(p, span_of(label_text(l)));
 }
 
 static unsigned char *put_error(unsigned char *p, enum err_code e)
 {
-    return put_text(p, e ? err_row(e)->name : "");
+    return put_text(p, e ? span_of(err_row(e)->name) : SPAN_LIT(""));
 }
 
 static unsigned char *put_usage(unsigned char *p, const struct usage *u)
@@ -124,9 +124,9 @@ size_t record_encode_settle(unsigned char *dst, const struct fact_request *rq)
     p = put_label(p, rq->requested);
     p = put_label(p, rq->method);
     p = put_label(p, rq->endpoint);
-    p = put_text(p, rq->op < OP_COUNT ? operation_row(rq->op)->label : "");
+    p = put_text(p, rq->op < OP_COUNT ? span_of(operation_row(rq->op)->label) : SPAN_LIT(""));
     p = put_error(p, rq->error);
-    p = put_text(p, rq->detail);
+    p = put_text(p, span_make(rq->detail, strnlen(rq->detail, sizeof(rq->detail))));
     *p++ = (unsigned char)rq->status;
     *p++ = (unsigned char)rq->end;
     *p++ = rq->attempts;

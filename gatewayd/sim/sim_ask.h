@@ -17,10 +17,11 @@ enum sim_dialect { SIM_OPENAI, SIM_ANTHROPIC, SIM_GEMINI };
     X(model)                                                                                                 \
     X(stream)                                                                                                \
     X(stream_options)                                                                                        \
-    X(messages) X(system) X(tools) X(tool_choice) X(max_tokens) X(max_completion_tokens)                     \
-        X(max_output_tokens) X(n) X(input) X(prompt) X(instructions) X(text) X(response_format) X(contents)  \
-            X(systemInstruction) X(system_instruction) X(generationConfig) X(toolConfig) X(dimensions)       \
-                X(encoding_format) X(query) X(documents) X(top_n)
+    X(messages)                                                                                              \
+    X(system) X(tools) X(tool_choice) X(max_tokens) X(max_completion_tokens) X(max_output_tokens) X(n)       \
+        X(input) X(prompt) X(instructions) X(text) X(response_format) X(contents) X(systemInstruction)       \
+            X(system_instruction) X(generationConfig) X(toolConfig) X(dimensions) X(encoding_format)         \
+                X(query) X(documents) X(top_n)
 
 struct sim_members {
 #define X(name) struct json_value name;

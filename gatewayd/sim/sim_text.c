@@ -225,8 +225,8 @@ void sim_add_base64(struct buf *out, struct span bytes)
 
     for (size_t i = 0; i < bytes.len; i += 3) {
         size_t left = bytes.len - i;
-        unsigned v =
-            (unsigned)p[i] << 16 | (left > 1 ? (unsigned)p[i + 1] << 8 : 0u) | (left > 2 ? (unsigned)p[i + 2] : 0u);
+        unsigned v = (unsigned)p[i] << 16 | (left > 1 ? (unsigned)p[i + 1] << 8 : 0u) |
+                     (left > 2 ? (unsigned)p[i + 2] : 0u);
         char q[4] = {DIGITS[v >> 18], DIGITS[v >> 12 & 63], left > 1 ? DIGITS[v >> 6 & 63] : '=',
                      left > 2 ? DIGITS[v & 63] : '='};
 

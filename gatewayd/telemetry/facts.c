@@ -59,6 +59,7 @@ struct facts *facts_new(struct err *err)
     for (unsigned k = 0; k < KIND_COUNT; k++)
         cells_init(&f->cells[k], k);
     f->none = intern(SPAN_LIT("none"));
+    f->unmatched = intern(SPAN_LIT("__unmatched__"));
     return f;
 }
 
@@ -80,6 +81,11 @@ void facts_free(struct facts *f)
         cells_release(&f->cells[k]);
     cells_registry_unref();
     free(f);
+}
+
+void facts_limit_series(size_t max_series)
+{
+    cells_limit_lines(max_series);
 }
 
 static void assert_owner(struct facts *f)
@@ -167,9 +173,11 @@ static void count_window(struct facts *f, enum facts_kind k, label l, const stru
     window_add(&c->window, kind_has_sketch(k), m->epoch, clamp(duration_us), is_error);
 }
 
-static void add_http(struct facts *f, label method, label endpoint, uint16_t status, const struct moment *m,
-                     int64_t duration_us)
+static void add_http(struct facts *f, label method_or_0, label endpoint_or_0, uint16_t status,
+                     const struct moment *m, int64_t duration_us)
 {
+    label method = method_or_0 ? method_or_0 : f->none;
+    label endpoint = endpoint_or_0 ? endpoint_or_0 : f->unmatched;
     struct route_cell *route = facts_cell(f, KIND_ROUTE, cells_key_of(method, endpoint, 0, 0));
 
     /* Without a status nothing was sent: the client had gone. */

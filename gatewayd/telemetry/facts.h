@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fact cells: one table per worker, written only by that worker (plain relaxed stores, no locks), summed by whoever
- * reads. Families of /metrics are projections of these cells; there is no other counter of requests or attempts. */
+/* Fact cells: one table per worker, written only by that worker (plain relaxed stores, no locks), summed by
+ * whoever reads. Families of /metrics are projections of these cells; there is no other counter of requests
+ * or attempts. */
 #ifndef TELEMETRY_FACTS_H
 #define TELEMETRY_FACTS_H
 
@@ -10,9 +11,13 @@ struct facts;
 
 struct facts *facts_new(struct err *err);
 void facts_free(struct facts *f);
+/* Any thread: how many lines of exposition all series together may become (metrics.max_series; 0 is the
+ * default); beyond, new label values are folded into `__overflow__`. */
+void facts_limit_series(size_t max_series);
 /* Owner thread only. `a` has rq->attempts elements. */
 void facts_add(struct facts *f, const struct fact_request *rq, const struct fact_attempt *a);
-/* HTTP requests that were refused before a request fact exists (guard, unknown path) and those of the control plane. */
+/* HTTP requests that were refused before a request fact exists (guard, unknown path) and those of the control
+ * plane. */
 void facts_add_http(struct facts *f, label method, label endpoint, uint16_t status, int64_t duration_us,
                     uint64_t response_bytes);
 /* Gauges of the worker, owner thread only. */

@@ -145,7 +145,7 @@ struct facts {
     struct cells cells[KIND_COUNT];
     struct window requests; /* inference requests, without a sketch */
     uint64_t active_streams;
-    label none;
+    label none, unmatched;
     uint64_t owner; /* thread, in debug builds */
 };
 

@@ -64,9 +64,11 @@ static void put_name(struct buf *b, const char *name)
 
 static void put_text(struct buf *b, const char *name, const char *z)
 {
+    struct span s = span_of(z);
+
     put_name(b, name);
-    if (z && *z)
-        buf_add_json(b, span_make(z, strnlen(z, TEXT_CAP)));
+    if (s.len)
+        buf_add_json(b, span_make(s.p, s.len < TEXT_CAP ? s.len : TEXT_CAP));
     else
         buf_addz(b, "null");
 }

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Texts of the configuration as values. Pure; the whole text must fit, `out` is written on success only. */
+#ifndef CONFIG_VALUE_H
+#define CONFIG_VALUE_H
+
+#include "gatewayd/config/config.h"
+
+/* true false yes no on off 1 0, in any case. */
+bool value_bool(struct span s, bool *out);
+/* Digits with an optional fraction, times 10^scale; false when it would not be whole. */
+bool value_decimal(struct span s, unsigned scale, int64_t *out);
+/* "500ms" "1h30m" "1.5s" "0", in microseconds. Units us ms s m h d. */
+bool value_duration(struct span s, int64_t *out_us);
+/* "32MiB" "64KB" "1024", in bytes. */
+bool value_size(struct span s, uint64_t *out);
+/* "host:port" "[::1]:0" ":8080" "*:8080"; "" is host "". NULL, or the reason why not. */
+const char *value_address(struct arena *a, struct span s, struct config_address *out);
+/* "10.0.0.0/8" "::1" "192.0.2.7"; NULL, or the reason why not. */
+const char *value_cidr(struct span s, struct config_cidr *out);
+/* Letters, digits, `_ . -`, beginning with a letter or digit, at most LIMIT_NAME_BYTES. */
+bool value_is_name(struct span s);
+/* Checks a provider's base URL; its normal form has no trailing slash. NULL, or the reason why not. */
+const char *value_base_url(struct span s, size_t *out_len);
+/* Valid UTF-8 without control characters. */
+bool value_is_printable(struct span s);
+
+#endif

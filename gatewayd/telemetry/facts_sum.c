@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The same cells for the monitoring API: sums per provider and in total. Api thread. */
+#include <math.h>
+
+#include "gatewayd/telemetry/exposition.h"
+#include "gatewayd/telemetry/snapshot.h"
+
+static struct facts_provider_sum *row_of(struct facts_provider_sum *out, size_t cap, size_t *n,
+                                         label provider)
+{
+    for (size_t i = 0; i < *n; i++)
+        if (out[i].provider == provider)
+            return &out[i];
+    if (*n == cap)
+        return NULL;
+    out[*n] = (struct facts_provider_sum){.provider = provider, .window_p50_s = NAN, .window_p95_s = NAN};
+    return &out[(*n)++];
+}
+
+static void add_attempts(struct facts_provider_sum *row, const struct attempt_words *w)
+{
+    for (size_t s = 0; s < ARRAY_LEN(w->status); s++)
+        row->attempts += w->status[s];
+    row->errors += w->status[STATUS_ERROR];
+    row->input_tokens += w->tokens[TOKEN_INPUT];
+    row->output_tokens += w->tokens[TOKEN_OUTPUT];
+    row->cost_nanousd += (int64_t)w->cost_nanousd;
+    row->unpriced += w->unpriced;
+}
+
+size_t facts_sum_providers(struct facts *const *workers, size_t n_workers, const struct metrics_state *state,
+                           struct facts_provider_sum *out, size_t cap)
+{
+    struct snapshot s AUTO(snapshot_release);
+    const struct snapshot_kind *attempts, *windows;
+    struct facts_provider_sum *row;
+    size_t n = 0;
+
+    snapshot_init(&s, workers, n_workers, state->now);
+    for (size_t i = 0; i < state->n_targets; i++)
+        (void)row_of(out, cap, &n, state->targets[i].provider);
+    attempts = snapshot_kind(&s, KIND_ATTEMPT);
+    for (size_t i = 0; i < attempts->n; i++)
+        if ((row = row_of(out, cap, &n, cells_part(attempts->keys[i], 0))))
+            add_attempts(row, (const struct attempt_words *)(const void *)snapshot_words(attempts, i));
+    windows = snapshot_kind(&s, KIND_PROVIDER);
+    for (size_t i = 0; i < windows->n; i++) {
+        const struct window_stats *st = &windows->stats[i];
+
+        row = row_of(out, cap, &n, cells_part(windows->keys[i], 0));
+        if (!row)
+            continue;
+        row->window_attempts = st->count;
+        row->window_errors = st->errors;
+        row->window_p50_s = st->p50;
+        row->window_p95_s = st->p95;
+        row->last_seen = (struct wall){(int64_t)st->last_us};
+    }
+    return n;
+}
+
+struct facts_totals facts_totals(struct facts *const *workers, size_t n_workers, struct wall now)
+{
+    struct facts_totals t = {0};
+    struct snapshot s AUTO(snapshot_release);
+    const struct snapshot_kind *k;
+
+    snapshot_init(&s, workers, n_workers, now);
+    k = snapshot_kind(&s, KIND_REQUEST);
+    for (size_t i = 0; i < k->n; i++) {
+        uint64_t n = snapshot_words(k, i)[0];
+        unsigned status = cells_part(k->keys[i], 3);
+
+        t.requests += n;
+        if (status < STATUS_COUNT)
+            t.by_status[status] += n;
+    }
+    k = snapshot_kind(&s, KIND_ATTEMPT);
+    for (size_t i = 0; i < k->n; i++) {
+        const struct attempt_words *w = (const struct attempt_words *)(const void *)snapshot_words(k, i);
+
+        t.input_tokens += w->tokens[TOKEN_INPUT];
+        t.output_tokens += w->tokens[TOKEN_OUTPUT];
+        t.cost_nanousd += (int64_t)w->cost_nanousd;
+    }
+    for (size_t i = 0; i < n_workers; i++) {
+        struct window_sum sum = {0};
+
+        window_read(&workers[i]->requests, window_epoch(now), &sum, NULL);
+        t.window_requests += sum.count;
+        t.active_streams += cells_load(&workers[i]->active_streams);
+    }
+    return t;
+}

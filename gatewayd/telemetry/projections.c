@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tables first, then the state families, which read a struct of the process instead of cells. Api thread. */
+#include "gatewayd/telemetry/projections.h"
+
+#include <stdio.h>
+
+#define WORD(words, member) (offsetof(struct words, member) / sizeof(uint64_t))
+
+static const struct kind_row KINDS[] = {
+    [KIND_HTTP] = {{{"method", PART_LABEL}, {"endpoint", PART_LABEL}, {"status", PART_NUMBER}}, 0, 1},
+    [KIND_ROUTE] = {{{"method", PART_LABEL}, {"endpoint", PART_LABEL}},
+                    WORD(route_words, times.n),
+                    N_http_seconds},
+    [KIND_ENDPOINT] = {{{"endpoint", PART_LABEL}}, 0, 1},
+    [KIND_REQUEST] = {{{"tenant_id", PART_LABEL},
+                       {"provider", PART_LABEL},
+                       {"model", PART_LABEL},
+                       {"status", PART_FACT_STATUS}},
+                      0,
+                      1},
+    [KIND_REQUEST_TIME] = {{{"tenant_id", PART_LABEL}, {"provider", PART_LABEL}, {"model", PART_LABEL}},
+                           WORD(request_time_words, times.n),
+                           N_llm_seconds_coarse},
+    [KIND_SELECTION] = {{{"provider", PART_LABEL}, {"model", PART_LABEL}, {"tier", PART_TIER}}, 0, 1},
+    [KIND_USAGE] = {{{"tenant_id", PART_LABEL}, {"provider", PART_LABEL}, {"model", PART_LABEL}},
+                    WORD(usage_words, attempts),
+                    1},
+    [KIND_ATTEMPT] = {{{"provider", PART_LABEL}, {"model", PART_LABEL}},
+                      WORD(attempt_words, status),
+                      STATUS_REJECTED},
+    [KIND_STREAM] = {{{"provider", PART_LABEL}, {"model", PART_LABEL}, {"outcome", PART_STREAM_END}}, 0, 1},
+    [KIND_ATTEMPT_ERROR] = {{{"provider", PART_LABEL}, {"error_type", PART_ERROR_TYPE}}, 0, 1},
+    [KIND_RETRY] = {{{"provider", PART_LABEL}, {"model", PART_LABEL}, {"reason", PART_ERROR_TYPE}}, 0, 1},
+    [KIND_FAILOVER] =
+        {{{"from_provider", PART_LABEL}, {"to_provider", PART_LABEL}, {"reason", PART_ERROR_TYPE}}, 0, 1},
+    [KIND_PROVIDER] = {{{"provider", PART_LABEL}}, 0, 1},
+    [KIND_MODEL] = {{{"model", PART_LABEL}}, 0, 1},
+};
+_Static_assert(ARRAY_LEN(KINDS) == KIND_COUNT, "every kind names its parts");
+
+const struct kind_row *kind_row(enum facts_kind k)
+{
+    return &KINDS[k];
+}
+
+struct span part_text(struct lines *l, enum part_form form, unsigned value, char tmp[8])
+{
+    switch (form) {
+    case PART_LABEL:
+        return lines_text(l, value);
+    case PART_NUMBER:
+        return span_make(tmp, (size_t)snprintf(tmp, 8, "%u", value & 0xffff));
+    case PART_FACT_STATUS:
+        return span_of(fact_status_name((enum fact_status)value));
+    case PART_STREAM_END:
+        return span_of(stream_end_name((enum stream_end)value));
+    case PART_ERROR_TYPE:
+        return span_of(error_type_name((enum error_type)value));
+    case PART_TIER:
+        return span_of(tier_name((enum tier)value));
+    default:
+        return SPAN_LIT("");
+    }
+}
+
+static const char *status_child(unsigned i)
+{
+    return fact_status_name((enum fact_status)i);
+}
+static const char *token_child(unsigned i)
+{
+    return token_type_name((enum token_type)i);
+}
+static const char *subset_child(unsigned i)
+{
+    return token_subset_name((enum token_subset)i);
+}
+
+static double window_avg(const struct window_stats *st)
+{
+    return st->avg;
+}
+static double window_p50(const struct window_stats *st)
+{
+    return st->p50;
+}
+static double window_p95(const struct window_stats *st)
+{
+    return st->p95;
+}
+static double window_p99(const struct window_stats *st)
+{
+    return st->p99;
+}
+static double window_min(const struct window_stats *st)
+{
+    return st->min;
+}
+static double window_max(const struct window_stats *st)
+{
+    return st->max;
+}
+static double window_error_rate(const struct window_stats *st)
+{
+    return st->error_rate;
+}
+
+/* ---- state families ---- */
+
+static void sample_u64(struct lines *l, uint64_t v)
+{
+    lines_series(l, NULL);
+    lines_number(l, LINES_COUNT, v);
+}
+
+static void sample_us(struct lines *l, uint64_t us)
+{
+    lines_series(l, NULL);
+    lines_number(l, LINES_US, us);
+}
+
+static void labelled_u64(struct lines *l, const char *value, uint64_t v)
+{
+    struct span s = span_of(value);
+
+    lines_series(l, &s);
+    lines_number(l, LINES_COUNT, v);
+}
+
+static void state_active_streams(struct lines *l, const struct scrape *s)
+{
+    uint64_t n = 0;
+
+    for (size_t w = 0; w < s->snapshot->n_workers; w++)
+        n += cells_load(&s->snapshot->workers[w]->active_streams);
+    sample_u64(l, n);
+}
+
+static void state_uptime(struct lines *l, const struct scrape *s)
+{
+    int64_t us = s->state->now.us - s->state->started.us;
+
+    sample_us(l, us > 0 ? (uint64_t)us : 0);
+}
+
+static void state_cpu(struct lines *l, const struct scrape *s)
+{
+    sample_us(l, s->process.cpu_us);
+}
+static void state_resident(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->process.resident_bytes);
+}
+static void state_started(struct lines *l, const struct scrape *s)
+{
+    sample_us(l, (uint64_t)s->state->started.us);
+}
+static void state_open_fds(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->process.open_fds);
+}
+static void state_max_fds(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->process.max_fds);
+}
+static void state_memory_limit(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->process.memory_limit_bytes);
+}
+
+static void state_cpu_limit(struct lines *l, const struct scrape *s)
+{
+    lines_series(l, NULL);
+    lines_double(l, s->process.cpu_cores);
+}
+
+static void state_build(struct lines *l, const struct scrape *s)
+{
+    const char *version = s->state->version ? s->state->version : "";
+    const char *revision = s->state->revision ? s->state->revision : "";
+    /* Interned for their cleaning: a bad byte would cost the whole scrape. */
+    struct span values[] = {lines_text(l, intern_z(version)), lines_text(l, intern_z(revision)),
+                            SPAN_LIT("1.41")};
+
+    lines_series(l, values);
+    lines_number(l, LINES_COUNT, 1);
+}
+
+static void state_reloads(struct lines *l, const struct scrape *s)
+{
+    labelled_u64(l, "ok", s->state->reloads_ok);
+    labelled_u64(l, "failed", s->state->reloads_failed);
+}
+
+static void state_config_version(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->config_version);
+}
+static void state_connections(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->connections);
+}
+static void state_connections_refused(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->connections_refused);
+}
+static void state_guard_refusals(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->guard_refusals);
+}
+
+/* One series per worker. */
+#define STATE_LOOP(name, member, unit)                                                                       \
+    static void name(struct lines *l, const struct scrape *s)                                                \
+    {                                                                                                        \
+        for (size_t w = 0; w < s->state->n_workers && w < ARRAY_LEN(s->state->loops); w++) {                 \
+            char text[24];                                                                                   \
+            struct span value = span_make(text, (size_t)snprintf(text, sizeof(text), "%zu", w));             \
+                                                                                                             \
+            lines_series(l, &value);                                                                         \
+            lines_number(l, unit, s->state->loops[w].member);                                                \
+        }                                                                                                    \
+    }
+STATE_LOOP(state_loop_turns, turns, LINES_COUNT)
+STATE_LOOP(state_loop_empty, empty_turns, LINES_COUNT)
+STATE_LOOP(state_loop_busy, busy_us, LINES_US)
+STATE_LOOP(state_loop_max, max_turn_us, LINES_US)
+#undef STATE_LOOP
+
+static void state_journal_records(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->journal.appended);
+}
+static void state_journal_bytes(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->journal.bytes);
+}
+static void state_journal_read(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->journal.read);
+}
+static void state_journal_used(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->journal.used_bytes);
+}
+static void state_journal_limit(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->journal.max_bytes);
+}
+static void state_journal_refusals(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->journal.full_refusals);
+}
+
+static void state_exported(struct lines *l, const struct scrape *s)
+{
+    labelled_u64(l, "access_log", s->state->journal.log_written);
+}
+
+static void state_dropped(struct lines *l, const struct scrape *s)
+{
+    struct span values[] = {SPAN_LIT("access_log"), SPAN_LIT("queue_full")};
+
+    lines_series(l, values);
+    lines_number(l, LINES_COUNT, s->state->journal.log_dropped);
+}
+
+/* A label of the family itself is folded. */
+static bool is_overflow(const struct kind_row *kind, const struct metric_row *row, cells_key key)
+{
+    for (unsigned i = 0; i < CELLS_PARTS; i++)
+        for (size_t j = 0; kind->parts[i].form == PART_LABEL && j < row->n_labels; j++)
+            if (strcmp(kind->parts[i].name, row->labels[j]) == 0 && cells_part(key, i) == cells_overflow())
+                return true;
+    return false;
+}
+
+/* Observations in cells with a folded label. */
+static uint64_t overflow_of(struct snapshot *s, enum metric m)
+{
+    enum facts_kind kind = projection(m)->kind;
+    const struct kind_row *row = kind_row(kind);
+    const struct snapshot_kind *k = snapshot_kind(s, kind);
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < k->n; i++)
+        if (is_overflow(row, metric_row(m), k->keys[i]))
+            for (unsigned w = 0; w < row->observed_n; w++)
+                n += snapshot_words(k, i)[row->observed_word + w];
+    return n;
+}
+
+static void state_overflow(struct lines *l, const struct scrape *s)
+{
+    for (int m = 0; m < METRIC_COUNT; m++)
+        if (projection((enum metric)m)->measure != MEASURE_STATE)
+            labelled_u64(l, metric_row((enum metric)m)->name, overflow_of(s->snapshot, (enum metric)m));
+}
+
+/* ---- the table ---- */
+
+#define COUNT(k)                   .kind = KIND_##k, .measure = MEASURE_WORDS
+#define WORDS_OF(k, words, member) COUNT(k), .word = WORD(words, member)
+#define CHILDREN(n, name)          .n_children = (n), .child_name = (name)
+#define HISTOGRAM(k, words, member)                                                                          \
+    .kind = KIND_##k, .measure = MEASURE_HISTOGRAM, .word = WORD(words, member)
+#define EXEMPLARS(cell, member) .exemplars_offset = offsetof(struct cell, member)
+#define WINDOW(k, fn)           .kind = KIND_##k, .measure = MEASURE_WINDOW, .window = (fn)
+#define STATE(fn)               .measure = MEASURE_STATE, .state = (fn)
+
+static const struct projection PROJECTIONS[METRIC_COUNT] = {
+    [METRIC_http_requests_total] = {COUNT(HTTP)},
+    [METRIC_http_request_duration_seconds] = {HISTOGRAM(ROUTE, route_words, times),
+                                              EXEMPLARS(route_cell, exemplars)},
+    [METRIC_http_request_errors_total] = {COUNT(HTTP), .from_status = 500},
+    [METRIC_http_response_status_total] = {COUNT(HTTP)},
+    [METRIC_http_request_latency_avg_seconds] = {WINDOW(ENDPOINT, window_avg)},
+    [METRIC_http_request_latency_p50_seconds] = {WINDOW(ENDPOINT, window_p50)},
+    [METRIC_http_request_latency_p95_seconds] = {WINDOW(ENDPOINT, window_p95)},
+    [METRIC_http_request_latency_p99_seconds] = {WINDOW(ENDPOINT, window_p99)},
+    [METRIC_model_inference_requests_total] = {WORDS_OF(ATTEMPT, attempt_words, status),
+                                               CHILDREN(STATUS_REJECTED, status_child)},
+    [METRIC_model_inference_duration_seconds] = {HISTOGRAM(ATTEMPT, attempt_words, times),
+                                                 EXEMPLARS(attempt_cell, exemplars)},
+    [METRIC_model_requests_total] = {WORDS_OF(ATTEMPT, attempt_words, status),
+                                     CHILDREN(STATUS_REJECTED, status_child)},
+    [METRIC_model_errors_total] = {WORDS_OF(ATTEMPT, attempt_words, status[STATUS_ERROR])},
+    [METRIC_model_error_rate] = {WINDOW(MODEL, window_error_rate)},
+    [METRIC_model_latency_avg_seconds] = {WINDOW(MODEL, window_avg)},
+    [METRIC_provider_requests_total] = {WORDS_OF(ATTEMPT, attempt_words, status),
+                                        .n_children = STATUS_REJECTED},
+    [METRIC_provider_errors_total] = {WORDS_OF(ATTEMPT, attempt_words, status[STATUS_ERROR])},
+    [METRIC_provider_error_rate] = {WINDOW(PROVIDER, window_error_rate)},
+    [METRIC_provider_latency_avg_seconds] = {WINDOW(PROVIDER, window_avg)},
+    [METRIC_provider_latency_min_seconds] = {WINDOW(PROVIDER, window_min)},
+    [METRIC_provider_latency_max_seconds] = {WINDOW(PROVIDER, window_max)},
+    [METRIC_provider_latency_p95_seconds] = {WINDOW(PROVIDER, window_p95)},
+    [METRIC_tokens_used_total] = {WORDS_OF(ATTEMPT, attempt_words, tokens),
+                                  CHILDREN(TOKEN_TYPE_COUNT, token_child)},
+    [METRIC_model_tokens_total] = {WORDS_OF(ATTEMPT, attempt_words, tokens),
+                                   CHILDREN(TOKEN_TYPE_COUNT, token_child)},
+    [METRIC_aigateway_tokens_total] = {WORDS_OF(USAGE, usage_words, tokens),
+                                       CHILDREN(TOKEN_TYPE_COUNT, token_child)},
+    [METRIC_aigateway_tokens_subset_total] = {WORDS_OF(ATTEMPT, attempt_words, subset),
+                                              CHILDREN(SUBSET_COUNT, subset_child)},
+    [METRIC_credits_used_total] = {WORDS_OF(ATTEMPT, attempt_words, cost_nanousd), .unit = LINES_NANOUSD},
+    [METRIC_model_cost_usd_total] = {WORDS_OF(ATTEMPT, attempt_words, cost_nanousd), .unit = LINES_NANOUSD},
+    [METRIC_aigateway_cost_usd_total] = {WORDS_OF(USAGE, usage_words, cost_nanousd), .unit = LINES_NANOUSD},
+    [METRIC_gatewayz_cost_by_provider] = {WORDS_OF(ATTEMPT, attempt_words, cost_nanousd),
+                                          .unit = LINES_NANOUSD},
+    [METRIC_gatewayd_unpriced_attempts_total] = {WORDS_OF(ATTEMPT, attempt_words, unpriced)},
+    [METRIC_aigateway_provider_errors_total] = {COUNT(ATTEMPT_ERROR)},
+    [METRIC_aigateway_time_to_first_token_seconds] = {HISTOGRAM(ATTEMPT, attempt_words, ttft),
+                                                      EXEMPLARS(attempt_cell, ttft_exemplars)},
+    [METRIC_aigateway_time_per_output_token_seconds] = {HISTOGRAM(ATTEMPT, attempt_words, tpot)},
+    [METRIC_aigateway_streams_total] = {COUNT(STREAM)},
+    [METRIC_aigateway_retries_total] = {COUNT(RETRY)},
+    [METRIC_aigateway_failovers_total] = {COUNT(FAILOVER)},
+    [METRIC_aigateway_requests_total] = {COUNT(REQUEST)},
+    [METRIC_aigateway_request_duration_seconds] = {HISTOGRAM(REQUEST_TIME, request_time_words, times),
+                                                   EXEMPLARS(request_time_cell, exemplars)},
+    [METRIC_aigateway_model_selections_total] = {COUNT(SELECTION)},
+    [METRIC_aigateway_active_streams] = {STATE(state_active_streams)},
+    [METRIC_gatewayz_uptime_seconds] = {STATE(state_uptime)},
+    [METRIC_process_cpu_seconds_total] = {STATE(state_cpu)},
+    [METRIC_process_resident_memory_bytes] = {STATE(state_resident)},
+    [METRIC_process_start_time_seconds] = {STATE(state_started)},
+    [METRIC_process_open_fds] = {STATE(state_open_fds)},
+    [METRIC_process_max_fds] = {STATE(state_max_fds)},
+    [METRIC_aigateway_memory_limit_bytes] = {STATE(state_memory_limit)},
+    [METRIC_aigateway_cpu_limit_cores] = {STATE(state_cpu_limit)},
+    [METRIC_aigateway_build_info] = {STATE(state_build)},
+    [METRIC_gatewayd_config_reloads_total] = {STATE(state_reloads)},
+    [METRIC_gatewayd_config_version] = {STATE(state_config_version)},
+    [METRIC_gatewayd_connections] = {STATE(state_connections)},
+    [METRIC_gatewayd_connections_refused_total] = {STATE(state_connections_refused)},
+    [METRIC_gatewayd_guard_refusals_total] = {STATE(state_guard_refusals)},
+    [METRIC_gatewayd_loop_turns_total] = {STATE(state_loop_turns)},
+    [METRIC_gatewayd_loop_empty_turns_total] = {STATE(state_loop_empty)},
+    [METRIC_gatewayd_loop_busy_seconds_total] = {STATE(state_loop_busy)},
+    [METRIC_gatewayd_loop_turn_max_seconds] = {STATE(state_loop_max)},
+    [METRIC_gatewayd_journal_records_total] = {STATE(state_journal_records)},
+    [METRIC_gatewayd_journal_written_bytes_total] = {STATE(state_journal_bytes)},
+    [METRIC_gatewayd_journal_read_records_total] = {STATE(state_journal_read)},
+    [METRIC_gatewayd_journal_used_bytes] = {STATE(state_journal_used)},
+    [METRIC_gatewayd_journal_limit_bytes] = {STATE(state_journal_limit)},
+    [METRIC_gatewayd_journal_refusals_total] = {STATE(state_journal_refusals)},
+    [METRIC_aigateway_telemetry_exported_total] = {STATE(state_exported)},
+    [METRIC_aigateway_telemetry_dropped_total] = {STATE(state_dropped)},
+    [METRIC_aigateway_metric_overflow_total] = {STATE(state_overflow)},
+};
+
+const struct projection *projection(enum metric m)
+{
+    return &PROJECTIONS[m];
+}
