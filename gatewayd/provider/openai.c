@@ -6,9 +6,9 @@
  * nothing after it undoes that. Tricky: every vendor puts its usage elsewhere and most put `null` where
  * another puts nothing; see usage.c. */
 #include "gatewayd/provider/judge.h"
+#include "gatewayd/provider/key.h"
 #include "gatewayd/provider/providers.h"
 #include "gatewayd/provider/usage.h"
-#include "libshared/json/json.h"
 
 /* Far above any answer that the gateway accepts; a body is bounded in bytes by its reader. */
 static const struct json_limits BODY_LIMITS = {
@@ -134,15 +134,15 @@ static bool read_delta(struct answer *a, struct span object)
     while (json_next(&w, &m)) {
         if (!has_bytes(m.value)) /* null, "", [] and {} say nothing */
             continue;
-        if (json_key_is(m.key, "content") || json_key_is(m.key, "refusal")) {
+        if (KEY_IS(m.key, "content") || KEY_IS(m.key, "refusal")) {
             a->output_chars += count_content(m.value);
-        } else if (json_key_is(m.key, "reasoning_content") || json_key_is(m.key, "reasoning")) {
+        } else if (KEY_IS(m.key, "reasoning_content") || KEY_IS(m.key, "reasoning")) {
             n = count_content(m.value); /* some send the same text under both names */
             reasoning = n > reasoning ? n : reasoning;
-        } else if (json_key_is(m.key, "tool_calls")) {
+        } else if (KEY_IS(m.key, "tool_calls")) {
             a->output_chars += count_tool_calls(m.value);
-        } else if (!json_key_is(m.key, "function_call") && !json_key_is(m.key, "audio") &&
-                   !json_key_is(m.key, "images") && !json_key_is(m.key, "reasoning_details")) {
+        } else if (!KEY_IS(m.key, "function_call") && !KEY_IS(m.key, "audio") && !KEY_IS(m.key, "images") &&
+                   !KEY_IS(m.key, "reasoning_details")) {
             continue;
         }
         has_content = true;
@@ -176,17 +176,17 @@ static bool read_choice(struct answer *a, struct span choice)
     if (!json_walk(&w, choice) || !w.is_object)
         return false;
     while (json_next(&w, &m)) {
-        if (json_key_is(m.key, "delta")) {
+        if (KEY_IS(m.key, "delta")) {
             has_content |= read_delta(a, m.value.raw);
-        } else if (json_key_is(m.key, "message")) { /* beside a delta it repeats what was sent */
+        } else if (KEY_IS(m.key, "message")) { /* beside a delta it repeats what was sent */
             if (json_get(choice, "delta").type == JSON_INVALID)
                 has_content |= read_delta(a, m.value.raw);
-        } else if (json_key_is(m.key, "text")) {
+        } else if (KEY_IS(m.key, "text")) {
             a->output_chars += count_chars(m.value);
             has_content |= has_bytes(m.value);
-        } else if (json_key_is(m.key, "finish_reason")) {
+        } else if (KEY_IS(m.key, "finish_reason")) {
             read_short(a->finish, sizeof(a->finish), m.value);
-        } else if (json_key_is(m.key, "error")) {
+        } else if (KEY_IS(m.key, "error")) {
             read_error(a, m.value);
         }
     }
@@ -226,19 +226,19 @@ static void read_groq(struct answer *a, struct chunk *c, struct span object)
 
 static void read_chunk_member(struct answer *a, struct chunk *c, const struct json_member *m)
 {
-    if (json_key_is(m->key, "choices")) {
+    if (KEY_IS(m->key, "choices")) {
         c->has_content |= read_choices(a, m->value.raw, &c->has_empty_choices);
-    } else if (json_key_is(m->key, "usage")) {
+    } else if (KEY_IS(m->key, "usage")) {
         c->has_usage |= m->value.type == JSON_OBJECT && usage_read_openai(&a->usage, m->value.raw);
-    } else if (json_key_is(m->key, "x_groq")) {
+    } else if (KEY_IS(m->key, "x_groq")) {
         if (!c->has_usage)
             read_groq(a, c, m->value.raw);
-    } else if (json_key_is(m->key, "model")) {
+    } else if (KEY_IS(m->key, "model")) {
         if (!a->model[0])
             read_short(a->model, sizeof(a->model), m->value);
-    } else if (json_key_is(m->key, "error")) {
+    } else if (KEY_IS(m->key, "error")) {
         read_error(a, m->value);
-    } else if (json_key_is(m->key, "value")) { /* Writer's text completions */
+    } else if (KEY_IS(m->key, "value")) { /* Writer's text completions */
         a->output_chars += count_chars(m->value);
         c->has_content |= has_bytes(m->value);
     }
@@ -372,16 +372,16 @@ static void read_response(struct answer *a, struct span object)
     if (!json_walk(&w, object) || !w.is_object)
         return;
     while (json_next(&w, &m)) {
-        if (json_key_is(m.key, "usage")) {
+        if (KEY_IS(m.key, "usage")) {
             if (m.value.type == JSON_OBJECT)
                 (void)usage_read_openai(&a->usage, m.value.raw);
-        } else if (json_key_is(m.key, "model")) {
+        } else if (KEY_IS(m.key, "model")) {
             read_short(a->model, sizeof(a->model), m.value);
-        } else if (json_key_is(m.key, "status")) {
+        } else if (KEY_IS(m.key, "status")) {
             read_short(a->finish, sizeof(a->finish), m.value);
-        } else if (json_key_is(m.key, "output")) {
+        } else if (KEY_IS(m.key, "output")) {
             searches = count_searches(m.value.raw);
-        } else if (json_key_is(m.key, "error")) {
+        } else if (KEY_IS(m.key, "error")) {
             read_error(a, m.value);
         }
     }

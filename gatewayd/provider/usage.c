@@ -5,7 +5,7 @@
  * in the total. */
 #include "gatewayd/provider/usage.h"
 
-#include "libshared/json/json.h"
+#include "gatewayd/provider/key.h"
 
 struct raw_usage { /* as spelt on the wire */
     uint64_t input, output, total;
@@ -42,10 +42,10 @@ static void read_input_details(struct raw_usage *r, struct span object)
     if (!json_walk(&w, object) || !w.is_object)
         return;
     while (json_next(&w, &m)) {
-        if (json_key_is(m.key, "cached_tokens"))
+        if (KEY_IS(m.key, "cached_tokens"))
             r->cached = count_or_zero(m.value);
-        else if (json_key_is(m.key, "cache_write_tokens") || json_key_is(m.key, "cache_creation_tokens") ||
-                 json_key_is(m.key, "cache_creation_input_tokens"))
+        else if (KEY_IS(m.key, "cache_write_tokens") || KEY_IS(m.key, "cache_creation_tokens") ||
+                 KEY_IS(m.key, "cache_creation_input_tokens"))
             r->cache_write = count_or_zero(m.value);
     }
 }
@@ -54,24 +54,24 @@ static void read_member(struct raw_usage *r, const struct json_member *m)
 {
     struct span key = m->key;
 
-    if (json_key_is(key, "prompt_tokens") || json_key_is(key, "input_tokens"))
+    if (KEY_IS(key, "prompt_tokens") || KEY_IS(key, "input_tokens"))
         r->has_input |= read_count(m->value, &r->input);
-    else if (json_key_is(key, "completion_tokens") || json_key_is(key, "output_tokens"))
+    else if (KEY_IS(key, "completion_tokens") || KEY_IS(key, "output_tokens"))
         r->has_output |= read_count(m->value, &r->output);
-    else if (json_key_is(key, "total_tokens"))
+    else if (KEY_IS(key, "total_tokens"))
         r->has_total |= read_count(m->value, &r->total);
-    else if (json_key_is(key, "prompt_tokens_details") || json_key_is(key, "input_tokens_details") ||
-             json_key_is(key, "prompt_token_details"))
+    else if (KEY_IS(key, "prompt_tokens_details") || KEY_IS(key, "input_tokens_details") ||
+             KEY_IS(key, "prompt_token_details"))
         read_input_details(r, m->value.raw);
-    else if (json_key_is(key, "completion_tokens_details") || json_key_is(key, "output_tokens_details") ||
-             json_key_is(key, "completion_token_details"))
+    else if (KEY_IS(key, "completion_tokens_details") || KEY_IS(key, "output_tokens_details") ||
+             KEY_IS(key, "completion_token_details"))
         r->reasoning = count_or_zero(json_get(m->value.raw, "reasoning_tokens"));
-    else if (json_key_is(key, "prompt_cache_hit_tokens") || json_key_is(key, "cached_tokens")) {
+    else if (KEY_IS(key, "prompt_cache_hit_tokens") || KEY_IS(key, "cached_tokens")) {
         if (!r->cached) /* DeepSeek, Moonshot: beside or instead of the details */
             r->cached = count_or_zero(m->value);
-    } else if (json_key_is(key, "num_search_queries")) {
+    } else if (KEY_IS(key, "num_search_queries")) {
         r->searches = count_or_zero(m->value);
-    } else if (json_key_is(key, "server_side_tool_usage_details")) {
+    } else if (KEY_IS(key, "server_side_tool_usage_details")) {
         r->searches = count_or_zero(json_get(m->value.raw, "web_search_calls")) +
                       count_or_zero(json_get(m->value.raw, "x_search_calls"));
     }
@@ -125,17 +125,17 @@ bool usage_merge_anthropic(struct usage *u, struct span object)
     if (!json_walk(&w, object) || !w.is_object)
         return false;
     while (json_next(&w, &m)) {
-        if (json_key_is(m.key, "input_tokens"))
+        if (KEY_IS(m.key, "input_tokens"))
             take_newer(&fresh, m.value);
-        else if (json_key_is(m.key, "cache_read_input_tokens"))
+        else if (KEY_IS(m.key, "cache_read_input_tokens"))
             take_newer(&u->cached, m.value);
-        else if (json_key_is(m.key, "cache_creation_input_tokens"))
+        else if (KEY_IS(m.key, "cache_creation_input_tokens"))
             take_newer(&u->cache_write, m.value);
-        else if (json_key_is(m.key, "output_tokens"))
+        else if (KEY_IS(m.key, "output_tokens"))
             take_newer(&u->output, m.value);
-        else if (json_key_is(m.key, "output_tokens_details"))
+        else if (KEY_IS(m.key, "output_tokens_details"))
             take_newer(&u->reasoning, json_get(m.value.raw, "thinking_tokens"));
-        else if (json_key_is(m.key, "server_tool_use"))
+        else if (KEY_IS(m.key, "server_tool_use"))
             take_newer(&u->searches, json_get(m.value.raw, "web_search_requests"));
     }
     u->input = fresh + u->cached + u->cache_write;

@@ -143,6 +143,18 @@ static void test_usage_on_every_chunk_counts_once_as_the_last_one_said(void **st
     assert_int_equal(a.usage.output, 2);
 }
 
+static void test_keys_are_understood_however_they_are_escaped(void **state)
+{
+    struct answer a = {0};
+
+    (void)state;
+    assert_true(chat(&a, "{\"choi\\u0063es\":[],\"\\u0075s\\u0061ge\":{\"prompt_tokens\":1,"
+                         "\"\\u0063ompletion_tokens\":2}}")
+                    .is_usage_only);
+    assert_int_equal(a.usage.output, 2);
+    assert_false(chat(&a, "{\"choi\\u0063ex\":[],\"usage\":{\"prompt_tokens\":1}}").is_usage_only);
+}
+
 static void test_usage_is_found_in_the_groq_extension(void **state)
 {
     struct answer a = {0};
@@ -544,6 +556,7 @@ int main(void)
         cmocka_unit_test(test_every_choice_of_a_chunk_is_read),
         cmocka_unit_test(test_empty_choices_alone_do_not_make_a_usage_chunk),
         cmocka_unit_test(test_usage_on_every_chunk_counts_once_as_the_last_one_said),
+        cmocka_unit_test(test_keys_are_understood_however_they_are_escaped),
         cmocka_unit_test(test_usage_is_found_in_the_groq_extension),
         cmocka_unit_test(test_usage_of_a_broken_chunk_is_not_counted),
         cmocka_unit_test(test_an_error_inside_a_chunk_ends_the_answer_for_good),
