@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gatewayd/http/reply.h"
+
+/* Anthropic's error types follow the HTTP status. */
+static const char *anthropic_type(int status)
+{
+    switch (status) {
+    case 400:
+    case 411:
+    case 415:
+        return "invalid_request_error";
+    case 401:
+        return "authentication_error";
+    case 402:
+        return "billing_error";
+    case 403:
+        return "permission_error";
+    case 404:
+        return "not_found_error";
+    case 413:
+        return "request_too_large";
+    case 429:
+        return "rate_limit_error";
+    case 503:
+        return "overloaded_error";
+    case 504:
+        return "timeout_error";
+    default:
+        return "api_error";
+    }
+}
+
+void reply_error_body(struct buf *out, enum dialect d, enum err_code code, struct span message, struct span request_id)
+{
+    const struct err_row *row = err_row(code);
+
+    if (d == DIALECT_ANTHROPIC) {
+        buf_addf(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", anthropic_type(row->status));
+        buf_add_json(out, message);
+        buf_addz(out, "},\"request_id\":");
+        buf_add_json(out, request_id);
+        buf_addz(out, "}");
+        return;
+    }
+    buf_addz(out, "{\"error\":{\"message\":");
+    buf_add_json(out, message);
+    buf_addf(out, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}", row->type, row->code);
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Error bodies in the client's dialect. Pure text. */
+#ifndef HTTP_REPLY_H
+#define HTTP_REPLY_H
+
+#include "libshared/base/buf.h"
+#include "libshared/catalog/operation.h"
+
+/* {"error":{"message","type","param","code"}} or {"type":"error","error":{"type","message"},"request_id"}. */
+void reply_error_body(struct buf *out, enum dialect d, enum err_code code, struct span message, struct span request_id);
+
+#endif

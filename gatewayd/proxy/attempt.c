@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Worker thread only. The client's callbacks run inside libcurl: they store, pass bytes on and resume the request, and
+ * never start or cancel a transfer. */
+#include "gatewayd/proxy/attempt.h"
+
+#include <stdio.h>
+
+#include "gatewayd/proxy/body.h"
+#include "gatewayd/proxy/pipeline.h"
+#include "gatewayd/proxy/relay.h"
+#include "libshared/base/log.h"
+
+#define HEADER_LINES_MAX ((size_t)16 << 10)
+
+/* Client headers that are passed on; all others are dropped. */
+static const char *const FORWARDED[] = {"accept", "openai-beta", "anthropic-beta", "anthropic-version"};
+
+static void add_line(struct buf *lines, const char *name, struct span value)
+{
+    buf_addz(lines, name);
+    buf_addz(lines, ": ");
+    buf_add(lines, value);
+    buf_addc(lines, '\0');
+}
+
+static enum err_code build_headers(struct attempt *a)
+{
+    struct request *rq = a->rq;
+    struct span type = exchange_header(rq->ex, "content-type");
+    const struct config_provider *p = a->target->provider;
+
+    buf_init(&a->headers, HEADER_LINES_MAX);
+    add_line(&a->headers, "content-type",
+             operation_row(rq->op)->body == BODY_MULTIPART ? type : SPAN_LIT("application/json"));
+    for (size_t i = 0; i < ARRAY_LEN(FORWARDED); i++) {
+        struct span v = exchange_header(rq->ex, FORWARDED[i]);
+
+        if (v.p)
+            add_line(&a->headers, FORWARDED[i], v);
+    }
+    add_line(&a->headers, "user-agent", SPAN_LIT("gatewayd/" GATEWAYD_VERSION));
+    add_line(&a->headers, "traceparent", span_of(rq->parent));
+    add_line(&a->headers, "x-request-id", span_of(rq->id_text));
+    return a->ops->headers(&a->headers, a->key_index < p->n_api_keys ? &p->api_keys[a->key_index] : NULL);
+}
+
+static struct span build_body(struct attempt *a)
+{
+    struct request *rq = a->rq;
+    struct span body = exchange_body(rq->ex);
+    bool ask_usage = rq->plan.is_stream && a->ops->wants_include_usage(rq->op);
+
+    a->hides_usage = ask_usage && !rq->plan.asked_usage;
+    return body_patch(&rq->plan, body, operation_row(rq->op)->body, a->target->model, ask_usage, &a->sent)
+               ? buf_span(&a->sent)
+               : body;
+}
+
+/* ---- the client's callbacks -------------------------------------------------------------------------------------- */
+
+static void on_headers(void *user, const struct client_headers *h)
+{
+    struct attempt *a = user;
+    struct arena *mem = a->rq->arena;
+
+    a->http_status = h->status;
+    (void)span_copy(a->content_type, sizeof(a->content_type), h->content_type);
+    a->judged_headers = (struct answer_headers){
+        .retry_after = span_make(arena_dup(mem, h->retry_after), h->retry_after.len),
+        .retry_after_ms = span_make(arena_dup(mem, h->retry_after_ms), h->retry_after_ms.len),
+        .ratelimit_reset = span_make(arena_dup(mem, h->ratelimit_reset), h->ratelimit_reset.len),
+        .should_retry = span_make(arena_dup(mem, h->should_retry), h->should_retry.len)};
+    if (h->status < 200 || h->status > 299) {
+        a->mode = MODE_ERROR;
+        buf_init(&a->body, LIMIT_ERROR_BODY);
+    } else if (h->content_encoding.len && !span_eq_nocase(h->content_encoding, SPAN_LIT("identity"))) {
+        attempt_fail(a, ERR_UP_GARBAGE, "the answer is compressed although identity was asked for");
+    } else if (h->content_type.len >= 17 && span_eq_nocase(span_make(h->content_type.p, 17), SPAN_LIT("text/event-stream"))) {
+        a->mode = MODE_SSE;
+        sse_init(&a->sse, LIMIT_SSE_EVENT, LIMIT_SSE_EVENT_HARD);
+        a->has_sse = true;
+    } else {
+        a->mode = MODE_BUFFER;
+        buf_init(&a->body, LIMIT_BUFFERED_ANSWER);
+        if (h->content_length > 0 && (size_t)h->content_length <= LIMIT_BUFFERED_ANSWER)
+            (void)!buf_reserve(&a->body, (size_t)h->content_length + 1);
+    }
+}
+
+static bool on_body(void *user, struct span bytes)
+{
+    struct attempt *a = user;
+
+    if (a->state == ATTEMPT_FAILED)
+        return true; /* dropped until the loop cancels it */
+    if (a->mode == MODE_ERROR) {
+        if (buf_append(&a->body, bytes.p, bytes.len) != ERR_OK)
+            a->is_error_body_cut = true;
+        return true;
+    }
+    return relay_take(a, bytes);
+}
+
+static void on_done(void *user, enum err_code code, const char *detail)
+{
+    struct attempt *a = user;
+
+    a->timing = client_call_timing(a->call);
+    a->call = NULL;
+    a->has_ended = true;
+    a->is_clean_end = code == ERR_OK;
+    if (code != ERR_OK && a->state != ATTEMPT_FAILED) {
+        a->failure = (struct failure){.code = code,
+                                      .is_retryable = err_row(code)->retry == ERR_RETRY_NEXT,
+                                      .is_breaker_failure = true,
+                                      .retry_after_ms = -1};
+        (void)span_copy(a->detail, sizeof(a->detail), span_of(detail));
+    }
+    pipeline_resume(a->rq);
+}
+
+static const struct client_callbacks CALLBACKS = {.on_headers = on_headers, .on_body = on_body, .on_done = on_done};
+
+/* ---- life ---------------------------------------------------------------------------------------------------------- */
+
+static void fill_identity(struct attempt *a)
+{
+    struct request *rq = a->rq;
+    const struct attempt *before = rq->n_attempts > 1 ? rq->attempts[rq->n_attempts - 2] : NULL;
+    bool moved = before && before->target->provider != a->target->provider;
+
+    a->fact = (struct fact_attempt){.provider = a->target->provider->label,
+                                    .model = a->target->model_label,
+                                    .number = (uint8_t)rq->n_attempts,
+                                    .is_stream = rq->plan.is_stream,
+                                    .from_provider = moved ? before->target->provider->label : 0,
+                                    .retry_reason = before ? before->fact.error : ERR_OK,
+                                    .started_us = mono_diff_us(a->started, rq->arrived),
+                                    .ttft_us = -1,
+                                    .is_priced = a->target->price != NULL};
+}
+
+void attempt_start(struct request *rq, const struct config_target *target, unsigned key_index)
+{
+    struct attempt *a = arena_new(rq->arena, struct attempt);
+    const struct config_provider *p = target->provider;
+    struct buf url AUTO(buf_release) = {.max = 8192};
+    struct client_request call;
+
+    a->rq = rq;
+    a->target = target;
+    a->ops = provider_ops_find(p->kind);
+    a->key_index = key_index;
+    a->started = mono_now();
+    a->failure.retry_after_ms = -1;
+    rq->attempts[rq->n_attempts++] = a;
+    fill_identity(a);
+    if (build_headers(a) != ERR_OK) {
+        attempt_fail(a, ERR_UP_AUTH, "the provider has no usable API key");
+        a->has_ended = true;
+        return;
+    }
+    buf_addz(&url, p->base_url);
+    buf_addz(&url, a->ops->path(rq->op));
+    call = (struct client_request){.method = "POST",
+                                   .url = arena_dup(rq->arena, buf_span(&url)),
+                                   .header_lines = &a->headers,
+                                   .body = build_body(a),
+                                   .timeouts = p->timeouts,
+                                   .allow_private = p->allow_private,
+                                   .cb = &CALLBACKS,
+                                   .user = a};
+    a->call = client_start(rq->proxy->client, &call);
+}
+
+void attempt_stop(struct attempt *a)
+{
+    if (!a->call)
+        return;
+    a->timing = client_call_timing(a->call);
+    client_cancel(a->call);
+    a->call = NULL;
+    a->has_ended = true;
+}
+
+void attempt_fail(struct attempt *a, enum err_code code, const char *detail)
+{
+    if (a->state == ATTEMPT_FAILED)
+        return;
+    a->state = ATTEMPT_FAILED;
+    a->failure = (struct failure){.code = code,
+                                  .is_retryable = err_row(code)->retry == ERR_RETRY_NEXT,
+                                  .is_breaker_failure = true,
+                                  .retry_after_ms = -1};
+    (void)span_copy(a->detail, sizeof(a->detail), span_of(detail));
+    pipeline_resume(a->rq);
+}
+
+static void judge_body(struct attempt *a)
+{
+    a->ops->decode_body(&a->answer, a->rq->op, span_of(a->content_type), buf_span(&a->body));
+    if (a->answer.end != ANSWER_ERROR) {
+        a->state = ATTEMPT_FINISHED;
+        return;
+    }
+    attempt_fail(a, a->answer.error ? a->answer.error : ERR_UP_GARBAGE, a->answer.error_text);
+}
+
+void attempt_judge(struct attempt *a)
+{
+    if (a->state != ATTEMPT_WAITING)
+        return;
+    if (a->mode == MODE_ERROR && a->http_status) {
+        struct failure f = a->ops->classify(a->http_status, &a->judged_headers, buf_span(&a->body),
+                                            loop_wall(a->rq->proxy->loop).us / 1000000);
+        char text[64];
+
+        (void)snprintf(text, sizeof(text), "the provider answered %d", a->http_status);
+        attempt_fail(a, f.code, text);
+        a->failure = f;
+    } else if (!a->is_clean_end) {
+        struct failure f = a->failure;
+
+        attempt_fail(a, f.code, a->detail);
+    } else if (a->mode == MODE_BUFFER && a->http_status) {
+        judge_body(a);
+    } else {
+        attempt_fail(a, a->http_status ? ERR_UP_CUT : ERR_UP_RESET,
+                     a->http_status ? "the stream ended before its first event" : "no answer came");
+    }
+}
+
+static void estimate_usage(struct attempt *a)
+{
+    struct usage *u = &a->answer.usage;
+
+    if (u->source != USAGE_NONE || !a->timing.was_sent || a->http_status < 200 || a->http_status > 299)
+        return;
+    if (operation_row(a->rq->op)->body != BODY_JSON)
+        return;
+    u->source = USAGE_ESTIMATED;
+    u->input = body_estimate_input(exchange_body(a->rq->ex));
+    u->output = (a->answer.output_chars + 3) / 4;
+}
+
+void attempt_close(struct attempt *a, enum fact_status status, enum err_code error, enum stream_end end)
+{
+    struct request *rq = a->rq;
+
+    if (a->is_closed)
+        return;
+    a->is_closed = true;
+    estimate_usage(a);
+    a->fact.status = status;
+    a->fact.error = error;
+    a->fact.http_status = (uint16_t)a->http_status;
+    a->fact.end = end;
+    a->fact.duration_us = mono_diff_us(mono_now(), a->started);
+    a->fact.usage = a->answer.usage;
+    a->fact.cost_nanousd = a->target->price ? price_cost_nanousd(a->target->price, &a->answer.usage) : 0;
+    if (journal_attempt(rq->proxy->journal, &rq->id, rq->key->tenant->label, rq->key->label, &a->fact) != ERR_OK)
+        log_error("journal: an attempt of request '%s' could not be recorded", rq->id_text);
+}
+
+void attempt_release(struct attempt *a)
+{
+    attempt_stop(a);
+    buf_release(&a->body);
+    buf_release(&a->sent);
+    buf_release(&a->headers);
+    buf_release(&a->held);
+    buf_release(&a->tail);
+    if (a->has_sse)
+        sse_release(&a->sse);
+}

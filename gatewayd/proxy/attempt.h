@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One upstream call. It is started by dispatch, fed by the client's callbacks, and closed (fact made, journalled)
+ * exactly once: by dispatch when it failed, by settle when it is the last. */
+#ifndef PROXY_ATTEMPT_H
+#define PROXY_ATTEMPT_H
+
+#include "gatewayd/proxy/request.h"
+
+/* Appends the attempt to the request and sends it. Callbacks end in pipeline_resume(). */
+void attempt_start(struct request *rq, const struct config_target *target, unsigned key_index);
+/* Closes the upstream connection if it is still open. Not from inside a callback of the client. */
+void attempt_stop(struct attempt *a);
+/* It is of no use: remembered, and the request resumes. Safe inside callbacks. */
+void attempt_fail(struct attempt *a, enum err_code code, const char *detail);
+/* Judges an attempt whose transfer ended before anything was passed on. */
+void attempt_judge(struct attempt *a);
+/* Completes `fact` and journals it. `end` is STREAM_NONE for buffered answers. */
+void attempt_close(struct attempt *a, enum fact_status status, enum err_code error, enum stream_end end);
+void attempt_release(struct attempt *a);
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A patched body is the client's bytes with at most two edits, kept in order of offset:
+ *   { ^insert stream_options  "model": "alias"→"target" … "stream_options": { ^insert include_usage | false→true } } */
+#include "gatewayd/proxy/body.h"
+
+#include "libshared/json/json.h"
+
+static const struct json_limits LIMITS = {
+    .max_depth = LIMIT_JSON_DEPTH, .max_values = LIMIT_JSON_VALUES, .max_key_bytes = LIMIT_JSON_KEY_BYTES};
+
+static enum err_code take_model(struct json_value v, struct body_plan *plan, struct err *err)
+{
+    size_t n;
+
+    if (v.type != JSON_STRING || !json_str(v, plan->model_name, sizeof(plan->model_name), &n) || !n)
+        return err_set(err, ERR_BAD_BODY, "'model' must be a string of 1 to %u bytes", LIMIT_MODEL_BYTES);
+    plan->model = v.raw;
+    return ERR_OK;
+}
+
+static enum err_code take_bool(struct json_value v, const char *name, bool *out, struct err *err)
+{
+    if (v.type != JSON_TRUE && v.type != JSON_FALSE && v.type != JSON_NULL)
+        return err_set(err, ERR_BAD_BODY, "'%s' must be true or false", name);
+    *out = v.type == JSON_TRUE;
+    return ERR_OK;
+}
+
+static enum err_code take_count(struct json_value v, const char *name, uint64_t *out, struct err *err)
+{
+    if (v.type == JSON_NULL)
+        return ERR_OK;
+    if (!json_u64(v, out))
+        return err_set(err, ERR_BAD_BODY, "'%s' must be a non-negative whole number", name);
+    return ERR_OK;
+}
+
+static enum err_code take_stream_options(struct json_value v, struct body_plan *plan, struct err *err)
+{
+    struct json_walk w;
+    struct json_member m;
+
+    if (v.type != JSON_OBJECT && v.type != JSON_NULL)
+        return err_set(err, ERR_BAD_BODY, "'stream_options' must be an object");
+    plan->stream_options = v.raw;
+    if (v.type == JSON_NULL || !json_walk(&w, v.raw))
+        return ERR_OK;
+    while (json_next(&w, &m)) {
+        if (!json_key_is(m.key, "include_usage"))
+            continue;
+        if (plan->include_usage.p)
+            return err_set(err, ERR_BAD_BODY, "'stream_options.include_usage' is given twice");
+        if (take_bool(m.value, "stream_options.include_usage", &plan->asked_usage, err) != ERR_OK)
+            return ERR_BAD_BODY;
+        plan->include_usage = m.value.raw;
+    }
+    return ERR_OK;
+}
+
+static enum err_code take_member(const struct json_member *m, struct body_plan *plan, struct err *err)
+{
+    if (json_key_is(m->key, "model"))
+        return take_model(m->value, plan, err);
+    if (json_key_is(m->key, "stream"))
+        return take_bool(m->value, "stream", &plan->is_stream, err);
+    if (json_key_is(m->key, "stream_options"))
+        return take_stream_options(m->value, plan, err);
+    if (json_key_is(m->key, "max_tokens"))
+        return take_count(m->value, "max_tokens", &plan->max_tokens, err);
+    if (json_key_is(m->key, "max_completion_tokens"))
+        return take_count(m->value, "max_completion_tokens", &plan->max_tokens, err);
+    if (json_key_is(m->key, "max_output_tokens"))
+        return take_count(m->value, "max_output_tokens", &plan->max_tokens, err);
+    if (json_key_is(m->key, "n"))
+        return take_count(m->value, "n", &plan->n, err);
+    return ERR_OK;
+}
+
+enum err_code body_scan_json(struct span body, struct body_plan *plan, struct err *err)
+{
+    struct json_walk w;
+    struct json_member m;
+    enum err_code e;
+
+    plan->n = 1;
+    if (!body.len)
+        return err_set(err, ERR_BAD_BODY, "the body is empty; send a JSON object");
+    e = json_check(body, &LIMITS, err);
+    if (e)
+        return e;
+    if (!json_walk(&w, body) || !w.is_object)
+        return err_set(err, ERR_BAD_BODY, "the body must be a JSON object");
+    plan->insert_at = (size_t)((const char *)memchr(body.p, '{', body.len) - body.p) + 1;
+    while (json_next(&w, &m)) {
+        e = take_member(&m, plan, err);
+        if (e)
+            return e;
+    }
+    return ERR_OK;
+}
+
+/* ---- patching --------------------------------------------------------------------------------------------------- */
+
+struct edit {
+    const char *at; /* in the body */
+    size_t drop;    /* bytes replaced */
+    struct span put;
+};
+
+static void add_edit(struct edit *edits, size_t *n, struct edit e)
+{
+    size_t i = (*n)++;
+
+    for (; i > 0 && edits[i - 1].at > e.at; i--)
+        edits[i] = edits[i - 1];
+    edits[i] = e;
+}
+
+/* `model` is required and stands behind the opening brace, so an inserted member may end with a comma. */
+static void edit_usage(const struct body_plan *plan, struct span body, struct edit *edits, size_t *n)
+{
+    const char *brace = plan->stream_options.p;
+    struct json_walk w;
+    struct json_member m;
+
+    if (!brace)
+        add_edit(edits, n,
+                 (struct edit){body.p + plan->insert_at, 0, SPAN_LIT("\"stream_options\":{\"include_usage\":true},")});
+    else if (*brace != '{')
+        add_edit(edits, n, (struct edit){brace, plan->stream_options.len, SPAN_LIT("{\"include_usage\":true}")});
+    else if (plan->include_usage.p)
+        add_edit(edits, n, (struct edit){plan->include_usage.p, plan->include_usage.len, SPAN_LIT("true")});
+    else if (json_walk(&w, plan->stream_options) && json_next(&w, &m))
+        add_edit(edits, n, (struct edit){brace + 1, 0, SPAN_LIT("\"include_usage\":true,")});
+    else
+        add_edit(edits, n, (struct edit){brace + 1, 0, SPAN_LIT("\"include_usage\":true")});
+}
+
+bool body_patch(const struct body_plan *plan, struct span body, enum body_form form, const char *model, bool ask_usage,
+                struct buf *out)
+{
+    struct edit edits[2];
+    size_t n = 0;
+    const char *from = body.p;
+    struct buf name AUTO(buf_release) = {.max = 4096};
+
+    if (plan->model.p && strcmp(model, plan->model_name) != 0) {
+        if (form == BODY_JSON)
+            buf_add_json(&name, span_of(model));
+        else
+            buf_addz(&name, model);
+        add_edit(edits, &n, (struct edit){plan->model.p, plan->model.len, buf_span(&name)});
+    }
+    if (ask_usage && !plan->asked_usage)
+        edit_usage(plan, body, edits, &n);
+    if (!n)
+        return false;
+    out->max = body.len + 8192;
+    (void)!buf_reserve(out, body.len + 512);
+    for (size_t i = 0; i < n; i++) {
+        buf_add(out, span_make(from, (size_t)(edits[i].at - from)));
+        buf_add(out, edits[i].put);
+        from = edits[i].at + edits[i].drop;
+    }
+    buf_add(out, span_make(from, (size_t)(body.p + body.len - from)));
+    return true;
+}
+
+uint64_t body_estimate_input(struct span body) { return (body.len + 3) / 4; }

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one struct that travels. It lives in its exchange's arena from on_head to on_end, and pins one configuration
+ * snapshot for that time. Worker thread only. */
+#ifndef PROXY_REQUEST_H
+#define PROXY_REQUEST_H
+
+#include "gatewayd/http/client.h"
+#include "gatewayd/http/server.h"
+#include "gatewayd/http/sse.h"
+#include "gatewayd/journal/journal.h"
+#include "gatewayd/provider/pricing.h"
+#include "gatewayd/provider/provider.h"
+#include "gatewayd/resilience/backoff.h"
+#include "gatewayd/telemetry/facts.h"
+
+/* What a worker lends to its requests. */
+struct proxy {
+    struct loop *loop;
+    struct client *client;
+    struct facts *facts;
+    struct journal *journal;
+    struct config *config; /* the worker's current snapshot; a request refs it */
+    struct retry_budget retry_budget;
+    unsigned next_key; /* rotates the first key of an attempt */
+    bool is_draining;
+    struct request *live; /* all requests, for the drain deadline */
+};
+
+enum step { STEP_NEXT, STEP_WAIT, STEP_DONE };
+
+/* Offsets into the client's body of what the gateway reads or patches. */
+struct body_plan {
+    struct span model; /* the raw value, quotes included; p == NULL when absent */
+    char model_name[LIMIT_MODEL_BYTES + 1];
+    bool is_stream;
+    bool asked_usage;           /* stream_options.include_usage was true */
+    struct span stream_options; /* raw value, p == NULL when absent */
+    struct span include_usage;  /* raw value inside it, p == NULL when absent */
+    uint64_t max_tokens;        /* 0 when not said */
+    uint64_t n;                 /* choices, 1 when not said */
+    size_t insert_at;           /* just behind the opening brace */
+};
+
+enum attempt_state {
+    ATTEMPT_WAITING,   /* nothing was passed on: may still fail over */
+    ATTEMPT_ANSWERING, /* bytes of it are on their way to the client */
+    ATTEMPT_FAILED,    /* it is of no use */
+    ATTEMPT_FINISHED   /* its answer is complete, or ended after ANSWERING */
+};
+enum attempt_mode { MODE_BUFFER, MODE_SSE, MODE_RAW, MODE_ERROR };
+
+struct attempt {
+    struct request *rq;
+    const struct config_target *target;
+    const struct provider_ops *ops;
+    unsigned key_index;
+    struct client_call *call; /* NULL once it ended */
+    struct client_timing timing;
+    struct mono started;
+    enum attempt_state state;
+    enum attempt_mode mode;
+    int http_status;
+    char content_type[96];
+    struct buf body;    /* MODE_BUFFER, MODE_ERROR: the whole; MODE_RAW: the last bytes */
+    struct buf sent;    /* the patched body, when it differs from the client's */
+    struct buf headers; /* request header lines */
+    struct sse sse;
+    bool has_sse;
+    struct buf held;  /* SSE before the first event with data: kept, so that failing over stays possible */
+    struct buf tail;  /* the end of the stream, kept back until the books are written */
+    struct answer answer;
+    struct failure failure;
+    struct answer_headers judged_headers; /* copies in the arena */
+    char detail[120];
+    bool is_error_body_cut;
+    bool passes_error; /* the client gets the provider's own error answer */
+    bool is_unfit; /* nothing of it is taken any more */
+    bool hides_usage; /* the usage chunk exists only because we asked for it */
+    bool is_paused;
+    bool has_ended;     /* the transfer is over */
+    bool is_clean_end;  /* and HTTP has no complaint */
+    bool is_closed;     /* `fact` is complete and journalled */
+    struct fact_attempt fact;
+};
+
+struct request {
+    struct proxy *proxy;
+    struct exchange *ex;
+    struct arena *arena; /* the exchange's */
+    struct config *config;
+    unsigned stage;
+    bool is_running, has_body, is_settled, is_gone, is_ended;
+    struct loop_task resume_task;
+    struct timer timer; /* backoff, tail, drain: one wait at a time */
+    bool timer_fired;
+
+    struct id id;
+    char id_text[ID_TEXT_CAP];
+    struct trace_id trace;
+    char trace_text[33], parent[56];
+    struct mono arrived;
+    struct wall arrived_wall;
+
+    enum operation op;
+    struct span model_from_path;  /* GET /v1/models/{id} */
+    const struct config_key *key; /* borrowed from the snapshot */
+    struct body_plan plan;
+    const struct config_model *alias; /* NULL for a direct model */
+    struct config_target *targets;
+    size_t n_targets;
+    unsigned attempts_allowed;
+
+    struct attempt *attempts[LIMIT_ATTEMPTS];
+    unsigned n_attempts;
+    size_t target_at;         /* of the current attempt */
+    unsigned laps;            /* waits before asking targets again */
+    unsigned keys_tried;      /* of the current target */
+    bool is_backing_off;
+    int64_t first_content_us; /* after arrival; -1 */
+    bool is_streaming;        /* the client's answer is a stream and has begun */
+    enum stream_end end;
+
+    enum err_code error; /* why it did not succeed; ERR_OK otherwise */
+    struct err detail;
+    int64_t retry_after_ms; /* to tell the client; -1 */
+    struct buf reply;       /* local answer (models list), JSON */
+
+    struct request *next, **link; /* proxy->live */
+};
+
+typedef enum step (*stage_fn)(struct request *);
+
+static inline struct attempt *request_attempt(const struct request *rq)
+{
+    return rq->n_attempts ? rq->attempts[rq->n_attempts - 1] : NULL;
+}
+/* Ends the request with an error; for `return request_fail(…)` in a stage. */
+enum step request_fail(struct request *rq, enum err_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is asked. Waits for the whole body, then scans its top level once. */
+#include "gatewayd/proxy/body.h"
+#include "gatewayd/proxy/pipeline.h"
+
+static enum err_code scan(struct request *rq, struct err *err)
+{
+    struct span body = exchange_body(rq->ex);
+
+    switch (operation_row(rq->op)->body) {
+    case BODY_JSON:
+        return body_scan_json(body, &rq->plan, err);
+    case BODY_MULTIPART:
+        return body_scan_multipart(body, exchange_header(rq->ex, "content-type"), &rq->plan, err);
+    case BODY_NONE:
+        return ERR_OK;
+    }
+    return ERR_INTERNAL;
+}
+
+enum step stage_decode(struct request *rq)
+{
+    struct err err = {0};
+    enum err_code e;
+
+    if (rq->is_gone)
+        return request_fail(rq, ERR_CLIENT_GONE, "the client left before its request was complete");
+    if (!rq->has_body)
+        return STEP_WAIT;
+    e = scan(rq, &err);
+    if (e)
+        return request_fail(rq, e, "%s", err_text(&err));
+    if (operation_row(rq->op)->body != BODY_NONE && !rq->plan.model.p)
+        return request_fail(rq, ERR_MISSING_FIELD, "'model' is required");
+    return STEP_NEXT;
+}
