@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the process owns, wired together: configuration snapshot, workers, journals, recorder, api thread. */
+/* What the process owns, wired together: configuration snapshot, journals, recorder, workers, api thread. */
 #ifndef GATEWAYD_GATEWAY_H
 #define GATEWAYD_GATEWAY_H
 
@@ -7,17 +7,38 @@
 #include "gatewayd/telemetry/exposition.h"
 
 struct gateway;
+struct loop;
+
+struct gateway_options {
+    struct config_options config;
+    const char *ready_file; /* NULL, or written atomically once serving */
+    const char *simulator;  /* demo: base URL of the simulated provider, else NULL */
+    const char *demo_keys_json; /* demo: {"tenant":"key"}, else NULL */
+    struct loop *loop;      /* the main thread's, borrowed */
+};
+
+/* Opens everything and starts the threads. */
+struct gateway *gateway_new(const struct gateway_options *o, struct err *err);
+/* No new connections; the main loop stops when the last worker has finished. */
+void gateway_drain(struct gateway *gw);
+/* What is left is cut. */
+void gateway_cut(struct gateway *gw);
+/* Re-reads the configuration on the main thread and swaps it; a bad one changes nothing. Logs either way. */
+void gateway_reload(struct gateway *gw);
+void gateway_reopen_logs(struct gateway *gw);
+void gateway_free(struct gateway *gw);
 
 /* Any thread. The caller unrefs. */
 struct config *gateway_config_ref_mt(struct gateway *gw);
-/* The workers' fact tables; `out` has LIMIT_WORKERS places. */
-size_t gateway_facts_mt(struct gateway *gw, struct facts *out[LIMIT_WORKERS]);
+/* The fact tables of all threads that have one; `out` has GATEWAY_FACTS_MAX places. */
+#define GATEWAY_FACTS_MAX (LIMIT_WORKERS + 1)
+size_t gateway_facts_mt(struct gateway *gw, struct facts *out[GATEWAY_FACTS_MAX]);
 /* Fills everything; the arrays inside are allocated in `a`. */
 void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metrics_state *out);
 bool gateway_is_draining_mt(struct gateway *gw);
-/* Re-reads the configuration and swaps it; a bad one changes nothing. */
+/* The same from another thread; waits for nothing but the parsing. */
 NODISCARD enum err_code gateway_reload_mt(struct gateway *gw, struct err *err);
-/* Base URL of the simulator's control endpoint in demo mode, NULL otherwise. */
+/* Base URL of the simulated provider in demo mode, NULL otherwise. */
 const char *gateway_simulator_mt(struct gateway *gw);
 
 #endif

@@ -71,7 +71,8 @@ void mailbox_free(struct mailbox *m)
     if (!m)
         return;
     loop_unwatch(m->loop, &m->watch);
-    open_all(m);
+    while (atomic_load(&m->top))
+        open_all(m);
     (void)close(m->watch.fd);
     free(m);
 }

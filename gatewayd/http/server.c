@@ -68,6 +68,7 @@ struct exchange {
     struct guard_verdict verdict;
     struct buf body;
     struct mono started;
+    const struct exchange_ops *ops;
     void *user;
     struct header *out_headers;
     unsigned n_out_headers;
@@ -120,6 +121,8 @@ struct server {
         _Atomic uint64_t connections, open, refused_connections, guard_refusals, timeouts;
     } stats;
 };
+
+static const struct exchange_ops NO_OPS;
 
 static void count(_Atomic uint64_t *c, int64_t by)
 {
@@ -238,7 +241,8 @@ static void tell_gone(struct conn *c)
     if (ex->gone_told || !ex->has_begun)
         return;
     ex->gone_told = true;
-    c->server->o.handler->on_gone(ex);
+    if (ex->ops->on_gone)
+        ex->ops->on_gone(ex);
 }
 
 static void on_fin(struct loop_watch *w, uint32_t events)
@@ -366,8 +370,8 @@ static void run_drain(struct loop_task *t)
 {
     struct conn *c = CONTAINER_OF(t, struct conn, drain_task);
 
-    if (c->ex.has_begun && !c->ex.is_gone)
-        c->server->o.handler->on_drain(&c->ex);
+    if (c->ex.has_begun && !c->ex.is_gone && c->ex.ops->on_drain)
+        c->ex.ops->on_drain(&c->ex);
 }
 
 static ssize_t read_stream(void *cls, uint64_t pos, char *dst, size_t max)
@@ -499,6 +503,7 @@ static enum MHD_Result begin(struct conn *c, const char *method, const char *ver
     if (ex->verdict.content_length && ex->verdict.content_length <= DRAINED_BODY)
         (void)!buf_reserve(&ex->body, (size_t)ex->verdict.content_length);
     ex->has_begun = true;
+    ex->ops = &NO_OPS;
     c->server->n_exchanges++;
     if (ex->verdict.has_body) {
         int64_t by_size = (int64_t)(ex->verdict.content_length / LIMIT_BODY_MIN_RATE) * 1000000;
@@ -540,8 +545,8 @@ static enum MHD_Result finish_body(struct conn *c)
         ex->closes = true;
         set_error_body(c, ERR_TOO_LARGE, "the body exceeds 'http.max_body'");
     }
-    if (!ex->response)
-        c->server->o.handler->on_request(ex);
+    if (!ex->response && ex->ops->on_request)
+        ex->ops->on_request(ex);
     return answer_or_suspend(c);
 }
 
@@ -582,7 +587,8 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     if (ex->has_begun) {
         if (why != MHD_REQUEST_TERMINATED_COMPLETED_OK && !ex->is_cut && !ex->gone_told)
             tell_gone(c);
-        c->server->o.handler->on_end(ex);
+        if (ex->ops->on_end)
+            ex->ops->on_end(ex);
         c->server->n_exchanges--;
     }
     if (ex->response)

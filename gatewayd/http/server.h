@@ -21,14 +21,17 @@
 struct server;
 struct exchange;
 
-struct server_handler {
+struct server_handler { /* of the server: decides in on_head who takes the exchange, by exchange_adopt() */
     void (*on_head)(struct exchange *ex, void *server_user);
+    /* A request that the guard refused, for the books: there is no exchange. */
+    void (*on_refused)(void *server_user, uint16_t status);
+};
+
+struct exchange_ops { /* of whoever took the exchange; NULL slots are skipped */
     void (*on_request)(struct exchange *ex);
     void (*on_drain)(struct exchange *ex);
     void (*on_gone)(struct exchange *ex);
     void (*on_end)(struct exchange *ex);
-    /* A request that the guard refused, for the books: there is no exchange. */
-    void (*on_refused)(void *server_user, uint16_t status);
 };
 
 struct server_options {
@@ -72,7 +75,7 @@ bool exchange_is_local_peer(const struct exchange *ex); /* over the unix socket,
 bool exchange_is_gone(const struct exchange *ex);
 bool exchange_accepts_trailers(const struct exchange *ex); /* TE: trailers, HTTP/1.1 */
 struct mono exchange_started(const struct exchange *ex);
-void exchange_set_user(struct exchange *ex, void *user);
+void exchange_adopt(struct exchange *ex, const struct exchange_ops *ops, void *user); /* `ops` is static */
 void *exchange_user(const struct exchange *ex);
 /* Memory that lives from on_head to on_end. */
 struct arena *exchange_arena(struct exchange *ex);

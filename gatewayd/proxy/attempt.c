@@ -183,6 +183,14 @@ void attempt_stop(struct attempt *a)
     a->has_ended = true;
 }
 
+void attempt_unpause(struct attempt *a)
+{
+    if (!a->call || !a->is_paused)
+        return;
+    a->is_paused = false;
+    client_resume(a->call);
+}
+
 void attempt_fail(struct attempt *a, enum err_code code, const char *detail)
 {
     if (a->state == ATTEMPT_FAILED)

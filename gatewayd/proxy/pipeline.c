@@ -78,6 +78,55 @@ bool pipeline_match(struct span method, struct span path, enum operation *op, st
     return false;
 }
 
+/* ---- the exchange's callbacks -------------------------------------------------------------------------------- */
+
+static void on_request(struct exchange *ex)
+{
+    struct request *rq = exchange_user(ex);
+
+    rq->has_body = true;
+    run(rq);
+}
+
+static void on_drain(struct exchange *ex)
+{
+    struct attempt *a = request_attempt(exchange_user(ex));
+
+    if (a)
+        attempt_unpause(a);
+}
+
+static void on_gone(struct exchange *ex)
+{
+    struct request *rq = exchange_user(ex);
+
+    rq->is_gone = true;
+    if (!rq->is_settled)
+        pipeline_resume(rq);
+}
+
+static void on_end(struct exchange *ex)
+{
+    struct request *rq = exchange_user(ex);
+
+    rq->is_gone = true;
+    rq->is_ended = true;
+    if (!rq->is_settled)
+        run(rq);
+    loop_defer_cancel(rq->proxy->loop, &rq->resume_task);
+    loop_timer_cancel(rq->proxy->loop, &rq->timer);
+    for (unsigned i = 0; i < rq->n_attempts; i++)
+        attempt_release(rq->attempts[i]);
+    buf_release(&rq->reply);
+    *rq->link = rq->next;
+    if (rq->next)
+        rq->next->link = rq->link;
+    config_unref(rq->config);
+}
+
+static const struct exchange_ops OPS = {
+    .on_request = on_request, .on_drain = on_drain, .on_gone = on_gone, .on_end = on_end};
+
 void pipeline_begin(struct proxy *p, struct exchange *ex, enum operation op, struct span model)
 {
     struct request *rq = arena_new(exchange_arena(ex), struct request);
@@ -99,48 +148,8 @@ void pipeline_begin(struct proxy *p, struct exchange *ex, enum operation op, str
     if (rq->next)
         rq->next->link = &rq->next;
     p->live = rq;
-    exchange_set_user(ex, rq);
+    exchange_adopt(ex, &OPS, rq);
     run(rq);
-}
-
-void pipeline_on_request(struct request *rq)
-{
-    rq->has_body = true;
-    run(rq);
-}
-
-void pipeline_on_drain(struct request *rq)
-{
-    struct attempt *a = request_attempt(rq);
-
-    if (a && a->call && a->is_paused) {
-        a->is_paused = false;
-        client_resume(a->call);
-    }
-}
-
-void pipeline_on_gone(struct request *rq)
-{
-    rq->is_gone = true;
-    if (!rq->is_settled)
-        pipeline_resume(rq);
-}
-
-void pipeline_on_end(struct request *rq)
-{
-    rq->is_gone = true;
-    rq->is_ended = true;
-    if (!rq->is_settled)
-        run(rq);
-    loop_defer_cancel(rq->proxy->loop, &rq->resume_task);
-    loop_timer_cancel(rq->proxy->loop, &rq->timer);
-    for (unsigned i = 0; i < rq->n_attempts; i++)
-        attempt_release(rq->attempts[i]);
-    buf_release(&rq->reply);
-    *rq->link = rq->next;
-    if (rq->next)
-        rq->next->link = rq->link;
-    config_unref(rq->config);
 }
 
 void pipeline_cut_all(struct proxy *p)

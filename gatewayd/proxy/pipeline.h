@@ -11,11 +11,6 @@ bool pipeline_match(struct span method, struct span path, enum operation *op, st
 void pipeline_begin(struct proxy *p, struct exchange *ex, enum operation op, struct span model);
 /* Enters the current stage again, at the end of this loop turn. */
 void pipeline_resume(struct request *rq);
-/* The exchange's callbacks. */
-void pipeline_on_request(struct request *rq);
-void pipeline_on_drain(struct request *rq);
-void pipeline_on_gone(struct request *rq);
-void pipeline_on_end(struct request *rq);
 /* Cuts every live request (the drain deadline). */
 void pipeline_cut_all(struct proxy *p);
 

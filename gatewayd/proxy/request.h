@@ -22,7 +22,6 @@ struct proxy {
     struct config *config; /* the worker's current snapshot; a request refs it */
     struct retry_budget retry_budget;
     unsigned next_key; /* rotates the first key of an attempt */
-    bool is_draining;
     struct request *live; /* all requests, for the drain deadline */
 };
 

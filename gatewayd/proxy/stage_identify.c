@@ -51,8 +51,6 @@ enum step stage_identify(struct request *rq)
     id_format(&rq->id, rq->id_text);
     take_trace(rq);
     retry_budget_deposit(&rq->proxy->retry_budget);
-    if (rq->proxy->is_draining)
-        return request_fail(rq, ERR_DRAINING, "the gateway is shutting down; retry on another instance");
     key = presented_key(rq->ex);
     if (!key.len)
         return request_fail(rq, ERR_NO_KEY, "no API key; send 'Authorization: Bearer KEY' or 'x-api-key: KEY'");

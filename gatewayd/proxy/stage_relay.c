@@ -90,7 +90,7 @@ enum step stage_relay(struct request *rq)
         return STEP_NEXT;
     if (rq->is_gone) {
         if (a->target->provider->drain_on_abort && !a->has_ended && !rq->is_ended && !rq->timer_fired) {
-            pipeline_on_drain(rq); /* nobody reads any more: do not stay paused */
+            attempt_unpause(a);
             wait_at_most(rq, ABORT_READ_ON_US);
             return STEP_WAIT;
         }

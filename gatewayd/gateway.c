@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The current snapshot is guarded by one mutex that is held for a pointer copy only. Order of life: journals, recorder,
+ * api thread, workers; and back. */
+#include "gatewayd/gateway.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "gatewayd/api/front.h"
+#include "gatewayd/core/mailbox.h"
+#include "gatewayd/journal/recorder.h"
+#include "gatewayd/telemetry/sink_log.h"
+#include "gatewayd/worker.h"
+#include "libshared/base/log.h"
+
+struct worker_end {
+    struct letter letter;
+    struct gateway *gw;
+};
+
+struct gateway {
+    struct gateway_options o;
+    pthread_mutex_t lock; /* guards `config` and serialises reloads' swap */
+    pthread_mutex_t reload_lock;
+    struct config *config;
+    struct wall started;
+    struct mailbox *mailbox; /* of the main thread */
+    struct journal *journals[LIMIT_WORKERS];
+    struct recorder *recorder;
+    struct api_front *api;
+    struct worker *workers[LIMIT_WORKERS];
+    struct worker_end ends[LIMIT_WORKERS];
+    unsigned n_workers, n_running;
+    uint16_t port;
+    _Atomic bool is_draining;
+    struct timer deadline;
+    _Atomic uint64_t reloads_ok, reloads_failed;
+};
+
+/* ---- snapshot ------------------------------------------------------------------------------------------------------ */
+
+struct config *gateway_config_ref_mt(struct gateway *gw)
+{
+    struct config *c;
+
+    (void)pthread_mutex_lock(&gw->lock);
+    c = config_ref(gw->config);
+    (void)pthread_mutex_unlock(&gw->lock);
+    return c;
+}
+
+static void swap_config(struct gateway *gw, struct config *next)
+{
+    struct config *old;
+
+    (void)pthread_mutex_lock(&gw->lock);
+    old = gw->config;
+    gw->config = next;
+    (void)pthread_mutex_unlock(&gw->lock);
+    for (unsigned i = 0; i < gw->n_workers; i++)
+        worker_set_config_mt(gw->workers[i], next);
+    config_unref(old);
+}
+
+static void set_log_level(const struct config *c)
+{
+    static const char *const NAMES[] = {"error", "warn", "info", "debug"};
+
+    for (unsigned i = 0; i < ARRAY_LEN(NAMES); i++)
+        if (strcmp(c->log_level, NAMES[i]) == 0)
+            log_set_level((enum log_level)i);
+}
+
+enum err_code gateway_reload_mt(struct gateway *gw, struct err *err)
+{
+    struct config_options o = gw->o.config;
+    struct config *next;
+
+    (void)pthread_mutex_lock(&gw->reload_lock);
+    o.version = gw->config->version + 1;
+    next = config_load(&o, err);
+    if (next) {
+        set_log_level(next);
+        swap_config(gw, next);
+        atomic_fetch_add(&gw->reloads_ok, 1);
+        log_info("configuration version %llu is in use", (unsigned long long)next->version);
+    } else {
+        atomic_fetch_add(&gw->reloads_failed, 1);
+    }
+    (void)pthread_mutex_unlock(&gw->reload_lock);
+    return next ? ERR_OK : ERR_CONFIG;
+}
+
+void gateway_reload(struct gateway *gw)
+{
+    struct err err = {0};
+
+    if (gateway_reload_mt(gw, &err) != ERR_OK)
+        log_error("reload refused, the configuration in use stays: %s", err_text(&err));
+}
+
+void gateway_reopen_logs(struct gateway *gw) { recorder_reopen_mt(gw->recorder); }
+
+/* ---- what is running ----------------------------------------------------------------------------------------------- */
+
+size_t gateway_facts_mt(struct gateway *gw, struct facts *out[GATEWAY_FACTS_MAX])
+{
+    size_t n = 0;
+
+    for (unsigned i = 0; i < gw->n_workers; i++)
+        out[n++] = worker_facts_mt(gw->workers[i]);
+    out[n++] = api_front_facts_mt(gw->api);
+    return n;
+}
+
+static void sum_journals(struct gateway *gw, struct metrics_state *out)
+{
+    struct recorder_stats rs = recorder_stats_mt(gw->recorder);
+
+    for (unsigned i = 0; i < gw->n_workers; i++) {
+        struct journal_stats js = journal_stats_mt(gw->journals[i]);
+
+        out->journal.appended += js.appended;
+        out->journal.bytes += js.bytes;
+        out->journal.read += js.read;
+        out->journal.used_bytes += js.used_bytes;
+        out->journal.max_bytes += js.max_bytes;
+        out->journal.full_refusals += js.full_refusals;
+    }
+    out->journal.log_written = rs.log_written;
+    out->journal.log_dropped = rs.log_dropped;
+}
+
+static void list_targets(const struct config *c, struct arena *a, struct metrics_state *out)
+{
+    size_t n = c->n_providers;
+    struct metrics_label_set *set;
+    label *tenants = arena_array(a, label, c->n_tenants + 1);
+
+    for (size_t m = 0; m < c->n_models; m++)
+        n += c->models[m].n_targets;
+    set = arena_array(a, struct metrics_label_set, n + 1);
+    n = 0;
+    for (size_t m = 0; m < c->n_models; m++)
+        for (size_t t = 0; t < c->models[m].n_targets; t++)
+            set[n++] = (struct metrics_label_set){c->models[m].targets[t].provider->label,
+                                                  c->models[m].targets[t].model_label};
+    for (size_t p = 0; p < c->n_providers; p++) /* providers without a configured model: no series per model */
+        set[n++] = (struct metrics_label_set){c->providers[p].label, 0};
+    for (size_t t = 0; t < c->n_tenants; t++)
+        tenants[t] = c->tenants[t].label;
+    out->targets = set;
+    out->n_targets = n;
+    out->tenants = tenants;
+    out->n_tenants = c->n_tenants;
+}
+
+void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metrics_state *out)
+{
+    struct config *c = gateway_config_ref_mt(gw);
+
+    *out = (struct metrics_state){.started = gw->started,
+                                  .now = wall_now(),
+                                  .version = GATEWAYD_VERSION,
+                                  .revision = "",
+                                  .n_workers = gw->n_workers,
+                                  .reloads_ok = atomic_load(&gw->reloads_ok),
+                                  .reloads_failed = atomic_load(&gw->reloads_failed),
+                                  .config_version = c->version};
+    for (unsigned i = 0; i < gw->n_workers; i++) {
+        struct worker_stats ws = worker_stats_mt(gw->workers[i]);
+
+        out->loops[i].turns = ws.loop.turns;
+        out->loops[i].empty_turns = ws.loop.empty_turns;
+        out->loops[i].busy_us = ws.loop.busy_us;
+        out->loops[i].max_turn_us = ws.loop.max_turn_us;
+        out->connections += ws.server.open;
+        out->connections_refused += ws.server.refused_connections;
+        out->guard_refusals += ws.server.guard_refusals;
+    }
+    sum_journals(gw, out);
+    list_targets(c, a, out);
+    config_unref(c);
+}
+
+bool gateway_is_draining_mt(struct gateway *gw) { return atomic_load(&gw->is_draining); }
+const char *gateway_simulator_mt(struct gateway *gw) { return gw->o.simulator; }
+
+/* ---- stopping ------------------------------------------------------------------------------------------------------ */
+
+static void on_worker_stopped(struct letter *l)
+{
+    struct gateway *gw = CONTAINER_OF(l, struct worker_end, letter)->gw;
+
+    if (--gw->n_running == 0)
+        loop_stop(gw->o.loop);
+}
+
+static void on_deadline(struct timer *t)
+{
+    struct gateway *gw = CONTAINER_OF(t, struct gateway, deadline);
+
+    log_warn("drain: the deadline has passed, open streams are cut");
+    gateway_cut(gw);
+}
+
+void gateway_drain(struct gateway *gw)
+{
+    struct config *c = gateway_config_ref_mt(gw);
+
+    if (atomic_exchange(&gw->is_draining, true)) {
+        config_unref(c);
+        return;
+    }
+    log_info("drain: no new connections; open requests finish within %lld s", (long long)(c->drain_timeout_us / 1000000));
+    gw->deadline.fn = on_deadline;
+    loop_timer(gw->o.loop, &gw->deadline, c->drain_timeout_us);
+    for (unsigned i = 0; i < gw->n_workers; i++)
+        worker_drain_mt(gw->workers[i]);
+    config_unref(c);
+}
+
+void gateway_cut(struct gateway *gw)
+{
+    atomic_store(&gw->is_draining, true);
+    for (unsigned i = 0; i < gw->n_workers; i++)
+        worker_cut_mt(gw->workers[i]);
+}
+
+/* ---- starting ------------------------------------------------------------------------------------------------------ */
+
+static enum err_code make_state_dir(const char *dir, struct err *err)
+{
+    char path[4096];
+    size_t n = span_copy(path, sizeof(path), span_of(dir));
+
+    for (size_t i = 1; i <= n; i++) {
+        if (path[i] != '/' && path[i] != '\0')
+            continue;
+        path[i] = '\0';
+        if (mkdir(path, 0700) < 0 && errno != EEXIST)
+            return err_set(err, ERR_IO, "state directory '%s': %s", path, strerror(errno));
+        path[i] = i < n ? '/' : '\0';
+    }
+    return access(dir, W_OK) == 0 ? ERR_OK
+                                  : err_set(err, ERR_IO, "state directory '%s' is not writable: %s", dir, strerror(errno));
+}
+
+static enum err_code open_journals(struct gateway *gw, const struct config *c, struct err *err)
+{
+    char dir[4200];
+
+    (void)snprintf(dir, sizeof(dir), "%s/journal", c->state_dir);
+    for (unsigned i = 0; i < c->workers; i++) {
+        gw->journals[i] = journal_open(dir, i, c->journal_max_bytes / c->workers, err);
+        if (!gw->journals[i])
+            return ERR_IO;
+    }
+    gw->recorder = recorder_start(gw->journals, c->workers, err);
+    if (!gw->recorder)
+        return ERR_IO;
+    if (c->access_log[0]) {
+        void *log = sink_log_new(c->access_log, err);
+
+        if (!log)
+            return ERR_IO;
+        recorder_add_sink(gw->recorder, sink_log_ops(), log);
+    }
+    return ERR_OK;
+}
+
+static enum err_code make_workers(struct gateway *gw, struct config *c, struct err *err)
+{
+    struct config_address at = c->listen;
+
+    for (unsigned i = 0; i < c->workers; i++) {
+        struct worker_options wo = {.index = i,
+                                    .listen_fd = server_listen_tcp(&at, &gw->port, err),
+                                    .config = c,
+                                    .journal = gw->journals[i],
+                                    .api = gw->api,
+                                    .main = gw->mailbox,
+                                    .stopped = &gw->ends[i].letter};
+
+        gw->ends[i] = (struct worker_end){.letter.fn = on_worker_stopped, .gw = gw};
+        if (wo.listen_fd < 0)
+            return ERR_IO;
+        at.port = gw->port; /* the others share what the kernel chose for the first */
+        gw->workers[i] = worker_new(&wo, err);
+        if (!gw->workers[i])
+            return ERR_IO;
+        gw->n_workers++;
+    }
+    return ERR_OK;
+}
+
+static void add_member(struct buf *out, const char *name, const char *value)
+{
+    buf_addc(out, out->len > 1 ? ',' : '{');
+    buf_add_json(out, span_of(name));
+    buf_addc(out, ':');
+    buf_add_json(out, span_of(value));
+}
+
+static enum err_code write_ready_file(struct gateway *gw, const struct config *c, struct err *err)
+{
+    struct buf b AUTO(buf_release) = {.max = 1 << 20};
+    char text[512], tmp[4200];
+    int fd;
+    bool ok;
+
+    (void)snprintf(text, sizeof(text), "%s:%u", c->listen.host, gw->port);
+    add_member(&b, "listen", text);
+    (void)snprintf(text, sizeof(text), "%s:%u", c->admin_listen.host, api_front_port(gw->api));
+    add_member(&b, "admin", api_front_port(gw->api) ? text : "");
+    add_member(&b, "admin_socket", c->admin_socket);
+    buf_addz(&b, ",\"admin_token\":");
+    buf_add_json(&b, secret_expose(&c->admin_token)); /* the file is 0600; its reader administers */
+    buf_addf(&b, ",\"pid\":%d", (int)getpid());
+    add_member(&b, "simulator", gw->o.simulator ? gw->o.simulator : "");
+    buf_addf(&b, ",\"demo_keys\":%s}\n", gw->o.demo_keys_json ? gw->o.demo_keys_json : "{}");
+    (void)snprintf(tmp, sizeof(tmp), "%s.tmp", gw->o.ready_file);
+    fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    ok = fd >= 0 && write(fd, b.p, b.len) == (ssize_t)b.len;
+    if (fd >= 0)
+        ok = close(fd) == 0 && ok;
+    if (!ok || rename(tmp, gw->o.ready_file) < 0)
+        return err_set(err, ERR_IO, "ready file '%s': %s", gw->o.ready_file, strerror(errno));
+    return ERR_OK;
+}
+
+static enum err_code start(struct gateway *gw, struct err *err)
+{
+    struct config *c = gw->config;
+    enum err_code e = make_state_dir(c->state_dir, err);
+
+    gw->mailbox = e ? NULL : mailbox_new(gw->o.loop, err);
+    if (!gw->mailbox)
+        return ERR_IO;
+    e = open_journals(gw, c, err);
+    if (e)
+        return e;
+    gw->api = api_front_start(gw, c, err);
+    e = gw->api ? make_workers(gw, c, err) : ERR_IO;
+    for (unsigned i = 0; !e && i < gw->n_workers; i++) {
+        e = worker_start(gw->workers[i], err);
+        gw->n_running += !e;
+    }
+    if (!e && gw->o.ready_file)
+        e = write_ready_file(gw, c, err);
+    return e;
+}
+
+struct gateway *gateway_new(const struct gateway_options *o, struct err *err)
+{
+    struct gateway *gw = calloc(1, sizeof(*gw));
+
+    if (!gw)
+        abort();
+    gw->o = *o;
+    gw->started = wall_now();
+    (void)pthread_mutex_init(&gw->lock, NULL);
+    (void)pthread_mutex_init(&gw->reload_lock, NULL);
+    gw->config = config_load(&o->config, err);
+    if (gw->config) {
+        set_log_level(gw->config);
+        if (start(gw, err) == ERR_OK) {
+            log_info("listening on %s:%u with %u worker%s", gw->config->listen.host, gw->port, gw->n_workers,
+                     gw->n_workers == 1 ? "" : "s");
+            return gw;
+        }
+    }
+    gateway_free(gw);
+    return NULL;
+}
+
+void gateway_free(struct gateway *gw)
+{
+    if (!gw)
+        return;
+    if (gw->n_running)
+        gateway_cut(gw);
+    loop_timer_cancel(gw->o.loop, &gw->deadline);
+    for (unsigned i = 0; i < gw->n_workers; i++)
+        worker_join(gw->workers[i]);
+    api_front_stop(gw->api);
+    for (unsigned i = 0; i < gw->n_workers; i++)
+        worker_free(gw->workers[i]);
+    recorder_stop(gw->recorder);
+    for (unsigned i = 0; i < LIMIT_WORKERS; i++)
+        journal_close(gw->journals[i]);
+    mailbox_free(gw->mailbox);
+    config_unref(gw->config);
+    (void)pthread_mutex_destroy(&gw->lock);
+    (void)pthread_mutex_destroy(&gw->reload_lock);
+    free(gw);
+}
