@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -135,6 +136,8 @@ enum err_code demo_start(struct demo *d, const char *state_dir, struct err *err)
     *d = (struct demo){0};
     if (state_dir) {
         (void)span_copy(d->state_dir, sizeof(d->state_dir), span_of(state_dir));
+        if (mkdir(d->state_dir, 0700) < 0 && errno != EEXIST)
+            return err_set(err, ERR_IO, "state directory '%s': %s", d->state_dir, strerror(errno));
     } else {
         (void)snprintf(d->state_dir, sizeof(d->state_dir), "%s/gatewayd-demo-XXXXXX", tmp ? tmp : "/tmp");
         if (!mkdtemp(d->state_dir))
@@ -142,7 +145,7 @@ enum err_code demo_start(struct demo *d, const char *state_dir, struct err *err)
         d->owns_state_dir = true;
     }
     (void)snprintf(path, sizeof(path), "%s/prices.json", d->state_dir);
-    e = write_file(path, SPAN_LIT(PRICES), err);
+    e = write_file(path, span_of(PRICES), err);
     if (!e)
         e = fork_simulator(d, err);
     if (!e)

@@ -36,7 +36,7 @@ struct gateway {
     struct api_front *api;
     struct worker *workers[LIMIT_WORKERS];
     struct worker_end ends[LIMIT_WORKERS];
-    unsigned n_workers, n_running;
+    unsigned n_workers, n_running, n_journals;
     uint16_t port;
     _Atomic bool is_draining;
     struct timer deadline;
@@ -123,7 +123,7 @@ static void sum_journals(struct gateway *gw, struct metrics_state *out)
 {
     struct recorder_stats rs = recorder_stats_mt(gw->recorder);
 
-    for (unsigned i = 0; i < gw->n_workers; i++) {
+    for (unsigned i = 0; i < gw->n_journals; i++) {
         struct journal_stats js = journal_stats_mt(gw->journals[i]);
 
         out->journal.appended += js.appended;
@@ -252,17 +252,23 @@ static enum err_code make_state_dir(const char *dir, struct err *err)
                                   : err_set(err, ERR_IO, "state directory '%s' is not writable: %s", dir, strerror(errno));
 }
 
+/* Journals of workers that an earlier run had and this one has not are read out and go away. */
 static enum err_code open_journals(struct gateway *gw, const struct config *c, struct err *err)
 {
     char dir[4200];
+    unsigned on_disk;
 
     (void)snprintf(dir, sizeof(dir), "%s/journal", c->state_dir);
-    for (unsigned i = 0; i < c->workers; i++) {
-        gw->journals[i] = journal_open(dir, i, c->journal_max_bytes / c->workers, err);
+    on_disk = journal_workers_on_disk(dir);
+    gw->n_journals = on_disk > c->workers ? on_disk : c->workers;
+    if (gw->n_journals > LIMIT_WORKERS)
+        gw->n_journals = LIMIT_WORKERS;
+    for (unsigned i = 0; i < gw->n_journals; i++) {
+        gw->journals[i] = journal_open(dir, i, i < c->workers ? c->journal_max_bytes / c->workers : 0, err);
         if (!gw->journals[i])
             return ERR_IO;
     }
-    gw->recorder = recorder_start(gw->journals, c->workers, err);
+    gw->recorder = recorder_new(gw->journals, gw->n_journals, err);
     if (!gw->recorder)
         return ERR_IO;
     if (c->access_log[0]) {
@@ -270,9 +276,9 @@ static enum err_code open_journals(struct gateway *gw, const struct config *c, s
 
         if (!log)
             return ERR_IO;
-        recorder_add_sink(gw->recorder, sink_log_ops(), log);
+        recorder_add_sink(gw->recorder, &SINK_LOG, log);
     }
-    return ERR_OK;
+    return recorder_start(gw->recorder, err);
 }
 
 static enum err_code make_workers(struct gateway *gw, struct config *c, struct err *err)

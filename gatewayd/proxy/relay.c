@@ -185,17 +185,24 @@ bool relay_take(struct attempt *a, struct span bytes)
 /* An event without its closing blank line: passed on as it is, and read as if it were closed. */
 static void flush_sse(struct attempt *a)
 {
-    struct span rest = sse_rest(&a->sse);
-    struct buf copy AUTO(buf_release) = {.max = LIMIT_SSE_EVENT_HARD};
+    struct buf closed AUTO(buf_release) = {.max = LIMIT_SSE_EVENT_HARD + 2};
+    struct sse last;
     struct sse_event ev;
+    struct span rest;
 
-    if (!rest.len || !a->is_clean_end)
+    sse_finish(&a->sse);
+    take_events(a);
+    rest = sse_rest(&a->sse);
+    if (!rest.len || !a->is_clean_end || a->state == ATTEMPT_FAILED)
         return;
-    buf_add(&copy, rest);
-    if (sse_feed(&a->sse, SPAN_LIT("\n\n")) != ERR_OK || sse_next(&a->sse, &ev) != SSE_EVENT)
-        return;
-    ev.raw = buf_span(&copy);
-    take_event(a, &ev);
+    buf_add(&closed, rest);
+    buf_addz(&closed, "\n\n");
+    sse_init(&last, LIMIT_SSE_EVENT, LIMIT_SSE_EVENT_HARD);
+    if (sse_feed(&last, buf_span(&closed)) == ERR_OK && sse_next(&last, &ev) == SSE_EVENT) {
+        ev.raw = rest;
+        take_event(a, &ev);
+    }
+    sse_release(&last);
 }
 
 /* The usage of a large JSON answer is a top-level member near its end: read as an object that begins there. */
