@@ -11,7 +11,7 @@ struct demo {
     bool owns_state_dir; /* removed at the end */
     struct buf yaml;     /* the configuration */
     struct buf keys;     /* {"tenant":"key"} */
-    char simulator[64];  /* "http://127.0.0.1:PORT" */
+    char simulator[96];  /* "http://127.0.0.1:PORT" */
 };
 
 /* Forks the simulator, so it must run before any thread exists. `state_dir` may be NULL: a private temporary one. */
