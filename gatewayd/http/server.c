@@ -921,8 +921,9 @@ struct mono exchange_started(const struct exchange *ex)
 {
     return ex->started;
 }
-void exchange_set_user(struct exchange *ex, void *user)
+void exchange_adopt(struct exchange *ex, const struct exchange_ops *ops, void *user)
 {
+    ex->ops = ops;
     ex->user = user;
 }
 void *exchange_user(const struct exchange *ex)
