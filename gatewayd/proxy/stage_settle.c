@@ -79,6 +79,18 @@ static uint16_t http_status_of(const struct request *rq)
     return a && a->passes_error ? (uint16_t)a->http_status : (uint16_t)err_row(rq->error)->status;
 }
 
+/* Body bytes of the answer, what settle is about to send included. */
+static uint64_t bytes_out_of(const struct request *rq)
+{
+    const struct attempt *a = request_attempt(rq);
+
+    if (rq->is_gone || rq->is_streaming)
+        return exchange_bytes_out(rq->ex) + (rq->is_streaming && !rq->is_gone ? a->tail.len : 0);
+    if (a && (!rq->error || a->passes_error))
+        return a->body.len;
+    return rq->reply.len;
+}
+
 static void make_fact(const struct request *rq, struct fact_request *f, struct fact_attempt *attempts)
 {
     const struct attempt *last = request_attempt(rq);
@@ -106,7 +118,7 @@ static void make_fact(const struct request *rq, struct fact_request *f, struct f
                                .end = rq->end,
                                .ttft_us = rq->first_content_us,
                                .bytes_in = exchange_body(rq->ex).len,
-                               .bytes_out = exchange_bytes_out(rq->ex),
+                               .bytes_out = bytes_out_of(rq),
                                .is_priced = true};
     for (unsigned i = 0; i < rq->n_attempts; i++) {
         attempts[i] = rq->attempts[i]->fact;
