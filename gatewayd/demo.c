@@ -21,29 +21,38 @@
 
 static const char *const TENANTS[] = {"demo", "acme", "refused"};
 
-static const char PROVIDERS[] = "providers:\n"
-                                "  - {name: sim-fast, kind: openai, base_url: \"%s/sim-fast/v1\", api_keys: [sim-key-fast]}\n"
-                                "  - {name: sim-steady, kind: openai, base_url: \"%s/sim-steady/v1\", api_keys: [sim-key-steady]}\n"
-                                "  - {name: sim-flaky, kind: openai, base_url: \"%s/sim-flaky/v1\", api_keys: [sim-key-flaky]}\n";
+static const char PROVIDERS[] =
+    "providers:\n"
+    "  - {name: sim-fast, kind: openai, base_url: \"%s/sim-fast/v1\", api_keys: [sim-key-fast]}\n"
+    "  - {name: sim-steady, kind: openai, base_url: \"%s/sim-steady/v1\", api_keys: [sim-key-steady]}\n"
+    "  - {name: sim-flaky, kind: openai, base_url: \"%s/sim-flaky/v1\", api_keys: [sim-key-flaky]}\n";
 
-static const char MODELS[] =
-    "models:\n"
-    "  - {name: chat-default, targets: [{provider: sim-fast, model: echo-small}, {provider: sim-steady, model: steady-small}]}\n"
-    "  - {name: chat-large, targets: [{provider: sim-steady, model: steady-large}, {provider: sim-fast, model: echo-large}]}\n"
-    "  - {name: chat-flaky, targets: [{provider: sim-flaky, model: flaky-small}, {provider: sim-fast, model: echo-small}]}\n"
-    "  - {name: chat-spread, strategy: weighted, targets: [{provider: sim-fast, model: echo-small, weight: 3}, {provider: "
-    "sim-steady, model: steady-small, weight: 1}]}\n"
-    "  - {name: embed, targets: [{provider: sim-fast, model: echo-embed}]}\n";
+static const char MODELS[] = "models:\n"
+                             "  - {name: chat-default, targets: [{provider: sim-fast, model: echo-small}, "
+                             "{provider: sim-steady, model: steady-small}]}\n"
+                             "  - {name: chat-large, targets: [{provider: sim-steady, model: steady-large}, "
+                             "{provider: sim-fast, model: echo-large}]}\n"
+                             "  - {name: chat-flaky, targets: [{provider: sim-flaky, model: flaky-small}, "
+                             "{provider: sim-fast, model: echo-small}]}\n"
+                             "  - {name: chat-spread, strategy: weighted, targets: [{provider: sim-fast, "
+                             "model: echo-small, weight: 3}, {provider: "
+                             "sim-steady, model: steady-small, weight: 1}]}\n"
+                             "  - {name: embed, targets: [{provider: sim-fast, model: echo-embed}]}\n";
 
-static const char PRICES[] =
-    "{\"prices\":[\n"
-    "{\"provider\":\"sim-fast\",\"model\":\"echo-small\",\"input_usd_per_mtok\":\"0.15\",\"output_usd_per_mtok\":\"0.60\"},\n"
-    "{\"provider\":\"sim-fast\",\"model\":\"echo-large\",\"input_usd_per_mtok\":\"2.50\",\"output_usd_per_mtok\":\"10\"},\n"
-    "{\"provider\":\"sim-fast\",\"model\":\"echo-embed\",\"input_usd_per_mtok\":\"0.02\",\"output_usd_per_mtok\":\"0\"},\n"
-    "{\"provider\":\"sim-steady\",\"model\":\"steady-small\",\"input_usd_per_mtok\":\"0.25\",\"output_usd_per_mtok\":\"1.25\"},\n"
-    "{\"provider\":\"sim-steady\",\"model\":\"steady-large\",\"input_usd_per_mtok\":\"3\",\"output_usd_per_mtok\":\"15\"},\n"
-    "{\"provider\":\"sim-flaky\",\"model\":\"flaky-small\",\"input_usd_per_mtok\":\"0.05\",\"output_usd_per_mtok\":\"0.20\"}\n"
-    "]}\n";
+static const char PRICES[] = "{\"prices\":[\n"
+                             "{\"provider\":\"sim-fast\",\"model\":\"echo-small\",\"input_usd_per_mtok\":\"0."
+                             "15\",\"output_usd_per_mtok\":\"0.60\"},\n"
+                             "{\"provider\":\"sim-fast\",\"model\":\"echo-large\",\"input_usd_per_mtok\":\"2."
+                             "50\",\"output_usd_per_mtok\":\"10\"},\n"
+                             "{\"provider\":\"sim-fast\",\"model\":\"echo-embed\",\"input_usd_per_mtok\":\"0."
+                             "02\",\"output_usd_per_mtok\":\"0\"},\n"
+                             "{\"provider\":\"sim-steady\",\"model\":\"steady-small\",\"input_usd_per_mtok\":"
+                             "\"0.25\",\"output_usd_per_mtok\":\"1.25\"},\n"
+                             "{\"provider\":\"sim-steady\",\"model\":\"steady-large\",\"input_usd_per_mtok\":"
+                             "\"3\",\"output_usd_per_mtok\":\"15\"},\n"
+                             "{\"provider\":\"sim-flaky\",\"model\":\"flaky-small\",\"input_usd_per_mtok\":"
+                             "\"0.05\",\"output_usd_per_mtok\":\"0.20\"}\n"
+                             "]}\n";
 
 static void random_key(const char *prefix, char *dst, size_t cap)
 {

@@ -105,7 +105,10 @@ void gateway_reload(struct gateway *gw)
         log_error("reload refused, the configuration in use stays: %s", err_text(&err));
 }
 
-void gateway_reopen_logs(struct gateway *gw) { recorder_reopen_mt(gw->recorder); }
+void gateway_reopen_logs(struct gateway *gw)
+{
+    recorder_reopen_mt(gw->recorder);
+}
 
 /* ---- what is running ----------------------------------------------------------------------------------------------- */
 
@@ -151,7 +154,8 @@ static void list_targets(const struct config *c, struct arena *a, struct metrics
         for (size_t t = 0; t < c->models[m].n_targets; t++)
             set[n++] = (struct metrics_label_set){c->models[m].targets[t].provider->label,
                                                   c->models[m].targets[t].model_label};
-    for (size_t p = 0; p < c->n_providers; p++) /* providers without a configured model: no series per model */
+    for (size_t p = 0; p < c->n_providers;
+         p++) /* providers without a configured model: no series per model */
         set[n++] = (struct metrics_label_set){c->providers[p].label, 0};
     for (size_t t = 0; t < c->n_tenants; t++)
         tenants[t] = c->tenants[t].label;
@@ -189,8 +193,14 @@ void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metric
     config_unref(c);
 }
 
-bool gateway_is_draining_mt(struct gateway *gw) { return atomic_load(&gw->is_draining); }
-const char *gateway_simulator_mt(struct gateway *gw) { return gw->o.simulator; }
+bool gateway_is_draining_mt(struct gateway *gw)
+{
+    return atomic_load(&gw->is_draining);
+}
+const char *gateway_simulator_mt(struct gateway *gw)
+{
+    return gw->o.simulator;
+}
 
 /* ---- stopping ------------------------------------------------------------------------------------------------------ */
 
@@ -218,7 +228,8 @@ void gateway_drain(struct gateway *gw)
         config_unref(c);
         return;
     }
-    log_info("drain: no new connections; open requests finish within %lld s", (long long)(c->drain_timeout_us / 1000000));
+    log_info("drain: no new connections; open requests finish within %lld s",
+             (long long)(c->drain_timeout_us / 1000000));
     gw->deadline.fn = on_deadline;
     loop_timer(gw->o.loop, &gw->deadline, c->drain_timeout_us);
     for (unsigned i = 0; i < gw->n_workers; i++)
@@ -248,8 +259,9 @@ static enum err_code make_state_dir(const char *dir, struct err *err)
             return err_set(err, ERR_IO, "state directory '%s': %s", path, strerror(errno));
         path[i] = i < n ? '/' : '\0';
     }
-    return access(dir, W_OK) == 0 ? ERR_OK
-                                  : err_set(err, ERR_IO, "state directory '%s' is not writable: %s", dir, strerror(errno));
+    return access(dir, W_OK) == 0
+               ? ERR_OK
+               : err_set(err, ERR_IO, "state directory '%s' is not writable: %s", dir, strerror(errno));
 }
 
 /* Journals of workers that an earlier run had and this one has not are read out and go away. */

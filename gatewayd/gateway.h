@@ -11,10 +11,10 @@ struct loop;
 
 struct gateway_options {
     struct config_options config;
-    const char *ready_file; /* NULL, or written atomically once serving */
-    const char *simulator;  /* demo: base URL of the simulated provider, else NULL */
+    const char *ready_file;     /* NULL, or written atomically once serving */
+    const char *simulator;      /* demo: base URL of the simulated provider, else NULL */
     const char *demo_keys_json; /* demo: {"tenant":"key"}, else NULL */
-    struct loop *loop;      /* the main thread's, borrowed */
+    struct loop *loop;          /* the main thread's, borrowed */
 };
 
 /* Opens everything and starts the threads. */

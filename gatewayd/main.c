@@ -26,11 +26,22 @@ struct arguments {
     bool check_only, print_docs;
 };
 
-enum { KEY_DEMO = 256, KEY_CHECK, KEY_LISTEN, KEY_STATE, KEY_READY, KEY_SIMULATE, KEY_TRUTH, KEY_SEED, KEY_DOCS };
+enum {
+    KEY_DEMO = 256,
+    KEY_CHECK,
+    KEY_LISTEN,
+    KEY_STATE,
+    KEY_READY,
+    KEY_SIMULATE,
+    KEY_TRUTH,
+    KEY_SEED,
+    KEY_DOCS
+};
 
 static const struct argp_option OPTIONS[] = {
     {"config", 'c', "FILE", 0, "configuration file (YAML)", 0},
-    {"demo", KEY_DEMO, NULL, 0, "three simulated providers, demo tenants and models; needs no file and no network", 0},
+    {"demo", KEY_DEMO, NULL, 0,
+     "three simulated providers, demo tenants and models; needs no file and no network", 0},
     {"check-config", KEY_CHECK, NULL, 0, "read the configuration, report, and exit: 0 good, 1 bad", 0},
     {"listen", KEY_LISTEN, "ADDR:PORT", 0, "data-plane address; port 0 lets the kernel choose", 0},
     {"state-dir", KEY_STATE, "DIR", 0, "journal, access log, sockets and minted keys", 0},
@@ -241,12 +252,17 @@ static int serve_demo(struct arguments *a)
 
 int main(int argc, char **argv)
 {
-    static const struct argp PARSER = {OPTIONS, take, NULL,
-                                       "An AI gateway: relays OpenAI- and Anthropic-shaped requests to any provider and "
-                                       "keeps books of what they cost.\vSIGHUP reloads the configuration, SIGTERM drains "
-                                       "(open streams finish), a second SIGTERM cuts.",
-                                       NULL, NULL, NULL};
-    struct arguments a = {.config.version = 1};
+    static const struct argp PARSER = {
+        OPTIONS,
+        take,
+        NULL,
+        "An AI gateway: relays OpenAI- and Anthropic-shaped requests to any provider and "
+        "keeps books of what they cost.\vSIGHUP reloads the configuration, SIGTERM drains "
+        "(open streams finish), a second SIGTERM cuts.",
+        NULL,
+        NULL,
+        NULL};
+    struct arguments a = {.config.version = 1, .sim.seed = 1};
 
     argp_program_version = "gatewayd " GATEWAYD_VERSION;
     argp_err_exit_status = EXIT_USAGE;

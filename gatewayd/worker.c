@@ -40,8 +40,8 @@ static void refuse(struct worker *w, struct exchange *ex, enum err_code code)
     struct buf text AUTO(buf_release) = {.max = 1024};
     struct span path = exchange_path(ex);
 
-    buf_addf(&text, "%s: '%.*s %.*s'", err_row(code)->text, (int)exchange_method(ex).len, exchange_method(ex).p,
-             (int)(path.len < 256 ? path.len : 256), path.p);
+    buf_addf(&text, "%s: '%.*s %.*s'", err_row(code)->text, (int)exchange_method(ex).len,
+             exchange_method(ex).p, (int)(path.len < 256 ? path.len : 256), path.p);
     reply_error_body(&body, DIALECT_OPENAI, code, buf_span(&text), SPAN_LIT(""));
     exchange_set_header(ex, "content-type", SPAN_LIT("application/json"));
     exchange_reply_adopt(ex, err_row(code)->status, &body);
@@ -104,7 +104,10 @@ static void begin_drain(struct letter *l)
     free(o);
 }
 
-static void on_grace_over(struct timer *t) { loop_stop(CONTAINER_OF(t, struct worker, grace)->proxy.loop); }
+static void on_grace_over(struct timer *t)
+{
+    loop_stop(CONTAINER_OF(t, struct worker, grace)->proxy.loop);
+}
 
 static void cut(struct letter *l)
 {
@@ -127,9 +130,18 @@ static bool on_turn_end(struct loop_hook *h)
     return false;
 }
 
-void worker_set_config_mt(struct worker *w, struct config *c) { post(w, take_config, config_ref(c)); }
-void worker_drain_mt(struct worker *w) { post(w, begin_drain, NULL); }
-void worker_cut_mt(struct worker *w) { post(w, cut, NULL); }
+void worker_set_config_mt(struct worker *w, struct config *c)
+{
+    post(w, take_config, config_ref(c));
+}
+void worker_drain_mt(struct worker *w)
+{
+    post(w, begin_drain, NULL);
+}
+void worker_cut_mt(struct worker *w)
+{
+    post(w, cut, NULL);
+}
 
 /* ---- life ---------------------------------------------------------------------------------------------------------- */
 
@@ -232,4 +244,7 @@ struct worker_stats worker_stats_mt(const struct worker *w)
                                  .client = client_stats_mt(w->proxy.client)};
 }
 
-struct facts *worker_facts_mt(const struct worker *w) { return w->proxy.facts; }
+struct facts *worker_facts_mt(const struct worker *w)
+{
+    return w->proxy.facts;
+}

@@ -11,7 +11,12 @@
 
 struct gateway;
 
-enum api_scope { SCOPE_OPEN, SCOPE_METRICS /* allow-list or token */, SCOPE_MONITOR /* token */, SCOPE_ADMIN /* token, admin listener or socket only */ };
+enum api_scope {
+    SCOPE_OPEN,
+    SCOPE_METRICS /* allow-list or token */,
+    SCOPE_MONITOR /* token */,
+    SCOPE_ADMIN /* token, admin listener or socket only */
+};
 
 struct api_request {
     struct gateway *gw;
@@ -37,7 +42,8 @@ struct api_route {
 /* Ends with a row whose method is NULL. */
 extern const struct api_route API_ROUTES[];
 /* Row for a method and raw path; NULL with ERR_NOT_FOUND or ERR_BAD_METHOD. `tail` is malloc'ed into `tail_buf`. */
-const struct api_route *api_find(struct span method, struct span path, struct buf *tail_buf, enum err_code *why);
+const struct api_route *api_find(struct span method, struct span path, struct buf *tail_buf,
+                                 enum err_code *why);
 void api_reply_error(struct api_reply *reply, enum err_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Value of a query parameter, percent-decoded into `dst`; false when absent or too long. */
 bool api_query_param(struct span query, const char *name, char *dst, size_t cap);

@@ -125,7 +125,8 @@ static bool has_token(const struct exchange *ex, const struct config *c)
 {
     struct span auth = exchange_header(ex, "authorization");
 
-    if (!auth.p || !c->admin_token.len || !span_eq_nocase(span_split(&auth, ' '), SPAN_LIT("bearer")) || !auth.p)
+    if (!auth.p || !c->admin_token.len || !span_eq_nocase(span_split(&auth, ' '), SPAN_LIT("bearer")) ||
+        !auth.p)
         return false;
     return secret_equal(&c->admin_token, span_trim(auth));
 }
@@ -134,7 +135,8 @@ static bool may(const struct exchange *ex, const struct config *c, enum api_scop
 {
     if (scope == SCOPE_OPEN || exchange_is_local_peer(ex) || has_token(ex, c))
         return true;
-    return scope == SCOPE_METRICS && config_cidr_match(c->metrics.allow, c->metrics.n_allow, exchange_peer(ex));
+    return scope == SCOPE_METRICS &&
+           config_cidr_match(c->metrics.allow, c->metrics.n_allow, exchange_peer(ex));
 }
 
 static void refuse(struct job *j, struct exchange *ex, enum err_code code, const char *text)
@@ -174,7 +176,8 @@ bool api_front_take(struct api_front *f, struct exchange *ex, struct mailbox *ho
     if (!may(ex, c, row->scope))
         refuse(j, ex, ERR_BAD_KEY,
                row->scope == SCOPE_METRICS
-                   ? "send the admin token as 'Authorization: Bearer TOKEN', or add your network to 'metrics.allow'"
+                   ? "send the admin token as 'Authorization: Bearer TOKEN', or add your network to "
+                     "'metrics.allow'"
                    : "send the admin token as 'Authorization: Bearer TOKEN', or use the admin socket");
     return true;
 }
@@ -198,7 +201,8 @@ static void on_admin_head(struct exchange *ex, void *user)
 
 static const struct server_handler ADMIN_HANDLER = {.on_head = on_admin_head};
 
-static struct server *listen_on(struct api_front *f, const struct config *c, int fd, bool is_unix, struct err *err)
+static struct server *listen_on(struct api_front *f, const struct config *c, int fd, bool is_unix,
+                                struct err *err)
 {
     struct server_options o = {.listen_fd = fd,
                                .is_unix = is_unix,
@@ -256,7 +260,10 @@ struct api_front *api_front_start(struct gateway *gw, struct config *c, struct e
     return f;
 }
 
-static void on_stop(struct letter *l) { loop_stop(CONTAINER_OF(l, struct api_front, stop)->loop); }
+static void on_stop(struct letter *l)
+{
+    loop_stop(CONTAINER_OF(l, struct api_front, stop)->loop);
+}
 
 void api_front_stop(struct api_front *f)
 {
@@ -275,5 +282,11 @@ void api_front_stop(struct api_front *f)
     free(f);
 }
 
-uint16_t api_front_port(const struct api_front *f) { return f->port; }
-struct facts *api_front_facts_mt(const struct api_front *f) { return f->facts; }
+uint16_t api_front_port(const struct api_front *f)
+{
+    return f->port;
+}
+struct facts *api_front_facts_mt(const struct api_front *f)
+{
+    return f->facts;
+}

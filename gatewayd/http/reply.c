@@ -30,12 +30,14 @@ static const char *anthropic_type(int status)
     }
 }
 
-void reply_error_body(struct buf *out, enum dialect d, enum err_code code, struct span message, struct span request_id)
+void reply_error_body(struct buf *out, enum dialect d, enum err_code code, struct span message,
+                      struct span request_id)
 {
     const struct err_row *row = err_row(code);
 
     if (d == DIALECT_ANTHROPIC) {
-        buf_addf(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", anthropic_type(row->status));
+        buf_addf(out,
+                 "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", anthropic_type(row->status));
         buf_add_json(out, message);
         buf_addz(out, "},\"request_id\":");
         buf_add_json(out, request_id);

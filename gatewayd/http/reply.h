@@ -7,6 +7,7 @@
 #include "libshared/catalog/operation.h"
 
 /* {"error":{"message","type","param","code"}} or {"type":"error","error":{"type","message"},"request_id"}. */
-void reply_error_body(struct buf *out, enum dialect d, enum err_code code, struct span message, struct span request_id);
+void reply_error_body(struct buf *out, enum dialect d, enum err_code code, struct span message,
+                      struct span request_id);
 
 #endif

@@ -35,8 +35,8 @@ struct exchange_ops { /* of whoever took the exchange; NULL slots are skipped */
 };
 
 struct server_options {
-    int listen_fd;              /* owned by the server from now on */
-    bool is_unix;               /* peers of our own uid need no token */
+    int listen_fd;                  /* owned by the server from now on */
+    bool is_unix;                   /* peers of our own uid need no token */
     const char *tls_cert, *tls_key; /* file paths or NULL */
     unsigned max_connections, max_connections_per_ip;
     size_t max_body;
@@ -91,8 +91,9 @@ NODISCARD enum err_code exchange_stream_write(struct exchange *ex, struct span b
 size_t exchange_queued(const struct exchange *ex);
 void exchange_stream_trailer(struct exchange *ex, const char *name, struct span value); /* before the end */
 void exchange_stream_end(struct exchange *ex);
-void exchange_cut(struct exchange *ex); /* closes the connection without a clean end; the only end after on_gone */
-bool exchange_is_answered(const struct exchange *ex); /* a reply or stream was begun */
+void exchange_cut(
+    struct exchange *ex); /* closes the connection without a clean end; the only end after on_gone */
+bool exchange_is_answered(const struct exchange *ex);   /* a reply or stream was begun */
 uint64_t exchange_bytes_out(const struct exchange *ex); /* body bytes queued so far */
 
 #endif

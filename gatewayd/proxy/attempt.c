@@ -75,7 +75,8 @@ static void on_headers(void *user, const struct client_headers *h)
         buf_init(&a->body, LIMIT_ERROR_BODY);
     } else if (h->content_encoding.len && !span_eq_nocase(h->content_encoding, SPAN_LIT("identity"))) {
         attempt_fail(a, ERR_UP_GARBAGE, "the answer is compressed although identity was asked for");
-    } else if (h->content_type.len >= 17 && span_eq_nocase(span_make(h->content_type.p, 17), SPAN_LIT("text/event-stream"))) {
+    } else if (h->content_type.len >= 17 &&
+               span_eq_nocase(span_make(h->content_type.p, 17), SPAN_LIT("text/event-stream"))) {
         a->mode = MODE_SSE;
         sse_init(&a->sse, LIMIT_SSE_EVENT, LIMIT_SSE_EVENT_HARD);
         a->has_sse = true;
@@ -119,7 +120,8 @@ static void on_done(void *user, enum err_code code, const char *detail)
     pipeline_resume(a->rq);
 }
 
-static const struct client_callbacks CALLBACKS = {.on_headers = on_headers, .on_body = on_body, .on_done = on_done};
+static const struct client_callbacks CALLBACKS = {
+    .on_headers = on_headers, .on_body = on_body, .on_done = on_done};
 
 /* ---- life ---------------------------------------------------------------------------------------------------------- */
 
@@ -266,7 +268,8 @@ void attempt_close(struct attempt *a, enum fact_status status, enum err_code err
     a->fact.duration_us = mono_diff_us(mono_now(), a->started);
     a->fact.usage = a->answer.usage;
     a->fact.cost_nanousd = a->target->price ? price_cost_nanousd(a->target->price, &a->answer.usage) : 0;
-    if (journal_attempt(rq->proxy->journal, &rq->id, rq->key->tenant->label, rq->key->label, &a->fact) != ERR_OK)
+    if (journal_attempt(rq->proxy->journal, &rq->id, rq->key->tenant->label, rq->key->label, &a->fact) !=
+        ERR_OK)
         log_error("journal: an attempt of request '%s' could not be recorded", rq->id_text);
 }
 

@@ -125,9 +125,11 @@ static void edit_usage(const struct body_plan *plan, struct span body, struct ed
 
     if (!brace)
         add_edit(edits, n,
-                 (struct edit){body.p + plan->insert_at, 0, SPAN_LIT("\"stream_options\":{\"include_usage\":true},")});
+                 (struct edit){body.p + plan->insert_at, 0,
+                               SPAN_LIT("\"stream_options\":{\"include_usage\":true},")});
     else if (*brace != '{')
-        add_edit(edits, n, (struct edit){brace, plan->stream_options.len, SPAN_LIT("{\"include_usage\":true}")});
+        add_edit(edits, n,
+                 (struct edit){brace, plan->stream_options.len, SPAN_LIT("{\"include_usage\":true}")});
     else if (plan->include_usage.p)
         add_edit(edits, n, (struct edit){plan->include_usage.p, plan->include_usage.len, SPAN_LIT("true")});
     else if (json_walk(&w, plan->stream_options) && json_next(&w, &m))
@@ -136,8 +138,8 @@ static void edit_usage(const struct body_plan *plan, struct span body, struct ed
         add_edit(edits, n, (struct edit){brace + 1, 0, SPAN_LIT("\"include_usage\":true")});
 }
 
-bool body_patch(const struct body_plan *plan, struct span body, enum body_form form, const char *model, bool ask_usage,
-                struct buf *out)
+bool body_patch(const struct body_plan *plan, struct span body, enum body_form form, const char *model,
+                bool ask_usage, struct buf *out)
 {
     struct edit edits[2];
     size_t n = 0;
@@ -166,4 +168,7 @@ bool body_patch(const struct body_plan *plan, struct span body, enum body_form f
     return true;
 }
 
-uint64_t body_estimate_input(struct span body) { return (body.len + 3) / 4; }
+uint64_t body_estimate_input(struct span body)
+{
+    return (body.len + 3) / 4;
+}

@@ -62,7 +62,8 @@ static enum err_code take_part(struct span part, struct body_plan *plan, struct 
     return ERR_OK;
 }
 
-enum err_code body_scan_multipart(struct span body, struct span content_type, struct body_plan *plan, struct err *err)
+enum err_code body_scan_multipart(struct span body, struct span content_type, struct body_plan *plan,
+                                  struct err *err)
 {
     struct span boundary = boundary_of(content_type);
     char mark[80] = "--";
@@ -70,7 +71,8 @@ enum err_code body_scan_multipart(struct span body, struct span content_type, st
 
     plan->n = 1;
     if (!boundary.len || boundary.len > 70)
-        return err_set(err, ERR_BAD_MEDIA_TYPE, "send multipart/form-data with a boundary of 1 to 70 characters");
+        return err_set(err, ERR_BAD_MEDIA_TYPE,
+                       "send multipart/form-data with a boundary of 1 to 70 characters");
     delimiter = span_make(mark, 2 + span_copy(mark + 2, sizeof(mark) - 2, boundary));
     if (!span_starts(body, delimiter))
         return err_set(err, ERR_BAD_BODY, "the multipart body does not begin with its boundary");

@@ -30,9 +30,15 @@ static void run(struct request *rq)
     rq->is_running = false;
 }
 
-static void on_resume(struct loop_task *t) { run(CONTAINER_OF(t, struct request, resume_task)); }
+static void on_resume(struct loop_task *t)
+{
+    run(CONTAINER_OF(t, struct request, resume_task));
+}
 
-void pipeline_resume(struct request *rq) { loop_defer(rq->proxy->loop, &rq->resume_task); }
+void pipeline_resume(struct request *rq)
+{
+    loop_defer(rq->proxy->loop, &rq->resume_task);
+}
 
 static void on_timer(struct timer *t)
 {
@@ -54,7 +60,8 @@ enum step request_fail(struct request *rq, enum err_code code, const char *fmt, 
     return STEP_DONE;
 }
 
-bool pipeline_match(struct span method, struct span path, enum operation *op, struct span *model, enum err_code *why)
+bool pipeline_match(struct span method, struct span path, enum operation *op, struct span *model,
+                    enum err_code *why)
 {
     static const struct span MODELS = {"/v1/models/", sizeof("/v1/models/") - 1};
 
@@ -63,7 +70,8 @@ bool pipeline_match(struct span method, struct span path, enum operation *op, st
     for (unsigned i = 0; i < OP_COUNT; i++) {
         const struct operation_row *row = operation_row((enum operation)i);
         bool is_get = row->body == BODY_NONE;
-        bool hit = i == OP_MODEL ? span_starts(path, MODELS) && path.len > MODELS.len : span_is(path, row->path);
+        bool hit =
+            i == OP_MODEL ? span_starts(path, MODELS) && path.len > MODELS.len : span_is(path, row->path);
 
         if (!hit)
             continue;

@@ -21,7 +21,7 @@ struct proxy {
     struct journal *journal;
     struct config *config; /* the worker's current snapshot; a request refs it */
     struct retry_budget retry_budget;
-    unsigned next_key; /* rotates the first key of an attempt */
+    unsigned next_key;    /* rotates the first key of an attempt */
     struct request *live; /* all requests, for the drain deadline */
 };
 
@@ -65,20 +65,20 @@ struct attempt {
     struct buf headers; /* request header lines */
     struct sse sse;
     bool has_sse;
-    struct buf held;  /* SSE before the first event with data: kept, so that failing over stays possible */
-    struct buf tail;  /* the end of the stream, kept back until the books are written */
+    struct buf held; /* SSE before the first event with data: kept, so that failing over stays possible */
+    struct buf tail; /* the end of the stream, kept back until the books are written */
     struct answer answer;
     struct failure failure;
     struct answer_headers judged_headers; /* copies in the arena */
     char detail[120];
     bool is_error_body_cut;
     bool passes_error; /* the client gets the provider's own error answer */
-    bool is_unfit; /* nothing of it is taken any more */
-    bool hides_usage; /* the usage chunk exists only because we asked for it */
+    bool is_unfit;     /* nothing of it is taken any more */
+    bool hides_usage;  /* the usage chunk exists only because we asked for it */
     bool is_paused;
-    bool has_ended;     /* the transfer is over */
-    bool is_clean_end;  /* and HTTP has no complaint */
-    bool is_closed;     /* `fact` is complete and journalled */
+    bool has_ended;    /* the transfer is over */
+    bool is_clean_end; /* and HTTP has no complaint */
+    bool is_closed;    /* `fact` is complete and journalled */
     struct fact_attempt fact;
 };
 
@@ -111,9 +111,9 @@ struct request {
 
     struct attempt *attempts[LIMIT_ATTEMPTS];
     unsigned n_attempts;
-    size_t target_at;         /* of the current attempt */
-    unsigned laps;            /* waits before asking targets again */
-    unsigned keys_tried;      /* of the current target */
+    size_t target_at;    /* of the current attempt */
+    unsigned laps;       /* waits before asking targets again */
+    unsigned keys_tried; /* of the current target */
     bool is_backing_off;
     int64_t first_content_us; /* after arrival; -1 */
     bool is_streaming;        /* the client's answer is a stream and has begun */

@@ -11,9 +11,10 @@ enum step stage_admit(struct request *rq)
                             rq->plan.model_name);
     if (!journal_has_room(rq->proxy->journal)) {
         rq->retry_after_ms = 1000;
-        return request_fail(rq, ERR_JOURNAL_FULL,
-                            "the journal is full, so nothing can be spent on record; free disk space or raise "
-                            "'journal.max_bytes'");
+        return request_fail(
+            rq, ERR_JOURNAL_FULL,
+            "the journal is full, so nothing can be spent on record; free disk space or raise "
+            "'journal.max_bytes'");
     }
     return STEP_NEXT;
 }

@@ -20,7 +20,10 @@ static enum step start(struct request *rq, unsigned key)
     return STEP_WAIT;
 }
 
-static bool another_key_helps(enum err_code code) { return code == ERR_UP_AUTH || code == ERR_UP_RATE_LIMIT; }
+static bool another_key_helps(enum err_code code)
+{
+    return code == ERR_UP_AUTH || code == ERR_UP_RATE_LIMIT;
+}
 
 static enum step give_up(struct request *rq, const struct attempt *a)
 {

@@ -53,7 +53,8 @@ enum step stage_identify(struct request *rq)
     retry_budget_deposit(&rq->proxy->retry_budget);
     key = presented_key(rq->ex);
     if (!key.len)
-        return request_fail(rq, ERR_NO_KEY, "no API key; send 'Authorization: Bearer KEY' or 'x-api-key: KEY'");
+        return request_fail(rq, ERR_NO_KEY,
+                            "no API key; send 'Authorization: Bearer KEY' or 'x-api-key: KEY'");
     if (key.len > KEY_BYTES_MAX)
         return request_fail(rq, ERR_BAD_KEY, "the API key is longer than %u bytes", KEY_BYTES_MAX);
     sha256(key, digest);

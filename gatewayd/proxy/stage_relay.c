@@ -73,10 +73,10 @@ static enum step finish(struct request *rq, struct attempt *a, enum stream_end e
         return STEP_NEXT;
     if (!rq->error)
         (void)request_fail(rq, error_of(a, end), "provider '%s': %s", a->target->provider->name,
-                           end == STREAM_CLIENT_ABORT    ? "the client closed the connection"
-                           : a->answer.error_text[0]     ? a->answer.error_text
-                           : a->detail[0]                ? a->detail
-                                                         : "the stream ended without its end marker");
+                           end == STREAM_CLIENT_ABORT ? "the client closed the connection"
+                           : a->answer.error_text[0]  ? a->answer.error_text
+                           : a->detail[0]             ? a->detail
+                                                      : "the stream ended without its end marker");
     if (end != STREAM_CLIENT_ABORT)
         add_error_event(rq, a);
     return STEP_NEXT;

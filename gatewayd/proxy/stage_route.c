@@ -60,10 +60,11 @@ enum step stage_route(struct request *rq)
     } else if (config_resolve_direct(rq->config, name, rq->arena, &direct)) {
         take_targets(rq, &direct, 1);
     } else {
-        return request_fail(rq, ERR_NO_MODEL,
-                            "model '%s' is neither an alias of this gateway nor 'provider/model' of a configured "
-                            "provider; GET /v1/models lists what there is",
-                            rq->plan.model_name);
+        return request_fail(
+            rq, ERR_NO_MODEL,
+            "model '%s' is neither an alias of this gateway nor 'provider/model' of a configured "
+            "provider; GET /v1/models lists what there is",
+            rq->plan.model_name);
     }
     if (!rq->n_targets)
         return request_fail(rq, ERR_UNSUPPORTED, "no provider of model '%s' serves %s", rq->plan.model_name,

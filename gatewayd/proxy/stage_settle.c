@@ -138,7 +138,8 @@ static void make_fact(const struct request *rq, struct fact_request *f, struct f
 /* Nano-USD as decimal dollars, exact. */
 static struct span cost_text(char dst[32], int64_t nanousd)
 {
-    int n = snprintf(dst, 32, "%lld.%09lld", (long long)(nanousd / 1000000000), (long long)(nanousd % 1000000000));
+    int n = snprintf(dst, 32, "%lld.%09lld", (long long)(nanousd / 1000000000),
+                     (long long)(nanousd % 1000000000));
 
     return span_make(dst, n > 0 ? (size_t)n : 0);
 }
@@ -214,8 +215,8 @@ static void choose_error_answer(struct request *rq)
 {
     struct attempt *a = request_attempt(rq);
 
-    if (a && rq->error && a->mode == MODE_ERROR && rq->error == a->failure.code && a->failure.code != ERR_UP_AUTH &&
-        a->body.len && a->is_clean_end && !a->is_error_body_cut)
+    if (a && rq->error && a->mode == MODE_ERROR && rq->error == a->failure.code &&
+        a->failure.code != ERR_UP_AUTH && a->body.len && a->is_clean_end && !a->is_error_body_cut)
         a->passes_error = true;
 }
 

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gatewayd/resilience/backoff.h"
 
-void retry_budget_init(struct retry_budget *b) { b->fifths = RETRY_BUDGET_MAX * 5; }
+void retry_budget_init(struct retry_budget *b)
+{
+    b->fifths = RETRY_BUDGET_MAX * 5;
+}
 
 void retry_budget_deposit(struct retry_budget *b)
 {

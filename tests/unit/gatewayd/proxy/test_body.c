@@ -13,7 +13,8 @@ static void test_a_patched_body_differs_from_the_client_s_only_where_it_must(voi
     static const struct row ROWS[] = {
         {"{\"model\":\"a\"}", "{\"model\":\"target/x\"}", false},
         {"{\"model\":\"target/x\",\"n\":1}", NULL, false},
-        {" {\"t\":1e400,\"model\" : \"a\" , \"z\":[0.10]}\n", " {\"t\":1e400,\"model\" : \"target/x\" , \"z\":[0.10]}\n", false},
+        {" {\"t\":1e400,\"model\" : \"a\" , \"z\":[0.10]}\n",
+         " {\"t\":1e400,\"model\" : \"target/x\" , \"z\":[0.10]}\n", false},
         {"{\"mod\\u0065l\":\"a\"}", "{\"mod\\u0065l\":\"target/x\"}", false},
         {"{\"model\":\"a\",\"stream\":true}",
          "{\"stream_options\":{\"include_usage\":true},\"model\":\"target/x\",\"stream\":true}", true},
@@ -74,15 +75,17 @@ static void test_a_bad_body_is_refused_with_the_field_that_is_wrong(void **state
 
 static void test_the_model_part_of_a_form_is_found_and_replaced(void **state)
 {
-    static const char BODY[] = "--b1\r\nContent-Disposition: form-data; name=\"file\"; filename=\"model\"\r\n\r\n"
-                               "\0\1RIFF\r\n--b1\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n--b1--\r\n";
+    static const char BODY[] =
+        "--b1\r\nContent-Disposition: form-data; name=\"file\"; filename=\"model\"\r\n\r\n"
+        "\0\1RIFF\r\n--b1\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n--b1--\r\n";
     struct span body = {BODY, sizeof(BODY) - 1};
     struct body_plan plan = {0};
     struct buf out AUTO(buf_release) = {0};
     struct err err = {0};
 
     (void)state;
-    assert_int_equal(body_scan_multipart(body, SPAN_LIT("multipart/form-data; boundary=\"b1\""), &plan, &err), ERR_OK);
+    assert_int_equal(body_scan_multipart(body, SPAN_LIT("multipart/form-data; boundary=\"b1\""), &plan, &err),
+                     ERR_OK);
     assert_string_equal(plan.model_name, "whisper");
     assert_true(body_patch(&plan, body, BODY_MULTIPART, "whisper-1", false, &out));
     assert_int_equal(out.len, body.len + 2);
