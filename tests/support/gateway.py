@@ -104,6 +104,9 @@ class Simulator(Process):
     def url(self):
         return f"http://{self.address}"
 
+    def base_url(self, profile):
+        return f"{self.url}/{profile}/v1"
+
     @property
     def control(self):
         return SimControl(self.address)
