@@ -331,30 +331,47 @@ static uint64_t count_lines(struct span s)
     return n;
 }
 
+/* What is left of `text` when an error stopped it. */
+static struct span write_span(struct sink_log *s, struct span text, int *out_errno)
+{
+    ssize_t n = 0;
+
+    while (text.len && n >= 0) {
+        n = write_some(s, text);
+        if (n > 0)
+            text = span_make(text.p + n, text.len - (size_t)n);
+    }
+    *out_errno = n < 0 ? (int)-n : 0;
+    return text;
+}
+
+static void tell_trouble(struct sink_log *s, int e)
+{
+    if (e && e != s->told_errno)
+        log_error("access log: cannot write '%s': %s; lines are dropped", s->path, strerror(e));
+    if (!e && s->told_errno)
+        log_info("access log: '%s' can be written again", s->path);
+    s->told_errno = e;
+}
+
 static void write_all(struct sink_log *s)
 {
     struct span left = buf_span(&s->writing);
-    ssize_t n = 0;
+    int e = 0;
 
-    if (s->is_torn && write(s->fd, "\n", 1) == 1)
-        s->is_torn = false;
-    while (left.len && n >= 0) {
-        n = write_some(s, left);
-        if (n > 0) {
-            atomic_fetch_add_explicit(&s->written, count_lines(span_make(left.p, (size_t)n)),
-                                      memory_order_relaxed);
-            left = span_make(left.p + n, left.len - (size_t)n);
-        }
+    if (!left.len)
+        return;
+    if (s->is_torn) /* ends the cut line, which was counted as dropped */
+        s->is_torn = write_span(s, SPAN_LIT("\n"), &e).len > 0;
+    if (!s->is_torn) {
+        left = write_span(s, left, &e);
+        s->is_torn = left.len && left.p > s->writing.p && left.p[-1] != '\n';
     }
-    if (n < 0 && (int)-n != s->told_errno)
-        log_error("access log: cannot write '%s': %s; lines are dropped", s->path, strerror((int)-n));
-    if (n >= 0 && s->told_errno)
-        log_info("access log: '%s' can be written again", s->path);
-    s->told_errno = n < 0 ? (int)-n : 0;
-    if (left.len) {
-        s->is_torn = left.p > s->writing.p && left.p[-1] != '\n';
-        atomic_fetch_add_explicit(&s->dropped, count_lines(left), memory_order_relaxed);
-    }
+    tell_trouble(s, e);
+    atomic_fetch_add_explicit(&s->written,
+                              count_lines(span_make(s->writing.p, (size_t)(left.p - s->writing.p))),
+                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->dropped, count_lines(left), memory_order_relaxed);
     buf_clear(&s->writing);
 }
 
