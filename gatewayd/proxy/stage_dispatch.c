@@ -38,7 +38,7 @@ static enum step begin_again(struct request *rq, const struct attempt *a)
     int64_t wait_us, asked_us = a->failure.retry_after_ms * 1000;
     uint64_t random;
 
-    if (!backoff_same_target(a->failure.code) || asked_us > LIMIT_RETRY_AFTER_US ||
+    if (a->failure.is_next_only || !backoff_same_target(a->failure.code) || asked_us > LIMIT_RETRY_AFTER_US ||
         !retry_budget_withdraw(&rq->proxy->retry_budget))
         return give_up(rq, a);
     random_bytes(&random, sizeof(random));

@@ -210,13 +210,16 @@ static void deliver(struct request *rq, int64_t cost_nanousd)
     }
 }
 
-/* The provider's own words reach the client when they are whole and about its request, not about our credentials. */
+/* The provider's own words reach the client when they are whole and about its request, not about our credentials. Some
+ * refuse a request with an error object under status 200; that passes as it came. */
 static void choose_error_answer(struct request *rq)
 {
     struct attempt *a = request_attempt(rq);
+    bool is_error =
+        a && (a->mode == MODE_ERROR || (a->mode == MODE_BUFFER && a->failure.code == ERR_UP_REFUSED));
 
-    if (a && rq->error && a->mode == MODE_ERROR && rq->error == a->failure.code &&
-        a->failure.code != ERR_UP_AUTH && a->body.len && a->is_clean_end && !a->is_error_body_cut)
+    if (is_error && rq->error && rq->error == a->failure.code && a->failure.code != ERR_UP_AUTH &&
+        a->body.len && a->is_clean_end && !a->is_error_body_cut)
         a->passes_error = true;
 }
 
