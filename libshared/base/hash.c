@@ -9,8 +9,14 @@
 
 static uint64_t seed;
 static uint32_t crc_table[256];
-static EVP_MD *md_sha256; /* fetched once: a fetch per call costs more than the hash */
+static EVP_MD *md_sha256;     /* fetched once: a fetch per call costs more than the hash */
+static pthread_key_t ctx_key; /* frees a thread's context when the thread ends */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void free_ctx(void *ctx)
+{
+    EVP_MD_CTX_free(ctx);
+}
 
 static void init_once(void)
 {
@@ -23,6 +29,7 @@ static void init_once(void)
         crc_table[i] = c;
     }
     md_sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    (void)pthread_key_create(&ctx_key, free_ctx);
 }
 
 /* Multiply-and-fold over 8-byte words, seeded. */
@@ -51,8 +58,10 @@ void sha256(struct span s, unsigned char out[SHA256_BYTES])
     unsigned len = 0;
 
     (void)pthread_once(&once, init_once);
-    if (!ctx)
+    if (!ctx) {
         ctx = EVP_MD_CTX_new();
+        (void)pthread_setspecific(ctx_key, ctx);
+    }
     if (EVP_DigestInit_ex2(ctx, md_sha256, NULL) != 1 || EVP_DigestUpdate(ctx, s.p, s.len) != 1 ||
         EVP_DigestFinal_ex(ctx, out, &len) != 1)
         memset(out, 0, SHA256_BYTES);

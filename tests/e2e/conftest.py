@@ -54,3 +54,12 @@ def stage(tmp_path):
     s = Stage(tmp_path)
     yield s
     s.end()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Figures that tests measured (`record_property("figure", text)`), also from parallel workers."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, text in getattr(report, "user_properties", ()):
+                if name == "figure" and getattr(report, "when", "") == "call":
+                    terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from support import recorded
+from support import prices, recorded
 from support.gateway import KEY, provider
 from support.rawhttp import RawClient, request
 from support.upstream import LAST_CHUNK, as_chunk, head
@@ -16,16 +16,14 @@ from support.wait import eventually
 SEED = 20260731
 
 
-@pytest.fixture(scope="module")
-def openai():
-    recorded.require()
-    return recorded.load(recorded.openai_dialect)
+DIALECTS = {"openai": recorded.openai_dialect, "anthropic": recorded.anthropic_dialect}
 
 
-@pytest.fixture(scope="module")
-def anthropic():
+@pytest.fixture(scope="module", params=DIALECTS)
+def recordings(request):
+    """(rows of the dialect in the index, their exchanges)."""
     recorded.require()
-    return recorded.load(recorded.anthropic_dialect)
+    return recorded.load(DIALECTS[request.param])
 
 
 def report(differences, what):
@@ -33,9 +31,8 @@ def report(differences, what):
 
 
 # ---- the decoders alone -------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
-def test_the_decoders_read_the_recorded_usage(dialect, request, tmp_path):
-    in_index, exchanges = request.getfixturevalue(dialect)
+def test_the_decoders_read_the_recorded_usage(recordings, tmp_path, record_property):
+    in_index, exchanges = recordings
     answers = recorded.decode(exchanges, tmp_path)
     wrong = []
     for x in exchanges:
@@ -43,15 +40,15 @@ def test_the_decoders_read_the_recorded_usage(dialect, request, tmp_path):
             wrong += [f"{x}: {d}" for d in recorded.usage_differences(x.usage, answers[x.id])]
         elif "failure" not in answers[x.id]:
             wrong.append(f"{x}: not judged")
-    print(f"decoded {len(answers)} of {in_index} {dialect} exchanges")
+    record_property("figure", f"{len(answers)} of {in_index} exchanges decoded")
     assert len(answers) == in_index
     report(wrong, "usage")
 
 
-def test_the_decoders_find_the_end_and_the_finish_reason(openai, tmp_path):
-    answers = recorded.decode(openai[1], tmp_path)
+def test_the_decoders_find_the_end_and_the_finish_reason(recordings, tmp_path):
+    answers = recorded.decode(recordings[1], tmp_path)
     wrong = []
-    for x in openai[1]:
+    for x in recordings[1]:
         finish = x.document["expect"]["finish"]
         answer = answers[x.id]
         if x.status < 300 and finish and answer["finish"] not in finish:
@@ -107,7 +104,8 @@ def completed_request(x):
     elif isinstance(document.get("model"), str):
         return "application/json", body
     needed = {"chat": {"messages": [{"role": "user", "content": "hello"}]}, "completion": {"prompt": "hello"},
-              "images": {"prompt": "a cat"}, "rerank": {"query": "q", "documents": ["d"]}}
+              "images": {"prompt": "a cat"}, "rerank": {"query": "q", "documents": ["d"]},
+              "messages": {"max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}}
     document = {"model": "recorded", **needed.get(x.operation, {"input": "hello"}), **document}
     return "application/json", json.dumps(document).encode()
 
@@ -221,12 +219,14 @@ def is_failed(x):
     return isinstance(document.get("error"), dict)
 
 
-def test_every_openai_exchange_passes_through_the_gateway(openai, stage):
-    in_index, exchanges = openai
+@pytest.mark.asan
+@pytest.mark.tsan
+def test_every_exchange_passes_through_the_gateway(recordings, stage, record_property):
+    in_index, exchanges = recordings
     replay = Replay()
     upstream = stage.upstream(replay)
-    gateway = stage.gateway([provider("recorded", upstream.base_url)])
-    wrong, replayed, by_id = [], 0, {}
+    gateway = stage.gateway([provider(exchanges[0].kind, upstream.base_url, kind=exchanges[0].kind)])
+    wrong, replayed, by_id, models = [], 0, {}, {}
     with RawClient(gateway.host_port) as client:
         for x in exchanges:
             replay.current = x
@@ -242,11 +242,28 @@ def test_every_openai_exchange_passes_through_the_gateway(openai, stage):
             else:
                 wrong += [f"{x}: {d}" for d in check_forwarded(x, body, received[0])]
             by_id[answer.header("x-request-id")] = x
+            models[x.id] = sent["model"] if sent else None
             replayed += 1
-    print(f"replayed {replayed} of {in_index} exchanges, slices seeded with {SEED}")
+    record_property("figure", f"{replayed} of {in_index} exchanges replayed, slices seeded with {SEED}")
     assert replayed == in_index == len(by_id)
     report(wrong, "what passed")
-    check_books(gateway, by_id)
+    lines = check_books(gateway, by_id)
+    priced = check_costs(lines, by_id, models)
+    record_property("figure", f"{priced} of them priced, each as fractions price it")
+
+
+def check_costs(lines, by_id, models):
+    """Every logged cost against independent arithmetic; returns how many had a price."""
+    table, wrong, priced = prices.built_in(), [], 0
+    for i, x in by_id.items():
+        line, price = lines[i], models[x.id] and prices.find(table, x.kind, models[x.id])
+        cost = prices.cost_nanousd(price, line["usage"]) if price else 0
+        priced += price is not None
+        if line["cost_nanousd"] != cost or line["priced"] != (price is not None):
+            wrong.append(f"{x}: {line['cost_nanousd']} nano-USD, priced {line['priced']}; expected {cost} for {models[x.id]}")
+    report(wrong, "cost")
+    assert priced > 0
+    return priced
 
 
 def check_books(gateway, by_id):
@@ -260,3 +277,4 @@ def check_books(gateway, by_id):
         assert total == sum(line["usage"][kind] for line in lines.values())
         assert total > 0
         eventually(lambda: gateway.metric("tokens_used_total", token_type=kind) == total, what=f"{kind} tokens in the metrics")
+    return lines
