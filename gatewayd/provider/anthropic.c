@@ -30,13 +30,32 @@ static enum err_code append_line(struct buf *lines, const char *name, struct spa
     return code == ERR_OK ? buf_append(lines, "", 1) : code;
 }
 
+/* A client of this dialect states the version that it understands; its line is among `lines` already. */
+static bool has_version(const struct buf *lines)
+{
+    static const char NAME[] = "anthropic-version:";
+    struct span rest = buf_span(lines);
+
+    while (rest.len) {
+        struct span line = span_split(&rest, '\0');
+
+        if (line.len >= sizeof(NAME) - 1 &&
+            span_eq_nocase(span_make(line.p, sizeof(NAME) - 1), span_of(NAME)))
+            return true;
+    }
+    return false;
+}
+
 static enum err_code anthropic_headers(struct buf *lines, const struct secret *key)
 {
+    bool is_versioned = has_version(lines);
     enum err_code code = ERR_OK;
 
     if (key && key->len)
         code = append_line(lines, "x-api-key: ", secret_expose(key));
-    return code == ERR_OK ? append_line(lines, "anthropic-version: ", SPAN_LIT("2023-06-01")) : code;
+    if (code != ERR_OK || is_versioned)
+        return code;
+    return append_line(lines, "anthropic-version: ", SPAN_LIT("2023-06-01"));
 }
 
 static bool anthropic_wants_include_usage(enum operation op)

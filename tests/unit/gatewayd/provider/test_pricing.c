@@ -289,6 +289,28 @@ static void test_a_file_with_any_mistake_is_refused_with_its_place(void **state)
     }
 }
 
+static void test_the_example_of_the_manual_is_accepted(void **state)
+{
+    static char text[16384];
+    FILE *f = fopen(SOURCE_DIR "/docs/prices.md", "re");
+    char *from, *to;
+    struct price_table *t;
+
+    (void)state;
+    assert_non_null(f);
+    text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+    (void)fclose(f);
+    from = strstr(text, "```json\n");
+    assert_non_null(from);
+    to = strstr(from + 8, "```");
+    assert_non_null(to);
+    *to = '\0';
+    t = table_with(from + 8, NULL);
+    assert_non_null(t);
+    assert_int_equal(find(t, "our-vllm", "llama-3.3-70b")->output, 200000);
+    price_table_free(t);
+}
+
 static void test_a_missing_file_is_an_error(void **state)
 {
     struct err err = {0};
@@ -471,6 +493,7 @@ int main(void)
         cmocka_unit_test(test_a_model_may_be_priced_by_the_image_alone),
         cmocka_unit_test(test_a_file_of_many_rows_is_searched_as_well),
         cmocka_unit_test(test_a_file_with_any_mistake_is_refused_with_its_place),
+        cmocka_unit_test(test_the_example_of_the_manual_is_accepted),
         cmocka_unit_test(test_a_missing_file_is_an_error),
         cmocka_unit_test(test_token_classes_are_disjoint_and_each_has_its_price),
         cmocka_unit_test(test_more_cached_than_input_tokens_are_clamped),

@@ -61,6 +61,18 @@ static void test_without_a_key_no_credentials_are_sent(void **state)
     buf_release(&lines);
 }
 
+static void test_a_version_that_the_client_stated_is_not_stated_twice(void **state)
+{
+    static const char LINES[] = "accept: */*\0Anthropic-Version: 2024-01-01\0x-request-id: 1";
+    struct buf lines = {0};
+
+    (void)state;
+    assert_int_equal(buf_append(&lines, LINES, sizeof(LINES)), ERR_OK);
+    assert_int_equal(provider_ops_find("anthropic")->headers(&lines, NULL), ERR_OK);
+    assert_int_equal(lines.len, sizeof(LINES));
+    buf_release(&lines);
+}
+
 static void test_each_dialect_serves_its_own_operations(void **state)
 {
     const struct provider_ops *openai = provider_ops_find("openai"),
@@ -94,6 +106,7 @@ int main(void)
         cmocka_unit_test(test_an_unknown_kind_is_not_found),
         cmocka_unit_test(test_the_key_travels_in_the_header_of_the_dialect),
         cmocka_unit_test(test_without_a_key_no_credentials_are_sent),
+        cmocka_unit_test(test_a_version_that_the_client_stated_is_not_stated_twice),
         cmocka_unit_test(test_each_dialect_serves_its_own_operations),
     };
 
