@@ -3,24 +3,36 @@
 
 #include "libshared/base/compiler.h"
 
-static bool is_token_char(unsigned char c)
-{
-    static const char MARKS[] = "!#$%&'*+-.^_`|~";
+enum { TOKEN = 1, VALUE = 2 };
 
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           (c != '\0' && strchr(MARKS, c) != NULL);
-}
-
-/* Visible ASCII, space, tab, and bytes above ASCII. */
-static bool is_value_char(unsigned char c)
-{
-    return (c >= 0x20 && c != 0x7f) || c == '\t';
-}
+/* Tokens as RFC 9110 has them; values: visible ASCII, space, tab, and bytes above ASCII. */
+static const unsigned char CLASS[256] = {
+    ['\t'] = VALUE,
+    [' '] = VALUE,
+    ['!'] = TOKEN | VALUE,
+    ['"'] = VALUE,
+    ['#' ... '\''] = TOKEN | VALUE,
+    ['(' ... ')'] = VALUE,
+    ['*' ... '+'] = TOKEN | VALUE,
+    [','] = VALUE,
+    ['-' ... '.'] = TOKEN | VALUE,
+    ['/'] = VALUE,
+    ['0' ... '9'] = TOKEN | VALUE,
+    [':' ... '@'] = VALUE,
+    ['A' ... 'Z'] = TOKEN | VALUE,
+    ['[' ... ']'] = VALUE,
+    ['^' ... 'z'] = TOKEN | VALUE,
+    ['{'] = VALUE,
+    ['|'] = TOKEN | VALUE,
+    ['}'] = VALUE,
+    ['~'] = TOKEN | VALUE,
+    [0x80 ... 0xff] = VALUE,
+};
 
 static bool is_value(struct span v)
 {
     for (size_t i = 0; i < v.len; i++)
-        if (!is_value_char((unsigned char)v.p[i]))
+        if (!(CLASS[(unsigned char)v.p[i]] & VALUE))
             return false;
     return true;
 }
@@ -29,7 +41,7 @@ static size_t token_length(struct span s)
 {
     size_t n = 0;
 
-    while (n < s.len && is_token_char((unsigned char)s.p[n]))
+    while (n < s.len && CLASS[(unsigned char)s.p[n]] & TOKEN)
         n++;
     return n;
 }

@@ -42,7 +42,10 @@ struct resolver {
     struct resolver_name *names;
     struct resolver_name *queue, **queue_end;
     unsigned n_names;
-    struct resolver_stats stats;
+    unsigned running; /* threads */
+    struct {
+        _Atomic uint64_t lookups, failures;
+    } stats;
 };
 
 struct job {
@@ -53,6 +56,11 @@ struct job {
     struct resolver_answer answer;
     char text[RESOLVER_NAME_MAX + 1];
 };
+
+static void bump(_Atomic uint64_t *c)
+{
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + 1, memory_order_relaxed);
+}
 
 static void home_unref(struct home *h)
 {
@@ -159,9 +167,17 @@ uint32_t resolver_generation(const struct resolver_name *n)
 {
     return n->generation;
 }
-struct resolver_stats resolver_stats(const struct resolver *r)
+void resolver_set_lookup(struct resolver *r, resolver_lookup_fn lookup)
 {
-    return r->stats;
+    r->lookup = lookup;
+}
+
+struct resolver_stats resolver_stats_mt(const struct resolver *r)
+{
+    return (struct resolver_stats){
+        .lookups = atomic_load_explicit(&r->stats.lookups, memory_order_relaxed),
+        .failures = atomic_load_explicit(&r->stats.failures, memory_order_relaxed),
+    };
 }
 
 static bool is_before(struct mono a, struct mono b)
@@ -175,7 +191,7 @@ static void keep(struct resolver *r, struct resolver_name *n, const struct resol
 
     n->retry_at = mono_add_us(now, LIMIT_DNS_NEGATIVE_US);
     if (!found->n) {
-        r->stats.failures++;
+        bump(&r->stats.failures);
         if (!n->answer.n || is_before(n->stale_until, now))
             n->answer = *found; /* else the last good addresses serve on */
         else
@@ -210,7 +226,7 @@ static void send_out(struct resolver *r, struct resolver_name *n);
 
 static void send_out_queued(struct resolver *r)
 {
-    while (r->queue && r->stats.running < LIMIT_DNS_THREADS) {
+    while (r->queue && r->running < LIMIT_DNS_THREADS) {
         struct resolver_name *n = r->queue;
 
         r->queue = n->queued;
@@ -229,7 +245,7 @@ static void on_letter(struct letter *l)
     if (r) {
         struct resolver_name *n = job->name;
 
-        r->stats.running--;
+        r->running--;
         n->is_asking = false;
         keep(r, n, &job->answer);
         wake(n);
@@ -295,8 +311,8 @@ static void send_out(struct resolver *r, struct resolver_name *n)
     job->lookup = r->lookup;
     (void)span_copy(job->text, sizeof(job->text), span_of(n->text));
     atomic_fetch_add(&r->home->refs, 1);
-    r->stats.lookups++;
-    r->stats.running++;
+    bump(&r->stats.lookups);
+    r->running++;
     if (!start_thread(job)) {
         (void)snprintf(job->answer.why, sizeof(job->answer.why), "no thread for the lookup");
         mailbox_post_mt(r->home->mailbox, &job->letter);
@@ -308,7 +324,7 @@ static void ask(struct resolver *r, struct resolver_name *n)
     if (n->is_asking)
         return;
     n->is_asking = true;
-    if (r->stats.running < LIMIT_DNS_THREADS) {
+    if (r->running < LIMIT_DNS_THREADS) {
         send_out(r, n);
         return;
     }

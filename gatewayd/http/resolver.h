@@ -34,7 +34,6 @@ struct resolver_wait {                  /* embedded in whoever waits */
 
 struct resolver_stats {
     uint64_t lookups, failures;
-    unsigned running;
 };
 
 struct resolver *resolver_new(struct loop *l, struct mailbox *m, resolver_lookup_fn lookup, struct err *err);
@@ -48,6 +47,8 @@ void resolver_wait_cancel(struct resolver_wait *w);
 const struct resolver_answer *resolver_answer(const struct resolver_name *n);
 /* Rises whenever the addresses change; 0 while nothing is known. */
 uint32_t resolver_generation(const struct resolver_name *n);
-struct resolver_stats resolver_stats(const struct resolver *r);
+struct resolver_stats resolver_stats_mt(const struct resolver *r);
+/* For tests: before the first name is asked for. */
+void resolver_set_lookup(struct resolver *r, resolver_lookup_fn lookup);
 
 #endif

@@ -39,7 +39,7 @@ ALLOWED = {
 
 HOMES = {
     "microhttpd.h": {"gatewayd/http/server.c"},
-    "curl/": {"gatewayd/http/client.c", "libshared/api/client.c"},
+    "curl/": {"gatewayd/http/transfer.c", "libshared/api/client.c"},
     "hiredis": {"libshared/store/"},
     "libpq-fe.h": {"libshared/store/"},
     "sqlite3.h": {"libshared/store/"},

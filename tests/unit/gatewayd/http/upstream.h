@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define UPSTREAM_CONNECTIONS 64
+#define UPSTREAM_CONNECTIONS 400
 
 struct upstream;
 struct peer {
@@ -25,7 +25,7 @@ struct peer {
     int fd;
     int number;          /* 0 for the first connection */
     int served;          /* requests read on this connection */
-    char request[65536]; /* the last one, header and as much of the body as fits */
+    char request[16384]; /* the last one, header and as much of the body as fits */
     size_t request_len;
 };
 
@@ -83,8 +83,10 @@ static inline bool peer_send(struct peer *p, const char *bytes, size_t len)
     while (len) {
         ssize_t n = send(p->fd, bytes, len, MSG_NOSIGNAL);
 
-        if (n <= 0)
+        if (n <= 0) {
+            atomic_fetch_add(&p->up->closed_by_peer, 1);
             return false;
+        }
         bytes += n;
         len -= (size_t)n;
         atomic_fetch_add(&p->up->sent_bytes, (size_t)n);
@@ -119,7 +121,6 @@ static inline void *upstream_serve(void *arg)
     struct peer *p = arg;
 
     p->up->script(p);
-    (void)shutdown(p->fd, SHUT_WR);
     close(p->fd);
     p->fd = -1;
     return NULL;
@@ -157,7 +158,7 @@ static inline void upstream_start(struct upstream *up, void (*script)(struct pee
     memset(up, 0, sizeof(*up));
     up->script = script;
     up->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (up->fd < 0 || bind(up->fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(up->fd, 64) != 0 ||
+    if (up->fd < 0 || bind(up->fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(up->fd, 512) != 0 ||
         getsockname(up->fd, (struct sockaddr *)&a, &len) != 0)
         abort();
     up->port = ntohs(a.sin_port);
