@@ -319,9 +319,10 @@ static void settle(struct sim_ask *a, const struct sim_request *rq, uint64_t see
     bill->cache_write = share_of(bill->input - bill->cached, b->cache_write_share);
     bill->reasoning = a->is_tool ? 0 : share_of(out, b->reasoning_share);
     a->visible = out - bill->reasoning;
-    bill->output = out * a->choices;
+    bill->output = out * a->choices + a->extra_output;
     bill->reasoning *= a->choices;
     a->usage_every_chunk = b->usage_every_chunk;
+    a->chunk_tokens = (unsigned)b->chunk_tokens;
 }
 
 struct sim_bill sim_ask_bill_so_far(const struct sim_ask *a, unsigned visible)

@@ -18,8 +18,9 @@ enum sim_dialect { SIM_OPENAI, SIM_ANTHROPIC, SIM_GEMINI };
     X(stream)                                                                                                \
     X(stream_options)                                                                                        \
     X(messages)                                                                                              \
-    X(system) X(tools) X(tool_choice) X(max_tokens) X(max_completion_tokens) X(max_output_tokens) X(n)       \
-        X(input) X(prompt) X(instructions) X(text) X(response_format) X(contents) X(systemInstruction)       \
+    X(system)                                                                                                \
+    X(tools) X(tool_choice) X(max_tokens) X(max_completion_tokens) X(max_output_tokens) X(n) X(input)        \
+        X(prompt) X(instructions) X(text) X(response_format) X(contents) X(systemInstruction)                \
             X(system_instruction) X(generationConfig) X(toolConfig) X(dimensions) X(encoding_format)         \
                 X(query) X(documents) X(top_n)
 
@@ -35,7 +36,6 @@ struct sim_request { /* borrowed while an answer is prepared */
     struct span path;          /* behind the provider's name and the version */
     struct span model_in_path; /* Gemini, GET /models/{id} */
     struct span body;
-    struct span body_model; /* of a multipart body */
     uint64_t body_hash;
     struct sim_members m;
 };
@@ -47,7 +47,10 @@ struct sim_ask {
     char *owned_fixed; /* behind text.fixed */
     char tool_name[129];
     bool is_stream, wants_usage, usage_every_chunk, is_tool, is_cut_short, is_array_stream;
-    unsigned choices;
+    const char *content_type; /* of the buffered answer; NULL: JSON */
+    unsigned choices;         /* 0: nothing is generated */
+    unsigned chunk_tokens;
+    unsigned extra_output; /* output tokens that are not text */
     unsigned visible;      /* tokens of text per choice */
     uint64_t max_tokens;   /* 0: not limited by the request */
     uint64_t prompt_bytes; /* summed over the whole request before they are divided */
@@ -63,15 +66,15 @@ struct sim_stream_ops { /* events of a stream in this order; each function adds 
     void (*piece)(const struct sim_ask *a, unsigned choice, unsigned from, unsigned to, struct buf *out);
     void (*finish)(const struct sim_ask *a, unsigned choice, struct buf *out);
     void (*close)(const struct sim_ask *a, struct buf *out);
-    void (*done)(const struct sim_ask *a, struct buf *out);
+    void (*done)(const struct sim_ask *a, struct buf *out);  /* the end marker */
+    void (*error)(const struct sim_ask *a, struct buf *out); /* NULL: the dialect's usual one */
 };
 
 struct sim_op {
     const char *path; /* behind the version; NULL: matched by its own rule */
     const char *name; /* in the truth */
     enum sim_dialect dialect;
-    bool is_get, is_multipart;
-    const char *content_type; /* of the buffered answer; NULL: JSON */
+    bool is_get, is_multipart, is_unbilled;
     /* Fills what the operation knows; returns NULL or why the request is refused (400). */
     const char *(*decode)(struct sim_ask *a, const struct sim_request *rq);
     void (*whole)(const struct sim_ask *a, const struct sim_request *rq, struct buf *out);

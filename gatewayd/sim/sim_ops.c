@@ -147,6 +147,11 @@ void sim_error_event(const struct sim_ask *a, struct buf *out)
 {
     bool is_plain = a->op->dialect == SIM_OPENAI;
 
+    if (a->op->stream->error) {
+        a->op->stream->error(a, out);
+        return;
+    }
+
     sim_event(out, a->op->dialect == SIM_ANTHROPIC ? "error" : NULL);
     sim_error_body(a->op->dialect, is_plain ? 500 : 529, NULL, a->id, out);
     buf_addz(out, "\n\n");

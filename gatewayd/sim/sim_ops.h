@@ -8,7 +8,10 @@
 #include "libshared/base/hash.h"
 
 /* In order of how often tests ask for them; the first whose path is equal answers. */
-#define SIM_OPS(OP) OP(chat) OP(completion) OP(embeddings) OP(models) OP(model)
+#define SIM_OPS(OP)                                                                                          \
+    OP(chat)                                                                                                 \
+    OP(messages) OP(responses) OP(embeddings) OP(completion) OP(count_tokens) OP(images) OP(speech)          \
+        OP(transcription) OP(moderations) OP(rerank) OP(models) OP(model)
 
 #define OP(name) extern const struct sim_op sim_op_##name;
 SIM_OPS(OP)

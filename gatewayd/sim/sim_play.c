@@ -34,7 +34,6 @@ struct sim_job {
     unsigned emitted;    /* visible tokens of all choices */
     struct mono first_token_at;
     double tokens_per_s;
-    unsigned chunk_tokens;
     size_t frame_bytes;
     int64_t drip_us, first_token_us;
     bool sse_crlf, sse_comments;
@@ -220,8 +219,7 @@ static void send_whole(struct sim_conn *c)
 {
     struct sim_job *j = c->job;
     struct buf *out = &c->sv->out;
-    const char *type =
-        j->status == 200 && j->ask.op->content_type ? j->ask.op->content_type : "application/json";
+    const char *type = j->status == 200 && j->ask.content_type ? j->ask.content_type : "application/json";
     size_t part = j->answer.len;
 
     buf_clear(out);
@@ -301,7 +299,7 @@ static void next_part(struct sim_job *j, struct buf *frame)
         j->part = j->ask.visible ? PART_PIECE : PART_FINISH;
         return;
     case PART_PIECE:
-        to = j->ask.visible - j->at > j->chunk_tokens ? j->at + j->chunk_tokens : j->ask.visible;
+        to = j->ask.visible - j->at > j->ask.chunk_tokens ? j->at + j->ask.chunk_tokens : j->ask.visible;
         ops->piece(&j->ask, j->choice, j->at, to, frame);
         j->emitted += to - j->at;
         j->at = to;
@@ -639,7 +637,6 @@ static void take_behaviour(struct sim_job *j, int64_t delay_us)
     const struct sim_behaviour *b = &j->profile->b;
 
     j->tokens_per_s = b->tokens_per_s;
-    j->chunk_tokens = (unsigned)b->chunk_tokens;
     j->frame_bytes = (size_t)b->frame_bytes;
     j->drip_us = (int64_t)(b->drip_ms * 1000);
     j->sse_crlf = b->sse_crlf;
@@ -675,6 +672,7 @@ static void prepare(struct sim_conn *c, struct sim_request *rq, uint64_t number)
         return;
     }
     why = sim_ask_decode(&j->ask, rq, c->sv->seed, number);
+    j->is_free = j->ask.op->is_unbilled;
     if (sim_fault_status(j->fault))
         refuse(j, sim_fault_status(j->fault), NULL);
     else if (b->require_key && !span_is(key_of(rq), b->require_key))
