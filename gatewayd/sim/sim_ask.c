@@ -18,13 +18,13 @@ static void read_members(struct sim_members *m, struct span body)
     if (!json_walk(&w, body))
         return;
     while (json_next(&w, &got)) {
-#define X(name)                                                                                              \
+#define SIM_MEMBER(name)                                                                                     \
     if (json_key_is(got.key, #name)) {                                                                       \
         m->name = got.value;                                                                                 \
         continue;                                                                                            \
     }
-        SIM_MEMBERS(X)
-#undef X
+#include "gatewayd/sim/sim_members.def"
+#undef SIM_MEMBER
     }
 }
 

@@ -12,22 +12,10 @@
 
 enum sim_dialect { SIM_OPENAI, SIM_ANTHROPIC, SIM_GEMINI };
 
-/* Top-level members that any operation reads. */
-#define SIM_MEMBERS(X)                                                                                       \
-    X(model)                                                                                                 \
-    X(stream)                                                                                                \
-    X(stream_options)                                                                                        \
-    X(messages)                                                                                              \
-    X(system)                                                                                                \
-    X(tools) X(tool_choice) X(max_tokens) X(max_completion_tokens) X(max_output_tokens) X(n) X(input)        \
-        X(prompt) X(instructions) X(text) X(response_format) X(contents) X(systemInstruction)                \
-            X(system_instruction) X(generationConfig) X(toolConfig) X(dimensions) X(encoding_format)         \
-                X(query) X(documents) X(top_n)
-
 struct sim_members {
-#define X(name) struct json_value name;
-    SIM_MEMBERS(X)
-#undef X
+#define SIM_MEMBER(name) struct json_value name;
+#include "gatewayd/sim/sim_members.def"
+#undef SIM_MEMBER
 };
 
 struct sim_request { /* borrowed while an answer is prepared */

@@ -82,11 +82,11 @@ static void one_profile(struct call *k)
         json_t *doc = read_json(k);
         enum err_code e = doc ? sim_profile_set(p, doc, is_patch, &err) : ERR_OK;
 
+        json_decref(doc);
         if (e)
             fail(k, 400, err_text(&err));
         if (e || !doc)
             return;
-        json_decref(doc);
     } else if (!span_is(k->method, "GET")) {
         fail(k, 405, "GET, PUT, PATCH or DELETE");
         return;

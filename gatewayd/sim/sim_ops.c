@@ -3,9 +3,9 @@
 #include "gatewayd/sim/sim_ops.h"
 
 static const struct sim_op *const OPS[] = {
-#define OP(name) &sim_op_##name,
-    SIM_OPS(OP)
-#undef OP
+#define SIM_OP(name) &sim_op_##name,
+#include "gatewayd/sim/sim_ops.def"
+#undef SIM_OP
 };
 
 /* /v1/models/gpt-4o:generateContent and its streaming sister carry the model in the path. */

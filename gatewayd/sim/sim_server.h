@@ -14,11 +14,9 @@
 
 #define SIM_READ_BYTES  ((size_t)256 << 10) /* one read, shared by all connections */
 #define SIM_AHEAD_BYTES ((size_t)64 << 10)  /* of later requests that are read while one is answered */
-#define SIM_SEND_HIGH                                                                                        \
-    ((size_t)64 << 10) /* a stream is not generated further ahead of its reader than this                    \
-                        */
-#define SIM_BODY_MAX ((size_t)256 << 20)
-#define SIM_OUT_MAX  ((size_t)512 << 20) /* an answer or a stream that is dripped, rendered whole */
+#define SIM_SEND_HIGH   ((size_t)64 << 10)  /* how far a stream is generated ahead of its reader */
+#define SIM_BODY_MAX    ((size_t)256 << 20)
+#define SIM_OUT_MAX     ((size_t)512 << 20) /* an answer or a stream that is dripped, rendered whole */
 
 enum sim_phase { SIM_READ_HEAD, SIM_READ_BODY, SIM_BUSY, SIM_CLOSED };
 

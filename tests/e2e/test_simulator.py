@@ -1,0 +1,968 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated provider: the official SDKs read its answers, every fault is what its name says, and its truth is
+true. What other stories prove about the gateway rests on this."""
+
+import hashlib
+import http.client
+import io
+import json
+import math
+import os
+import socket
+import threading
+import time
+
+import anthropic
+import openai
+import pytest
+
+from support.rawhttp import Closed, ProtocolError, RawClient, chunked, request
+from support.simctl import SimError
+from support.wait import eventually
+
+CHAT = "/p/v1/chat/completions"
+HELLO = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.fixture
+def sim(stage):
+    return stage.simulator(seed=7)
+
+
+@pytest.fixture
+def ctl(sim):
+    return sim.control
+
+
+def address(sim):
+    host, port = sim.address.rsplit(":", 1)
+    return host, int(port)
+
+
+def raw(sim):
+    return RawClient(address(sim))
+
+
+def post(sim, path=CHAT, body=None, headers=(), key="k1"):
+    with raw(sim) as c:
+        c.send(request(target=path, headers=list(headers), body=json.dumps(body or HELLO).encode(), key=key))
+        return c.read_response()
+
+
+def chat(more=None, **members):
+    return {**HELLO, **(more or {}), **members}
+
+
+def data_lines(body):
+    return [line[6:] for line in body.replace(b"\r\n", b"\n").split(b"\n") if line.startswith(b"data: ")]
+
+
+def only(records):
+    assert len(records) == 1, records
+    return records[0]
+
+
+# -- the token rules, written a second time
+
+
+def rule_tokens(texts, messages=0, files=0, tools=0):
+    return math.ceil(sum(len(t.encode()) for t in texts) / 4) + 4 * messages + 85 * files + 20 * tools
+
+
+# -- OpenAI's SDK
+
+
+@pytest.fixture
+def client(sim):
+    with openai.OpenAI(base_url=sim.control.url("p"), api_key="sk-sim-1", max_retries=0) as c:
+        yield c
+
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string"},
+                    "days": {"type": "integer"},
+                    "unit": {"type": "string", "enum": ["C", "F"]},
+                },
+                "required": ["city"],
+            },
+        },
+    }
+]
+
+
+def test_openai_sdk_reads_a_buffered_chat(client, ctl):
+    answer = client.chat.completions.create(
+        model="m", messages=[{"role": "system", "content": "Grüße"}, {"role": "user", "content": "hello 🙂"}]
+    )
+    choice = answer.choices[0]
+    assert answer.object == "chat.completion" and answer.id.startswith("chatcmpl-") and answer.created > 1.7e9
+    assert (choice.finish_reason, choice.message.role, choice.logprobs) == ("stop", "assistant", None)
+    assert answer.usage.prompt_tokens == rule_tokens(["Grüße", "hello 🙂"], messages=2)
+    assert answer.usage.completion_tokens == len(choice.message.content.split(" "))
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    r = only(ctl.log())
+    assert (r["key"], r["model"], r["operation"], r["ended"]) == ("sk-sim-1", "m", "chat", "answered")
+    assert (r["prompt_tokens"], r["completion_tokens"]) == (answer.usage.prompt_tokens, answer.usage.completion_tokens)
+
+
+def test_openai_sdk_reads_a_streamed_chat_with_usage(client):
+    stream = client.chat.completions.create(**HELLO, stream=True, stream_options={"include_usage": True})
+    chunks = list(stream)
+    whole = client.chat.completions.create(**HELLO, stream=False)
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert (chunks[-1].choices, chunks[-1].usage.completion_tokens) == ([], len(text.split(" ")))
+    assert all(c.usage is None for c in chunks[:-1])
+    assert whole.choices[0].message.content
+
+
+def test_a_stream_has_no_usage_unless_asked(client):
+    assert all(c.usage is None for c in client.chat.completions.create(**HELLO, stream=True))
+
+
+def test_max_tokens_bounds_the_answer_and_says_so(client):
+    for name in ("max_tokens", "max_completion_tokens"):
+        answer = client.chat.completions.create(**HELLO, **{name: 3})
+        assert answer.choices[0].finish_reason == "length"
+        assert answer.usage.completion_tokens == 3 == len(answer.choices[0].message.content.split(" "))
+
+
+def test_n_choices_are_n_texts_in_both_forms(client):
+    whole = client.chat.completions.create(**HELLO, n=3, max_tokens=4)
+    assert [c.index for c in whole.choices] == [0, 1, 2] and whole.usage.completion_tokens == 12
+    assert len({c.message.content for c in whole.choices}) == 3
+    texts = {}
+    for chunk in client.chat.completions.create(**HELLO, n=3, max_tokens=4, stream=True):
+        for c in chunk.choices:
+            texts[c.index] = texts.get(c.index, "") + (c.delta.content or "")
+    assert all(len(t.split(" ")) == 4 for t in texts.values()) and len(texts) == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_openai_sdk_reads_tool_calls(client, stream):
+    ask = dict(HELLO, tools=TOOLS, tool_choice="required")
+    if stream:
+        name, arguments, finish = "", "", None
+        for chunk in client.chat.completions.create(**ask, stream=True):
+            for call in chunk.choices[0].delta.tool_calls or []:
+                name += call.function.name or ""
+                arguments += call.function.arguments or ""
+            finish = chunk.choices[0].finish_reason or finish
+    else:
+        answer = client.chat.completions.create(**ask)
+        call = answer.choices[0].message.tool_calls[0]
+        name, arguments, finish = call.function.name, call.function.arguments, answer.choices[0].finish_reason
+        assert answer.usage.completion_tokens == math.ceil(len(arguments) / 4)
+        assert answer.usage.prompt_tokens == rule_tokens(["hello"], messages=1, tools=1)
+    got = json.loads(arguments)
+    assert (name, finish, got["unit"]) == ("get_weather", "tool_calls", "C")
+    assert isinstance(got["city"], str) and isinstance(got["days"], int)
+
+
+def test_a_marker_calls_a_tool_and_its_result_is_answered_with_text(client):
+    messages = [{"role": "user", "content": "please [[tool]]"}]
+    first = client.chat.completions.create(model="m", messages=messages, tools=TOOLS).choices[0]
+    assert first.finish_reason == "tool_calls"
+    call = first.message.tool_calls[0]
+    messages += [first.message, {"role": "tool", "tool_call_id": call.id, "content": "21 degrees"}]
+    second = client.chat.completions.create(model="m", messages=messages, tools=TOOLS).choices[0]
+    assert second.finish_reason == "stop" and second.message.content
+
+
+def test_vision_content_is_accepted_and_counted(client):
+    parts = [
+        {"type": "text", "text": "what is this"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 5000}},
+    ]
+    answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": parts}])
+    assert answer.usage.prompt_tokens == rule_tokens(["what is this"], messages=1, files=1)
+
+
+def test_markers_echo_text_and_choose_the_length(client):
+    text = 'Grüße, "日本" 🙂\n\tend'
+    answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "[[echo]]" + text}])
+    assert answer.choices[0].message.content == text
+    assert answer.usage.completion_tokens == math.ceil(len(text.encode()) / 4)
+    streamed = client.chat.completions.create(
+        model="m", messages=[{"role": "user", "content": "[[echo]]" + text}], stream=True
+    )
+    assert "".join(c.choices[0].delta.content or "" for c in streamed) == text
+    answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "[[tokens=333]]"}])
+    assert answer.usage.completion_tokens == 333
+
+
+def test_json_mode_answers_with_json(client):
+    answer = client.chat.completions.create(**HELLO, response_format={"type": "json_object"})
+    assert list(json.loads(answer.choices[0].message.content)) == ["answer"]
+    text = "".join(
+        c.choices[0].delta.content or ""
+        for c in client.chat.completions.create(**HELLO, response_format={"type": "json_object"}, stream=True)
+    )
+    assert len(json.loads(text)["answer"]) > 0
+
+
+def test_openai_sdk_reads_text_completions(client):
+    answer = client.completions.create(model="m", prompt=["a", "b"], max_tokens=5)
+    assert [c.finish_reason for c in answer.choices] == ["length", "length"]
+    assert answer.usage.completion_tokens == 10
+    text = "".join(c.choices[0].text for c in client.completions.create(model="m", prompt="a", stream=True) if c.choices)
+    assert text
+
+
+def test_openai_sdk_reads_embeddings_and_they_depend_on_the_text_alone(client, ctl):
+    both = client.embeddings.create(model="e", input=["alpha", "beta"], dimensions=8)
+    one = client.embeddings.create(model="e", input="alpha", dimensions=8, encoding_format="float")
+    assert len(both.data) == 2 and len(both.data[0].embedding) == 8
+    assert both.data[0].embedding == pytest.approx(one.data[0].embedding, abs=1e-6)
+    assert both.data[0].embedding != both.data[1].embedding
+    assert sum(x * x for x in one.data[0].embedding) == pytest.approx(1.0, abs=1e-5)
+    assert both.usage.prompt_tokens == rule_tokens(["alpha", "beta"])
+    assert client.embeddings.create(model="e", input=[[1, 2, 3], [4]]).usage.total_tokens == 4
+    assert ctl.totals(operation="embeddings")["output"] == 0
+
+
+def test_openai_sdk_reads_models(client, ctl):
+    assert "sim-chat" in [m.id for m in client.models.list()]
+    ctl.patch("p", models=["a/b", "c"], strict_models=True)
+    assert [m.id for m in client.models.list()] == ["a/b", "c"]
+    assert client.models.retrieve("c").id == "c"
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(**HELLO)
+    assert ctl.truth()["posts"] == 1  # a GET is no POST
+
+
+def test_openai_sdk_reads_responses(client):
+    answer = client.responses.create(model="m", input="hello", instructions="be brief", max_output_tokens=6)
+    assert (answer.status, answer.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    assert answer.usage.input_tokens == rule_tokens(["hello", "be brief"], messages=2)
+    assert answer.usage.output_tokens == 6 == len(answer.output_text.split(" "))
+    call = client.responses.create(
+        model="m", input="hello", tool_choice="required",
+        tools=[{"type": "function", "name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "boolean"}}}}],
+    ).output[0]
+    assert (call.type, call.name, json.loads(call.arguments)) == ("function_call", "f", {"x": True})
+
+
+def test_openai_sdk_reads_the_event_sequence_of_responses(client, ctl):
+    ctl.profile("p", chunk_tokens=4)
+    events = list(client.responses.create(model="m", input="hello", stream=True))
+    kinds = [e.type for e in events]
+    assert kinds[:4] == [
+        "response.created", "response.in_progress", "response.output_item.added", "response.content_part.added",
+    ]
+    assert kinds[-4:] == [
+        "response.output_text.done", "response.content_part.done", "response.output_item.done", "response.completed",
+    ]
+    assert set(kinds[4:-4]) == {"response.output_text.delta"}
+    assert [e.sequence_number for e in events] == list(range(len(events)))
+    text = "".join(e.delta for e in events if e.type == "response.output_text.delta")
+    assert text == events[-1].response.output_text == events[-4].text
+    with client.responses.stream(model="m", input="hello") as stream:
+        for _ in stream:
+            pass
+        assert stream.get_final_response().status == "completed"
+
+
+def test_openai_sdk_reads_images_speech_and_transcriptions(client, ctl):
+    images = client.images.generate(model="sim-image", prompt="a cat", n=2)
+    assert [bool(d.b64_json) for d in images.data] == [True, True]
+    tokens = client.images.generate(model="gpt-image-1", prompt="a cat")
+    assert tokens.usage.output_tokens == 272
+    sound = client.audio.speech.create(model="sim-speech", voice="alloy", input="hello there").content
+    assert sound.startswith(b"ID3") and len(sound) >= 3 * 512
+    audio = ("a.wav", io.BytesIO(os.urandom(5001)))
+    heard = client.audio.transcriptions.create(model="whisper", file=audio)
+    assert heard.text and heard.usage.input_tokens == 6
+    plain = client.audio.transcriptions.create(model="whisper", file=("a.wav", b"x"), response_format="text")
+    assert isinstance(plain, str) and plain
+    events = list(client.audio.transcriptions.create(model="whisper", file=("a.wav", b"x"), stream=True))
+    assert events[-1].text == "".join(e.delta for e in events[:-1])
+    assert ctl.totals(operation="images")["images"] == 3
+    assert {r["model"] for r in ctl.log() if r["operation"] == "transcription"} == {"whisper"}
+
+
+def test_openai_sdk_reads_moderations_and_they_cost_nothing(client, ctl):
+    verdicts = client.moderations.create(model="mod", input=["fine", "[[flag]]"]).results
+    assert [v.flagged for v in verdicts] == [False, True]
+    assert ctl.totals(operation="moderations")["input"] == 0
+
+
+def test_rerank_sorts_by_score(sim):
+    body = {"model": "r", "query": "q", "documents": ["a", "b", {"text": "c"}], "top_n": 2}
+    answer = json.loads(post(sim, "/p/v1/rerank", body).body)
+    scores = [r["relevance_score"] for r in answer["results"]]
+    assert len(scores) == 2 and scores == sorted(scores, reverse=True)
+
+
+OPENAI_ERRORS = {
+    "400": openai.BadRequestError, "401": openai.AuthenticationError, "403": openai.PermissionDeniedError,
+    "404": openai.NotFoundError, "422": openai.UnprocessableEntityError, "429": openai.RateLimitError,
+    "500": openai.InternalServerError, "503": openai.InternalServerError, "529": openai.InternalServerError,
+}
+
+
+@pytest.mark.parametrize("fault", OPENAI_ERRORS)
+def test_openai_sdk_raises_its_error_classes(client, ctl, fault):
+    ctl.profile("p", script=[fault], retry_after_s=3)
+    with pytest.raises(OPENAI_ERRORS[fault]) as e:
+        client.chat.completions.create(**HELLO)
+    assert e.value.status_code == int(fault) and e.value.body["message"]
+    assert e.value.response.headers.get("retry-after") == ("3" if fault in ("429", "503", "529") else None)
+    r = only(ctl.log())
+    assert (r["ended"], r["status"], r["prompt_tokens"], r["completion_tokens"]) == (fault, int(fault), 0, 0)
+
+
+# -- Anthropic's SDK
+
+
+@pytest.fixture
+def claude(sim):
+    with anthropic.Anthropic(base_url=sim.control.url("p", version=""), api_key="sk-ant-1", max_retries=0) as c:
+        yield c
+
+
+ASK = {"model": "c", "max_tokens": 1000, "messages": [{"role": "user", "content": "hello"}]}
+
+
+def test_anthropic_sdk_reads_a_message(claude, ctl):
+    ctl.profile("p", cached_share=0.5, cache_write_share=0.5)
+    answer = claude.messages.create(**ASK, system=[{"type": "text", "text": "be brief and kind"}])
+    u = answer.usage
+    assert (answer.stop_reason, answer.content[0].type) == ("end_turn", "text")
+    assert u.output_tokens == len(answer.content[0].text.split(" "))
+    prompt = rule_tokens(["hello", "be brief and kind"], messages=2)
+    assert u.input_tokens + u.cache_read_input_tokens + u.cache_creation_input_tokens == prompt
+    assert (u.cache_read_input_tokens, u.cache_creation_input_tokens) == (prompt // 2, (prompt - prompt // 2) // 2)
+    r = only(ctl.log())
+    assert (r["key"], r["operation"], r["prompt_tokens"]) == ("sk-ant-1", "messages", prompt)
+    assert (r["cached_tokens"], r["cache_write_tokens"]) == (u.cache_read_input_tokens, u.cache_creation_input_tokens)
+
+
+def test_anthropic_sdk_reads_a_stream(claude):
+    with claude.messages.stream(**ASK) as stream:
+        text = "".join(stream.text_stream)
+        final = stream.get_final_message()
+    assert final.content[0].text == text and final.stop_reason == "end_turn"
+    assert final.usage.output_tokens == len(text.split(" "))
+    short = claude.messages.create(**{**ASK, "max_tokens": 2})
+    assert (short.stop_reason, short.usage.output_tokens) == ("max_tokens", 2)
+
+
+def test_anthropic_sdk_reads_tool_use_in_both_forms(claude):
+    tools = [{"name": "f", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}]
+    ask = dict(ASK, tools=tools, tool_choice={"type": "tool", "name": "f"})
+    block = claude.messages.create(**ask).content[0]
+    assert (block.type, block.name, list(block.input)) == ("tool_use", "f", ["city"])
+    with claude.messages.stream(**ask) as stream:
+        final = stream.get_final_message()
+    assert final.content[0].input.keys() == {"city"} and final.stop_reason == "tool_use"
+
+
+def test_anthropic_sdk_counts_tokens_for_free(claude, ctl):
+    n = claude.messages.count_tokens(model="c", messages=ASK["messages"]).input_tokens
+    assert n == rule_tokens(["hello"], messages=1)
+    assert (ctl.totals()["posts"], ctl.totals()["input"]) == (1, 0)
+
+
+def test_anthropic_sdk_lists_models(claude):
+    assert "sim-chat" in [m.id for m in claude.models.list()]
+
+
+@pytest.mark.parametrize(
+    "fault,kind",
+    [("401", anthropic.AuthenticationError), ("429", anthropic.RateLimitError), ("529", anthropic.APIStatusError),
+     ("500", anthropic.InternalServerError)],
+)
+def test_anthropic_sdk_raises_its_error_classes(claude, ctl, fault, kind):
+    ctl.profile("p", script=[fault])
+    with pytest.raises(kind) as e:
+        claude.messages.create(**ASK)
+    assert e.value.status_code == int(fault) and e.value.body["type"] == "error"
+
+
+def test_anthropic_sdk_raises_an_error_event_inside_a_stream(claude, ctl):
+    ctl.profile("p", script=["error_event"])
+    with pytest.raises(anthropic.APIStatusError):
+        with claude.messages.stream(**ASK) as stream:
+            stream.get_final_message()
+    r = only(ctl.log())
+    assert r["ended"] == "error_event" and r["prompt_tokens"] > 0 and r["completion_tokens"] > 0
+
+
+# -- Gemini, by hand
+
+
+GEMINI = {
+    "contents": [{"role": "user", "parts": [{"text": "hello"}, {"inlineData": {"mimeType": "image/png", "data": "AA"}}]}],
+    "systemInstruction": {"parts": [{"text": "brief"}]},
+}
+
+
+def test_gemini_answers_whole_and_streamed_in_both_framings(sim, ctl):
+    ctl.profile("p", reasoning_share=0.25, output_tokens=40)
+    whole = json.loads(post(sim, "/p/v1beta/models/gemini-x:generateContent", GEMINI).body)
+    usage = whole["usageMetadata"]
+    text = whole["candidates"][0]["content"]["parts"][0]["text"]
+    assert usage["promptTokenCount"] == rule_tokens(["hello", "brief"], messages=2, files=1)
+    assert (usage["candidatesTokenCount"], usage["thoughtsTokenCount"]) == (30, 10)
+    assert whole["candidates"][0]["finishReason"] == "STOP" and len(text.split(" ")) == 30
+    sse = post(sim, "/p/v1beta/models/gemini-x:streamGenerateContent?alt=sse", GEMINI)
+    events = [json.loads(d) for d in data_lines(sse.body)]
+    array = json.loads(post(sim, "/p/v1beta/models/gemini-x:streamGenerateContent", GEMINI).body)
+    for chunks in (events, array):
+        parts = [c["candidates"][0]["content"]["parts"][0]["text"] for c in chunks]
+        assert "".join(parts) == text
+        assert [("finishReason" in c["candidates"][0]) for c in chunks] == [False] * (len(chunks) - 1) + [True]
+        counted = {k: v for k, v in chunks[-1]["usageMetadata"].items() if k in usage}
+        assert counted == usage
+    assert {(r["model"], r["operation"], r["completion_tokens"], r["reasoning_tokens"]) for r in ctl.log()} == {
+        ("gemini-x", "generate", 40, 10)
+    }
+
+
+def test_gemini_calls_functions(sim):
+    body = dict(
+        GEMINI,
+        tools=[{"functionDeclarations": [{"name": "f", "parameters": {"type": "OBJECT", "properties": {"a": {"type": "INTEGER"}}}}]}],
+        toolConfig={"functionCallingConfig": {"mode": "ANY"}},
+    )
+    part = json.loads(post(sim, "/p/v1beta/models/g:generateContent", body).body)["candidates"][0]["content"]["parts"][0]
+    assert part["functionCall"]["name"] == "f" and isinstance(part["functionCall"]["args"]["a"], int)
+    events = [json.loads(d) for d in data_lines(post(sim, "/p/v1beta/models/g:streamGenerateContent?alt=sse", body).body)]
+    calls = [p for e in events for p in e["candidates"][0]["content"]["parts"] if "functionCall" in p]
+    assert [c["functionCall"]["name"] for c in calls] == ["f"]
+
+
+# -- determinism
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(stage):
+    def run(seed):
+        s = stage.simulator(seed=seed)
+        s.control.profile("p", faults={"429": 0.2, "500": 0.2, "cut_mid": 0.1}, output_tokens=[5, 30])
+        out = []
+        for i in range(30):
+            with raw(s) as c:
+                c.send(request(target=CHAT, headers=[("connection", "close")], body=json.dumps(chat(user=str(i))).encode()))
+                out.append(c.read_all())
+        return out
+
+    first, again, other = run(3), run(3), run(4)
+    assert first == again
+    assert first != other
+    kinds = {b.split(b" ", 2)[1] for b in first}
+    assert kinds == {b"200", b"429", b"500"}
+
+
+def test_a_reset_starts_the_draws_and_the_truth_again(sim, ctl):
+    ctl.profile("p", faults={"500": 0.5})
+    first = [post(sim).status for _ in range(20)]
+    ctl.reset(keep_profiles=True)
+    assert ctl.truth()["posts"] == 0 and ctl.log() == []
+    assert [post(sim).status for _ in range(20)] == first
+    ctl.reset()
+    assert {post(sim).status for _ in range(20)} == {200}
+    assert [r["seq"] for r in ctl.log()] == list(range(1, 21))
+
+
+def test_fault_rates_are_met(sim, ctl):
+    ctl.profile("p", faults={"429": 0.1, "500": 0.05})
+    n = 2000
+    c = http.client.HTTPConnection(*address(sim))
+    for _ in range(n):
+        c.request("POST", CHAT, json.dumps(HELLO))
+        c.getresponse().read()
+    c.close()
+    faults = ctl.totals()["faults"]
+    assert abs(faults["429"] / n - 0.1) < 0.025 and abs(faults["500"] / n - 0.05) < 0.02
+
+
+# -- faults, byte by byte
+
+
+def stream_body(c, sim_body=None):
+    c.send(request(target=CHAT, body=json.dumps(sim_body or chat(stream=True)).encode(), key="k1"))
+    return c.read_head()
+
+
+def ended(ctl, name):
+    r = eventually(lambda: [r for r in ctl.log() if r["ended"] != "open"], what="a record")[-1]
+    assert (r["fault"], r["ended"]) == (name, name), r
+    return r
+
+
+def test_timeout_reads_and_never_answers(sim, ctl):
+    ctl.profile("p", script=["timeout"])
+    with raw(sim) as c:
+        c.send(request(target=CHAT, body=json.dumps(HELLO).encode()))
+        eventually(lambda: only(ctl.log())["ended"] == "open")
+        assert not c.is_closed(0.3) and c.buffer == b""
+    r = ended(ctl, "timeout")
+    assert (r["status"], r["bytes_sent"], r["prompt_tokens"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("fault", ["reset", "reset_after_request"])
+def test_reset_is_a_reset_without_an_answer(sim, ctl, fault):
+    ctl.profile("p", script=[fault], latency_ms=30)
+    s = socket.create_connection(address(sim))
+    s.sendall(request(target=CHAT, body=json.dumps(HELLO).encode()))
+    with pytest.raises(ConnectionResetError):
+        s.recv(1)
+    s.close()
+    r = ended(ctl, fault)
+    assert r["bytes_sent"] == 0 and (r["end_us"] - r["at_us"] >= 30000) == (fault == "reset_after_request")
+
+
+def test_close_idle_strikes_only_a_reused_connection(sim, ctl):
+    ctl.profile("p", script=["close_idle", "ok", "close_idle"])
+    body = request(target=CHAT, body=json.dumps(HELLO).encode())
+    with raw(sim) as c:
+        for _ in range(2):
+            c.send(body)
+            assert c.read_response().status == 200
+        c.send(body)
+        assert c.is_closed()
+    assert [r["ended"] for r in ctl.settled_log()] == ["answered", "answered", "close_idle"]
+
+
+def test_garbage_is_not_http(sim, ctl):
+    ctl.profile("p", script=["garbage"])
+    with raw(sim) as c:
+        c.send(request(target=CHAT, body=json.dumps(HELLO).encode()))
+        got = c.read_all()
+    assert len(got) == 512 and not got.startswith(b"HTTP/")
+    assert ended(ctl, "garbage")["completion_tokens"] == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_garbage_body_is_a_200_that_is_no_json(sim, ctl, stream):
+    ctl.profile("p", script=["garbage_body"])
+    r = post(sim, body=chat(stream=stream))
+    assert r.status == 200 and len(r.body) == 512
+    with pytest.raises(ValueError):
+        json.loads(r.body)
+    assert ended(ctl, "garbage_body")["prompt_tokens"] == 0
+
+
+def test_bad_json_is_half_a_document_or_one_broken_event(sim, ctl):
+    ctl.profile("p", script=["bad_json", "bad_json"])
+    with pytest.raises(ValueError):
+        json.loads(post(sim).body)
+    lines = data_lines(post(sim, body=chat(stream=True)).body)
+    assert lines[-1] == b"[DONE]"
+    broken = []
+    for line in lines[:-1]:
+        try:
+            json.loads(line)
+        except ValueError:
+            broken.append(line)
+    assert len(broken) == 1
+    assert ended(ctl, "bad_json")["completion_tokens"] > 0
+
+
+def test_cut_before_first_sends_a_head_and_nothing_more(sim, ctl):
+    for stream in (False, True):
+        ctl.profile("p", script=["cut_before_first"])
+        with raw(sim) as c:
+            assert stream_body(c, chat(stream=stream)).status == 200
+            assert c.is_closed()
+        r = ended(ctl, "cut_before_first")
+        assert (r["status"], r["prompt_tokens"], r["completion_tokens"]) == (200, 0, 0)
+
+
+@pytest.mark.parametrize("fault", ["cut_mid", "reset_mid"])
+def test_a_stream_cut_in_the_middle_bills_what_was_generated(sim, ctl, fault):
+    ctl.profile("p", script=[fault], output_tokens=20)
+    got = b""
+    with raw(sim) as c:
+        stream_body(c)
+        try:
+            while True:
+                got += c.read_chunk()
+        except (Closed, ConnectionResetError):
+            pass
+    texts = [json.loads(d)["choices"][0]["delta"].get("content") for d in data_lines(got)]
+    assert len([t for t in texts if t]) == 10
+    r = ended(ctl, fault)
+    assert (r["completion_tokens"], r["prompt_tokens"]) == (10, rule_tokens(["hello"], messages=1))
+
+
+@pytest.mark.parametrize("fault", ["cut_mid", "reset_mid"])
+def test_a_whole_answer_cut_in_the_middle_is_shorter_than_promised(sim, ctl, fault):
+    ctl.profile("p", script=[fault])
+    with raw(sim) as c:
+        head = stream_body(c, HELLO)
+        rest = c.read_all()
+    assert 0 < len(rest) < int(head.header("content-length"))
+    assert ended(ctl, fault)["completion_tokens"] > 0
+
+
+def test_stall_mid_stops_and_stays_open(sim, ctl):
+    ctl.profile("p", script=["stall_mid"], output_tokens=20)
+    with raw(sim) as c:
+        stream_body(c)
+        for _ in range(11):
+            assert c.read_chunk()
+        assert not c.is_closed(0.3) and c.buffer == b""
+    assert ended(ctl, "stall_mid")["completion_tokens"] == 10
+
+
+def test_no_done_ends_cleanly_without_the_marker(sim, ctl):
+    markers = {
+        CHAT: (chat(stream=True), b"[DONE]"),
+        "/p/v1/messages": (dict(ASK, stream=True), b"message_stop"),
+        "/p/v1/responses": ({"model": "m", "input": "x", "stream": True}, b"response.completed"),
+        "/p/v1beta/models/g:streamGenerateContent?alt=sse": (GEMINI, b"finishReason"),
+    }
+    for path, (body, marker) in markers.items():
+        assert marker in post(sim, path, body).body
+        ctl.profile("p", script=["no_done"])
+        r = post(sim, path, body)
+        assert r.framing == "chunked" and marker not in r.body, path
+        assert ended(ctl, "no_done")["completion_tokens"] > 0
+
+
+def test_error_event_is_an_error_inside_a_200(sim, ctl):
+    ctl.profile("p", script=["error_event", "error_event"], output_tokens=20)
+    whole = post(sim)
+    assert whole.status == 200 and json.loads(whole.body)["error"]["message"]
+    assert ended(ctl, "error_event")["completion_tokens"] == 0
+    lines = data_lines(post(sim, body=chat(stream=True)).body)
+    assert json.loads(lines[-1])["error"]["type"] == "server_error"
+    assert ended(ctl, "error_event")["completion_tokens"] == 10
+
+
+def test_huge_event_is_one_line_of_two_mebibytes(sim, ctl):
+    ctl.profile("p", script=["huge_event", "huge_event"])
+    lines = data_lines(post(sim, body=chat(stream=True)).body)
+    sizes = sorted(len(line) for line in lines)
+    assert sizes[-1] > 2**21 - 64 and sizes[-2] < 1000
+    assert [json.loads(line) for line in lines if line != b"[DONE]"]
+    assert len(post(sim).body) == 2**21
+    assert ended(ctl, "huge_event")["completion_tokens"] > 0
+
+
+@pytest.mark.parametrize("fault", ["slow_drip", "slow_head"])
+def test_slow_faults_send_a_byte_at_a_time(sim, ctl, fault):
+    ctl.profile("p", script=[fault], drip_ms=2, output_tokens=1)
+    with raw(sim) as c:
+        c.send(request(target=CHAT, body=json.dumps(HELLO).encode()))
+        begin = time.monotonic()
+        r = c.read_response()
+        took = time.monotonic() - begin
+    assert r.status == 200 and json.loads(r.body)["usage"]["completion_tokens"] == 1
+    assert took > len(r.body) * 0.002
+    assert ended(ctl, fault)["completion_tokens"] == 1
+
+
+def test_a_script_is_consumed_in_order_and_then_chance_applies(sim, ctl):
+    ctl.profile("p", script=["429", "ok", "500"])
+    assert [post(sim).status for _ in range(5)] == [429, 200, 500, 200, 200]
+    assert ctl.get_profile("p")["script"] == []
+
+
+def test_gets_do_not_consume_the_script(sim, ctl, client):
+    ctl.profile("p", script=["429"])
+    client.models.list()
+    assert post(sim).status == 429
+
+
+# -- time
+
+
+def test_latency_first_token_and_pace_are_kept(sim, ctl):
+    ctl.profile("p", latency_ms=60, ttft_ms=150, tokens_per_s=100, output_tokens=10)
+    with raw(sim) as c:
+        begin = time.monotonic()
+        stream_body(c)
+        head_at = time.monotonic() - begin
+        c.read_chunk()
+        c.read_chunk()
+        first_at = time.monotonic() - begin
+        while c.read_chunk():
+            pass
+        end_at = time.monotonic() - begin
+    assert head_at >= 0.060 and first_at >= 0.150 and end_at >= 0.150 + 0.090
+    r = only(ctl.settled_log())
+    assert r["first_us"] - r["at_us"] >= 60000 and r["end_us"] - r["at_us"] >= 240000
+
+
+def test_built_in_profiles_behave_as_named(sim, ctl):
+    fast, steady, flaky = (ctl.get_profile("sim-" + n) for n in ("fast", "steady", "flaky"))
+    assert (fast["latency_ms"], steady["latency_ms"]) == (90, 400)
+    assert sum(flaky["faults"].values()) == pytest.approx(0.08) and flaky["tail_ms"] > 0
+    begin = time.monotonic()
+    assert post(sim, "/sim-fast/v1/chat/completions").status == 200
+    assert time.monotonic() - begin >= 0.090
+
+
+def test_frames_can_be_made_of_one_size(sim, ctl):
+    ctl.profile("p", frame_bytes=260, output_tokens=30)
+    with raw(sim) as c:
+        stream_body(c)
+        frames = []
+        while chunk := c.read_chunk():
+            frames.append(chunk)
+    assert {len(f) for f in frames[1:31]} == {260}
+
+
+def test_streams_may_use_crlf_comments_and_usage_in_every_chunk(sim, ctl):
+    ctl.profile("p", sse_crlf=True, sse_comments=True, usage_every_chunk=True, output_tokens=5)
+    body = post(sim, body=chat(stream=True)).body
+    assert b"\n" not in body.replace(b"\r\n", b"").replace(b": keep-alive\n\n", b"")
+    assert body.count(b": keep-alive") >= 5
+    usages = [json.loads(d)["usage"]["completion_tokens"] for d in data_lines(body) if d != b"[DONE]"]
+    assert usages[-1] == 5 and usages == sorted(usages)
+
+
+# -- the truth
+
+
+def test_a_client_that_leaves_is_billed_for_what_was_generated(sim, ctl):
+    ctl.profile("p", tokens_per_s=50, output_tokens=1000)
+    with raw(sim) as c:
+        stream_body(c)
+        seen = sum(b'"content":""' not in c.read_chunk() for _ in range(6))
+    r = only(eventually(lambda: [r for r in ctl.log() if r["ended"] != "open"]))
+    assert r["ended"] == "client_gone" and r["prompt_tokens"] == 6
+    assert seen <= r["completion_tokens"] <= seen + 3
+    assert ctl.totals()["client_gone"] == 1
+
+
+def test_a_client_that_leaves_before_the_answer_is_billed_nothing(sim, ctl):
+    ctl.profile("p", latency_ms=5000)
+    with raw(sim) as c:
+        c.send(request(target=CHAT, body=json.dumps(HELLO).encode()))
+        eventually(lambda: ctl.truth()["open"] == 1)
+    r = only(eventually(lambda: [r for r in ctl.log() if r["ended"] != "open"]))
+    assert (r["ended"], r["prompt_tokens"]) == ("client_gone", 0)
+
+
+def test_a_reader_that_lags_holds_the_stream_back(sim, ctl):
+    ctl.profile("p", output_tokens=1000000, chunk_tokens=1)
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    s.connect(address(sim))
+    s.sendall(request(target=CHAT, body=json.dumps(chat(stream=True)).encode()))
+    with_data = eventually(lambda: s.recv(65536))
+    assert with_data
+    s.close()
+    r = only(eventually(lambda: [r for r in ctl.log() if r["ended"] != "open"]))
+    assert r["ended"] == "client_gone" and r["completion_tokens"] < 200000
+
+
+def test_bodies_are_kept_byte_for_byte_whatever_their_framing(sim, ctl):
+    ctl.options(keep_bodies=True)
+    odd = b'{ "model" : "m" ,\t"messages":[{"role":"user","content":"\\u00e9\\ud83d\\ude42 \xc3\xa9"}],"x":1e400,"y":18446744073709551616}'
+    big = json.dumps(chat(pad="x" * 3_000_000)).encode()
+    with raw(sim) as c:
+        for body in (odd, big):
+            c.send(request(target=CHAT, body=body, headers=[("x-request-id", "r-1")]))
+            assert c.read_response().status == 200
+            c.send(request(target=CHAT, headers=[("transfer-encoding", "chunked")], body=chunked(body, 1000)))
+            assert c.read_response().status == 200
+        c.send_sliced(request(target=CHAT, body=odd), 7)
+        assert c.read_response().status == 200
+    log = ctl.settled_log()
+    for r, want in zip(log, (odd, odd, big, big, odd)):
+        assert (r["body_bytes"], r["body_sha256"]) == (len(want), hashlib.sha256(want).hexdigest())
+        assert ctl.body(r["seq"]) == want
+    assert log[0]["request_id"] == "r-1" and log[1]["request_id"] is None
+    assert ctl.head(1).startswith(b"POST /p/v1/chat/completions HTTP/1.1\r\n")
+    assert log[0]["completion_tokens"] == log[1]["completion_tokens"]
+
+
+def test_the_oldest_bodies_make_room_and_are_gone(sim, ctl):
+    ctl.options(keep_bodies=True, keep_bytes=1000)
+    for _ in range(20):
+        post(sim)
+    assert ctl.body(20)
+    with pytest.raises(SimError):
+        ctl.body(1)
+
+
+def test_sums_agree_with_the_log_and_the_log_with_its_file(sim, ctl):
+    ctl.profile("a", faults={"429": 0.1, "cut_mid": 0.1, "reset": 0.1, "error_event": 0.1}, output_tokens=[1, 50])
+
+    def work(n):
+        for i in range(60):
+            path = ["/a/v1/chat/completions", "/a/v1/embeddings", "/b/v1/messages"][i % 3]
+            body = [chat(stream=i % 2 == 0), {"model": "e", "input": "x"}, dict(ASK, stream=True)][i % 3]
+            try:
+                post(sim, path, body, key="k%d" % n)
+            except (Closed, ConnectionError):
+                pass
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    log = ctl.settled_log()
+    assert len(log) == 240 == ctl.posts()
+    names = {"input": "prompt_tokens", "output": "completion_tokens", "bytes_sent": "bytes_sent"}
+    for row in ctl.truth()["rows"]:
+        mine = [r for r in log if all(r[n] == row[n] for n in ("profile", "key", "model", "operation"))]
+        assert row["posts"] == len(mine)
+        assert row["answered"] == sum(r["ended"] == "answered" for r in mine)
+        assert sum(row["faults"].values()) == sum(r["ended"] == r["fault"] for r in mine)
+        for total, member in names.items():
+            assert row[total] == sum(r[member] for r in mine)
+    written = [json.loads(line) for line in sim.truth_log.read_text().splitlines()]
+    assert sorted(written, key=lambda r: r["seq"]) == log
+
+
+def test_the_log_is_read_in_pages(sim, ctl):
+    for _ in range(25):
+        post(sim)
+    assert [r["seq"] for r in ctl.log(page=10)] == list(range(1, 26))
+    assert [r["seq"] for r in ctl.log(after=20)] == [21, 22, 23, 24, 25]
+
+
+# -- strictness
+
+
+BAD_REQUESTS = {
+    "both framings": b"POST /p/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+    "two lengths": b"POST /p/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+    "signed length": b"POST /p/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: +2\r\n\r\n{}",
+    "no length": b"POST /p/v1/chat/completions HTTP/1.1\r\nHost: x\r\n\r\n",
+    "unknown coding": b"POST /p/v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "bare LF": b"POST /p/v1/chat/completions HTTP/1.1\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+    "folded": b"POST /p/v1/chat/completions HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\nContent-Length: 2\r\n\r\n{}",
+    "space before colon": b"POST /p/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length : 2\r\n\r\n{}",
+    "no host": b"POST /p/v1/chat/completions HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+    "absolute form": b"POST http://x/p/v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+    "chunk extension": b"POST /p/v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\n{}\r\n0\r\n\r\n",
+    "bad chunk size": b"POST /p/v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n",
+    "chunk without CRLF": b"POST /p/v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}0\r\n\r\n",
+    "trailer": b"POST /p/v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nA: b\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_ambiguous_framing_is_refused_and_counted_apart(sim, ctl, name):
+    with raw(sim) as c:
+        c.send(BAD_REQUESTS[name])
+        answer = c.read_all()
+    assert answer.split(b" ")[1] in (b"400", b"411", b"501") and b"connection: close" in answer
+    truth = ctl.truth()
+    assert (truth["posts"], truth["malformed"]) == (0, 1)
+
+
+def test_pipelined_and_sliced_requests_are_answered_in_order(sim, ctl):
+    ctl.profile("p", latency_ms=5, output_tokens=50)
+    bodies = [json.dumps(chat(user=str(i), max_tokens=i + 1)).encode() for i in range(20)]
+    with raw(sim) as c:
+        c.send(b"".join(request(target=CHAT, body=b) for b in bodies))
+        got = [json.loads(c.read_response().body)["usage"]["completion_tokens"] for _ in bodies]
+    assert got == list(range(1, 21))
+
+
+def test_a_big_body_may_ask_first(sim):
+    with raw(sim) as c:
+        body = json.dumps(HELLO).encode()
+        wire = request(target=CHAT, body=body, headers=[("expect", "100-continue")])
+        c.send(wire[: -len(body)])
+        assert c.read_head().status == 100
+        c.send(body)
+        assert c.read_response().status == 200
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b'{"model":"m"}', b'{"messages":[]}', b'{"model":1,"messages":[]}', b'{"model":"m","model":"n","messages":[]}']
+)
+def test_bodies_that_are_no_request_are_refused_and_recorded(sim, ctl, body):
+    with raw(sim) as c:
+        c.send(request(target=CHAT, body=body))
+        r = c.read_response()
+    assert r.status == 400 and json.loads(r.body)["error"]["type"] == "invalid_request_error"
+    assert only(ctl.log())["ended"] == "400"
+
+
+def test_unknown_paths_are_refused_and_recorded(sim, ctl):
+    assert post(sim, "/p/v1/nothing").status == 404
+    assert (only(ctl.log())["operation"], only(ctl.log())["ended"]) == ("unknown", "404")
+    assert post(sim, "/Not_A_Name/v1/chat/completions").status == 404
+    assert ctl.posts() == 1
+
+
+def test_a_profile_may_demand_its_key(sim, ctl):
+    ctl.profile("p", require_key="right")
+    assert post(sim, key="wrong").status == 401
+    assert post(sim, key="right").status == 200
+    assert [(r["key"], r["ended"]) for r in ctl.log()] == [("wrong", "401"), ("right", "answered")]
+
+
+def test_headers_of_a_profile_are_sent(sim, ctl):
+    ctl.profile("p", headers={"x-a": "1"}, error_headers={"retry-after-ms": "120"}, script=["429", "ok"])
+    bad, good = post(sim), post(sim)
+    assert (bad.header("x-a"), bad.header("retry-after-ms")) == ("1", "120")
+    assert (good.header("x-a"), good.header("retry-after-ms")) == ("1", None)
+
+
+@pytest.mark.parametrize(
+    "members", [{"latency": 1}, {"faults": {"nonsense": 0.5}}, {"faults": {"429": 0.6, "500": 0.6}}, {"script": ["huh"]},
+                {"latency_ms": -1}, {"output_tokens": [5, 1]}, {"faults": {"429": 2}}]
+)
+def test_a_bad_profile_is_refused_and_changes_nothing(ctl, members):
+    before = ctl.profile("p", latency_ms=5, script=["429"])
+    with pytest.raises(SimError):
+        ctl.profile("p", **members)
+    assert ctl.get_profile("p") == before
+
+
+# -- staying whole
+
+
+@pytest.mark.asan
+def test_thousands_of_faults_leave_no_connection_and_no_descriptor(sim, ctl):
+    every = ["ok", "429", "reset", "reset_after_request", "garbage", "garbage_body", "bad_json", "cut_before_first",
+             "cut_mid", "reset_mid", "no_done", "error_event", "close_idle"]
+    ctl.profile("p", script=every * 40)
+    before = len(sim.fds())
+    for i in range(len(every) * 40):
+        try:
+            post(sim, body=chat(stream=i % 2 == 0))
+        except (Closed, ProtocolError, ConnectionError):
+            pass
+    eventually(lambda: ctl.truth()["connections"] == 1 and ctl.truth()["open"] == 0)
+    eventually(lambda: len(sim.fds()) <= before)
+    assert ctl.posts() == len(every) * 40
+
+
+@pytest.mark.asan
+def test_clients_that_leave_at_any_point_leave_nothing_behind(sim, ctl):
+    ctl.profile("p", tokens_per_s=200, output_tokens=200, latency_ms=2)
+    wire = request(target=CHAT, body=json.dumps(chat(stream=True)).encode())
+    before = len(sim.fds())
+    for i in range(300):
+        c = raw(sim)
+        c.send(wire[: len(wire) * (i % 10 + 1) // 10])
+        if i % 10 == 9:
+            c.sock.recv(1 + i)
+        c.reset() if i % 2 else c.close()
+    eventually(lambda: ctl.truth()["connections"] == 1)
+    eventually(lambda: len(sim.fds()) <= before)
+    truth = ctl.truth()
+    assert truth["open"] == 0 and truth["posts"] == 30 and truth["incomplete"] == 270
+
+
+def test_stopping_with_open_streams_closes_their_records(sim, ctl):
+    ctl.profile("p", tokens_per_s=10, output_tokens=1000)
+    clients = [raw(sim) for _ in range(20)]
+    for c in clients:
+        stream_body(c)
+    sim.stop()
+    written = [json.loads(line) for line in sim.truth_log.read_text().splitlines()]
+    assert [r["ended"] for r in written] == ["stopped"] * 20
+    for c in clients:
+        c.close()
