@@ -11,12 +11,11 @@
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "gatewayd/config/config_priv.h"
 #include "gatewayd/provider/pricing.h"
-
-#define OVERLAY_NAME "built-in"
 
 /* ---- documents ---- */
 
@@ -43,15 +42,19 @@ static enum err_code add_source(struct build *b, const char *name, struct span t
     return ERR_OK;
 }
 
+/* Regular files in one piece, since growth would leave copies of secrets behind. */
 static enum err_code read_config_file(struct build *b, const char *path, struct buf *out)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     ssize_t got = 0;
+    struct stat st;
     int saved;
 
     if (fd < 0)
         return err_set(b->err, ERR_IO, "%s: %s", path, strerrordesc_np(errno));
     buf_init(out, LIMIT_CONFIG_BYTES + 1);
+    if (fstat(fd, &st) == 0 && st.st_size >= 0 && st.st_size < (off_t)LIMIT_CONFIG_BYTES)
+        (void)!buf_reserve(out, (size_t)st.st_size + 1);
     while (out->len <= LIMIT_CONFIG_BYTES && !buf_reserve(out, 1)) {
         got = read(fd, out->p + out->len, out->cap - out->len - 1);
         if (got <= 0)

@@ -211,6 +211,8 @@ struct config_options {
 /* Reads file, environment and flags; NULL with `err` (its text begins with "file:line:column: " where there
  * is one). Scalars of the file win over those of the overlay, lists of both are joined. Any thread. */
 struct config *config_load(const struct config_options *o, struct err *err);
+/* Makes it and what is above it, mode 0700, where it is not there. */
+NODISCARD enum err_code config_make_state_dir(const struct config *c, struct err *err);
 /* Any thread. */
 struct config *config_ref(struct config *c);
 void config_unref(struct config *c);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rules that need more than one value: what must be there, what must be unique, what must name something
  * else. Runs while the documents are still open, so that each message can point at the line. */
-#include <arpa/inet.h>
+#include <errno.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "gatewayd/config/config_priv.h"
 
@@ -52,8 +53,8 @@ static enum err_code check_base_url(struct build *b, struct raw_provider *r)
     size_t len = 0;
     const char *why = value_base_url(span_of(r->p.base_url), &len);
 
-    if (!r->at.node)
-        at.variable = "GATEWAYD_…_BASE_URL";
+    if (r->url_variable)
+        at.variable = r->url_variable;
     if (why)
         return fail_origin(b, &at, "the base URL of provider '%s' is not usable: %s", r->p.name, why);
     r->p.base_url = arena_dup(b->a, span_make(r->p.base_url, len));
@@ -68,10 +69,11 @@ static void inherit_timeouts(struct config_timeouts *t, const struct config_time
     t->total_us = t->total_us ? t->total_us : from->total_us;
 }
 
+/* Plain HTTP to this machine is nobody else's to read. */
 static bool is_local_url(const char *url)
 {
-    return strncmp(url, "http://127.", 11) == 0 || strncmp(url, "http://localhost", 16) == 0 ||
-           strncmp(url, "http://[::1]", 12) == 0;
+    return strncmp(url, "http://127.", 11) == 0 || strncmp(url, "http://[::1]", 12) == 0 ||
+           (strncmp(url, "http://localhost", 16) == 0 && strchr(":/", url[16]));
 }
 
 static void warn_provider(struct build *b, struct raw_provider *r)
@@ -306,11 +308,16 @@ static bool was_set(const struct build *b, const char *path)
 static bool is_default_words(struct span s)
 {
     static const char *const WORDS[] = {
-        "changeme", "change",  "me",       "admin", "administrator", "token",  "secret",  "default",
-        "gatewayd", "gateway", "password", "pass",  "test",          "demo",   "example", "your",
-        "my",       "here",    "key",      "root",  "letmein",       "please", "this",    "the",
-        "replace",  "with",    "api",      "0123",  "1234",          "5678",   "90",      "qwerty",
-        "abc",      "123",     "insert",   "foo",   "bar",           "string", "value",   "insecure",
+        "changeme", "change", "me",      "admin",    "administrator",
+        "token",    "secret", "default", "gatewayd", "gateway",
+        "password", "pass",   "test",    "demo",     "example",
+        "your",     "my",     "here",    "key",      "root",
+        "letmein",  "please", "this",    "the",      "replace",
+        "with",     "api",    "12",      "34",       "56",
+        "78",       "90",     "01",      "23",       "45",
+        "67",       "89",     "qwerty",  "abc",      "123",
+        "insert",   "foo",    "bar",     "string",   "value",
+        "insecure",
     };
     char flat[129];
     bool reach[130] = {true};
@@ -368,6 +375,25 @@ static enum err_code check_admin(struct build *b)
     return ERR_OK;
 }
 
+/* Now rather than at start: a reload must find out before it swaps. */
+static enum err_code check_readable(struct build *b, const char *option, const char *path)
+{
+    struct origin at = setter(b, option);
+
+    if (path && path[0] && access(path, R_OK))
+        return fail_origin(b, &at, "'%s' cannot be read: %s", option, strerrordesc_np(errno));
+    return ERR_OK;
+}
+
+static enum err_code check_files(struct build *b)
+{
+    enum err_code e = check_readable(b, "tls.cert", b->c->tls_cert);
+
+    if (!e)
+        e = check_readable(b, "tls.key", b->c->tls_key);
+    return e ? e : check_readable(b, "upstream_ca_file", b->c->upstream_ca_file);
+}
+
 static enum err_code check_process(struct build *b)
 {
     struct config *c = b->c;
@@ -387,7 +413,7 @@ static enum err_code check_process(struct build *b)
         at = setter(b, "redis");
         warn_origin(b, &at, "'redis' asks for TLS ('rediss://'), which is not supported yet");
     }
-    return ERR_OK;
+    return check_files(b);
 }
 
 enum err_code check_all(struct build *b)

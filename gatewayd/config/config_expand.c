@@ -96,8 +96,8 @@ enum err_code expand(struct build *b, struct span text, const struct origin *at,
     return ERR_OK;
 }
 
-static enum err_code read_file(struct build *b, int fd, const char *path, const struct origin *at,
-                               struct buf *out)
+static enum err_code read_all(struct build *b, int fd, const char *path, const struct origin *at,
+                              struct buf *out)
 {
     ssize_t got;
 
@@ -117,12 +117,28 @@ static enum err_code read_file(struct build *b, int fd, const char *path, const 
     return out->len ? ERR_OK : fail_origin(b, at, "the secret file '%s' is empty", path);
 }
 
+enum err_code read_secret_file(struct build *b, const char *path, const struct origin *at, struct buf *out)
+{
+    struct stat st;
+    enum err_code e;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+    if (fd < 0)
+        return fail_origin(b, at, "the secret file '%s' cannot be opened: %s", path, strerrordesc_np(errno));
+    if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+        (void)close(fd);
+        return fail_origin(b, at, "the secret file '%s' is no regular file", path);
+    }
+    if (st.st_mode & S_IROTH)
+        warn_origin(b, at, "the secret file '%s' can be read by everyone; its mode should be 0600", path);
+    e = read_all(b, fd, path, at, out);
+    (void)close(fd);
+    return e;
+}
+
 enum err_code read_secret(struct build *b, struct span text, const struct origin *at, struct buf *out)
 {
     char path[512];
-    struct stat st;
-    enum err_code e;
-    int fd;
 
     if (!span_starts(text, SPAN_LIT("file:"))) {
         buf_init(out, LIMIT_CONFIG_VALUE);
@@ -133,16 +149,5 @@ enum err_code read_secret(struct build *b, struct span text, const struct origin
     if (text.len >= sizeof(path) || !text.len || text.p[0] != '/' || !value_is_printable(text))
         return fail_origin(b, at, "'file:' must be followed by an absolute path");
     (void)span_copy(path, sizeof(path), text);
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0)
-        return fail_origin(b, at, "the secret file '%s' cannot be opened: %s", path, strerrordesc_np(errno));
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
-        (void)close(fd);
-        return fail_origin(b, at, "the secret file '%s' is no regular file", path);
-    }
-    if (st.st_mode & S_IROTH)
-        warn_origin(b, at, "the secret file '%s' can be read by everyone; its mode should be 0600", path);
-    e = read_file(b, fd, path, at, out);
-    (void)close(fd);
-    return e;
+    return read_secret_file(b, path, at, out);
 }

@@ -147,7 +147,7 @@ bool config_resolve_direct(const struct config *c, struct span name, struct aren
     const struct config_provider *only = NULL, *p;
     size_t n_enabled = 0;
 
-    if (!name.len)
+    if (!name.len || !value_is_printable(name))
         return false;
     p = model.p ? config_find_provider(c, prefix) : NULL;
     if (p)

@@ -277,8 +277,10 @@ static enum err_code add_from_environment(struct build *b)
             if (variable[k] >= 'a' && variable[k] <= 'z')
                 variable[k] = (char)(variable[k] - 'a' + 'A');
         url = getenv(variable);
-        if (url && url[0])
+        if (url && url[0]) {
             r->p.base_url = arena_dup(b->a, span_of(url));
+            r->url_variable = arena_dup(b->a, span_of(variable));
+        }
     }
     b->n_providers = n;
     return ERR_OK;

@@ -15,7 +15,8 @@ struct source {
     struct yaml_doc *doc;
     const struct yaml_node *root; /* NULL: nothing in it */
 };
-#define SOURCES_MAX 2u
+#define SOURCES_MAX  2u
+#define OVERLAY_NAME "built-in" /* of the text that the program itself brings */
 
 struct item { /* where an item of a list stands; node NULL: it came from the environment */
     const struct source *src;
@@ -25,7 +26,8 @@ struct item { /* where an item of a list stands; node NULL: it came from the env
 struct raw_provider {
     struct config_provider p;
     struct item at;
-    unsigned n_skipped_keys; /* empty ones, and unset ones of a disabled provider */
+    const char *url_variable; /* that gave its base URL, NULL otherwise */
+    unsigned n_skipped_keys;  /* empty ones, and unset ones of a disabled provider */
 };
 
 struct raw_target {
@@ -110,6 +112,8 @@ NODISCARD enum err_code expand(struct build *b, struct span text, const struct o
 /* The secret that `text` is, or that the file which it names holds. */
 NODISCARD enum err_code read_secret(struct build *b, struct span text, const struct origin *at,
                                     struct buf *out);
+NODISCARD enum err_code read_secret_file(struct build *b, const char *path, const struct origin *at,
+                                         struct buf *out);
 void wipe_buf(struct buf *b);
 
 /* config_lists.c */

@@ -92,24 +92,24 @@ enum err_code resolve_paths(struct build *b)
 
 /* ---- the default tenant ---- */
 
-static enum err_code fail_file(struct build *b, const char *what, const char *path)
+static enum err_code fail_file(struct err *err, const char *what, const char *path)
 {
-    return err_set(b->err, ERR_IO, "%s '%s': %s", what, path, strerrordesc_np(errno));
+    return err_set(err, ERR_IO, "%s '%s': %s", what, path, strerrordesc_np(errno));
 }
 
-static enum err_code make_dirs(struct build *b, const char *path)
+enum err_code config_make_state_dir(const struct config *c, struct err *err)
 {
     char part[1024];
-    size_t n = strlen(path);
+    size_t n = strlen(c->state_dir);
 
     if (n >= sizeof(part))
-        return err_set(b->err, ERR_CONFIG, "the path of the state directory is too long");
+        return err_set(err, ERR_CONFIG, "the path of the state directory is too long");
     for (size_t i = 1; i <= n; i++) {
-        if (path[i] != '/' && path[i] != '\0')
+        if (c->state_dir[i] != '/' && c->state_dir[i] != '\0')
             continue;
-        (void)span_copy(part, sizeof(part), span_make(path, i));
+        (void)span_copy(part, sizeof(part), span_make(c->state_dir, i));
         if (mkdir(part, 0700) && errno != EEXIST)
-            return fail_file(b, "cannot make the state directory", part);
+            return fail_file(err, "cannot make the state directory", part);
     }
     return ERR_OK;
 }
@@ -147,7 +147,7 @@ static enum err_code write_key(struct build *b, const char *dir, const char *pat
     (void)unlink(tmp);
     fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        return fail_file(b, "cannot write", tmp);
+        return fail_file(b->err, "cannot write", tmp);
     mint(key);
     ok = is_written(fd, key, MINTED_LEN);
     explicit_bzero(key, sizeof(key));
@@ -155,7 +155,7 @@ static enum err_code write_key(struct build *b, const char *dir, const char *pat
     if (ok && link(tmp, path) && errno != EEXIST)
         ok = false;
     if (!ok) {
-        enum err_code e = fail_file(b, "cannot write", path);
+        enum err_code e = fail_file(b->err, "cannot write", path);
 
         (void)unlink(tmp);
         return e;
@@ -173,19 +173,17 @@ static enum err_code write_key(struct build *b, const char *dir, const char *pat
 static enum err_code kept_key(struct build *b, const char *path, struct buf *out)
 {
     static const struct origin NOWHERE;
-    struct buf text AUTO(wipe_buf) = {0};
     enum err_code e = ERR_OK;
 
     if (access(path, F_OK) && errno == ENOENT) {
         if (b->o->is_check)
             return ERR_OK;
-        e = make_dirs(b, b->c->state_dir);
+        e = config_make_state_dir(b->c, b->err);
         if (!e)
             e = write_key(b, b->c->state_dir, path);
     }
-    if (e || buf_printf(&text, "file:%s%s", path[0] == '/' ? "" : "/proc/self/cwd/", path))
-        return e ? e : ERR_NO_MEMORY;
-    e = read_secret(b, buf_span(&text), &NOWHERE, out);
+    if (!e)
+        e = read_secret_file(b, path, &NOWHERE, out);
     if (!e && out->len < 16)
         return err_set(b->err, ERR_CONFIG,
                        "the key in '%s' is shorter than 16 characters; remove the file for a new one", path);

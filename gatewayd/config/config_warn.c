@@ -22,6 +22,8 @@ static bool is_set(const struct build *b, size_t i)
 
     if (!OPTIONS[i].is_later || (!o->file && !o->variable && !o->flag))
         return false;
+    if (o->file && strcmp(o->file, OVERLAY_NAME) == 0) /* the operator did not ask for it */
+        return false;
     if (OPTIONS[i].type != OPT_DSN)
         return true;
     memcpy(&text, (const char *)b->c + OPTIONS[i].offset, sizeof(text)); /* an empty one asks for nothing */
@@ -45,6 +47,8 @@ static void warn_later(struct build *b)
 
 /* ---- variables that look like ours ---- */
 
+#define PREFIX "GATEWAYD_"
+
 /* Read by the other programs, by start-up, or as the key of the default tenant. */
 static const char *const OTHER_VARIABLES[] = {
     "GATEWAYD_CONFIG", "GATEWAYD_KEY",     "GATEWAYD_URL",   "GATEWAYD_TOKEN_FILE", "GATEWAYD_CONTEXT",
@@ -62,13 +66,16 @@ static bool is_known_variable(struct span name)
     return name.len > 9 && memcmp(name.p + name.len - 9, "_BASE_URL", 9) == 0;
 }
 
+/* Compared without the prefix, which would make everything look alike. */
 static const char *closest_variable(struct span name)
 {
     const char *near = NULL;
     unsigned best = UINT32_MAX;
 
+    name = span_make(name.p + sizeof(PREFIX) - 1, name.len - (sizeof(PREFIX) - 1));
     for (size_t i = 0; i < OPTIONS_LEN; i++) {
-        unsigned d = OPTIONS[i].env ? edit_distance(name, span_of(OPTIONS[i].env)) : UINT32_MAX;
+        unsigned d =
+            OPTIONS[i].env ? edit_distance(name, span_of(OPTIONS[i].env + sizeof(PREFIX) - 1)) : UINT32_MAX;
 
         if (d < best) {
             best = d;
@@ -84,8 +91,7 @@ static void warn_variables(struct build *b)
         struct span rest = span_of(*e), name = span_split(&rest, '=');
         const char *near;
 
-        if (!span_starts(name, SPAN_LIT("GATEWAYD_")) || name.len > LIMIT_NAME_BYTES ||
-            is_known_variable(name))
+        if (!span_starts(name, SPAN_LIT(PREFIX)) || name.len > LIMIT_NAME_BYTES || is_known_variable(name))
             continue;
         near = closest_variable(name);
         if (near)

@@ -352,8 +352,12 @@ static enum err_code on_open(struct build *b, const yaml_event_t *ev, enum yaml_
 
 static enum err_code fail_duplicate(struct build *b, const struct yaml_node *key)
 {
+    bool is_shown = key->text.len <= KEY_SHOWN;
+
+    for (size_t i = 0; i < key->text.len; i++)
+        is_shown = is_shown && key->text.p[i] >= ' ' && key->text.p[i] <= '~';
     *b->where = key->place;
-    if (key->text.len > KEY_SHOWN)
+    if (!is_shown)
         return err_set(b->err, ERR_CONFIG, "a key is there twice");
     return err_set(b->err, ERR_CONFIG, "key '%s' is there twice", key->text.p);
 }

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the generated files from the tables in the sources; with --check compares instead.
 
-Usage: gen.py BUILD-BIN-DIR [--check]. Each row below is a file and the command whose output it is."""
+Usage: gen.py BUILD-BIN-DIR [--check]. Each row below is a file and the command whose output it is. A file that has a
+line `<!-- begin: generated … -->` and a line `<!-- end -->` is written by hand but for what stands between them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 GENERATED = {
     "docs/errors.md": ["gendoc", "errors"],
+    "docs/configuration.md": ["gatewayd", "--print-config-docs"],
 }
+
+BETWEEN = re.compile(rb"(?<=\n)(<!-- begin: generated [^\n]*-->\n).*?(?=<!-- end -->\n)", re.S)
+
+
+def splice(old, new):
+    return BETWEEN.sub(lambda m: m[1] + new, old, count=1) if BETWEEN.search(old) else new
 
 
 def main():
@@ -20,7 +29,9 @@ def main():
     for name, command in GENERATED.items():
         new = subprocess.run([bin_dir / command[0], *command[1:]], check=True, capture_output=True).stdout
         path = ROOT / name
-        if path.exists() and path.read_bytes() == new:
+        old = path.read_bytes() if path.exists() else b""
+        new = splice(old, new)
+        if old == new:
             continue
         stale += 1
         if check:
