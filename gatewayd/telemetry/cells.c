@@ -15,13 +15,15 @@
 #define TENANTS_MAX   1000   /* distinct tenant labels */
 #define LINES_DEFAULT 100000 /* default of metrics.max_series */
 #define KINDS_MAX     16
-#define SPARE         64 /* places for keys whose open labels are all folded */
+#define SPARE         64 /* places of each cap for keys whose labels are all folded */
 #define INDEX_FACTOR  4  /* a worker remembers this many keys per series of the cap */
 
 struct registry_table {
     cells_key *keys;
     uint32_t *index; /* series + 1, 0 is free */
     uint32_t size, count;
+    bool is_full; /* once refused, always folded: the order below is fixed from then on */
+    unsigned char order[CELLS_PARTS];
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -70,6 +72,8 @@ void cells_limit_lines(size_t max_lines)
 {
     (void)pthread_mutex_lock(&lock);
     registry.max_lines = max_lines ? max_lines : LINES_DEFAULT;
+    for (unsigned i = 0; i < registry.n_kinds; i++)
+        registry.tables[i].is_full = false; /* asked anew */
     (void)pthread_mutex_unlock(&lock);
 }
 
@@ -116,8 +120,8 @@ static bool add(struct registry_table *t, const struct cells_kind *k, cells_key 
     size_t i;
 
     if (!t->keys)
-        t->keys = malloc((k->cap + SPARE) * sizeof(*t->keys));
-    if (!t->keys || t->count >= k->cap + SPARE || (t->count * 2 >= t->size && !grow(t)))
+        t->keys = malloc(k->cap * sizeof(*t->keys));
+    if (!t->keys || t->count >= k->cap || (t->count * 2 >= t->size && !grow(t)))
         return false;
     for (i = cells_hash(key, 40) & (t->size - 1); t->index[i]; i = (i + 1) & (t->size - 1))
         ;
@@ -128,14 +132,13 @@ static bool add(struct registry_table *t, const struct cells_kind *k, cells_key 
     return true;
 }
 
-/* An eighth of each cap is kept for series with a folded label, so that folding one label is nearly always
- * enough. */
+/* An eighth is kept for series with a folded label, so that folding one label is nearly always enough. */
 static bool has_room(const struct registry_table *t, const struct cells_kind *k, bool is_folded)
 {
-    if (is_folded)
-        return t->count < k->cap;
-    return t->count < k->cap - k->cap / 8 &&
-           registry.lines + k->lines <= registry.max_lines - registry.max_lines / 8;
+    size_t keep = is_folded ? 0 : 1;
+
+    return t->count < k->cap - SPARE - keep * k->cap / 8 &&
+           registry.lines + k->lines <= registry.max_lines - keep * registry.max_lines / 8;
 }
 
 static cells_key fold(cells_key key, unsigned part)
@@ -160,6 +163,41 @@ static bool tenant_fits(unsigned tenant)
     return true;
 }
 
+/* How many values a part has in the table. */
+static uint32_t count_distinct(const struct registry_table *t, unsigned part)
+{
+    unsigned char *seen = calloc(1, 65536 / 8);
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; seen && i < t->count; i++) {
+        unsigned v = cells_part(t->keys[i], part);
+
+        n += !(seen[v / 8] & 1u << v % 8);
+        seen[v / 8] |= (unsigned char)(1u << v % 8);
+    }
+    free(seen);
+    return n;
+}
+
+/* The label that filled the table is the one with the most values: it is folded first. */
+static void find_fold_order(struct registry_table *t, const struct cells_kind *k)
+{
+    uint32_t values[CELLS_PARTS];
+
+    for (unsigned i = 0; i < k->n_fold; i++) {
+        unsigned at = i;
+        uint32_t n = count_distinct(t, k->fold[i]);
+
+        for (; at > 0 && values[at - 1] < n; at--) {
+            values[at] = values[at - 1];
+            t->order[at] = t->order[at - 1];
+        }
+        values[at] = n;
+        t->order[at] = k->fold[i];
+    }
+    t->is_full = true;
+}
+
 /* Series of `*key`, which may become a folded one; false when memory is exhausted. */
 static bool admit_locked(unsigned kind, cells_key *key, uint32_t *out_series)
 {
@@ -175,19 +213,20 @@ static bool admit_locked(unsigned kind, cells_key *key, uint32_t *out_series)
         if (find(t, *key, out_series))
             return true;
     }
-    for (unsigned i = 0; i <= k->n_fold; i++) {
-        if (has_room(t, k, is_folded))
-            return add(t, k, *key, out_series);
-        if (i == k->n_fold)
-            break;
-        *key = fold(*key, k->fold[i]);
-        is_folded = true;
+    if (!t->is_full && has_room(t, k, is_folded))
+        return add(t, k, *key, out_series);
+    if (!t->is_full)
+        find_fold_order(t, k);
+    for (unsigned i = 0; i < k->n_fold; i++) {
+        *key = fold(*key, t->order[i]);
         if (find(t, *key, out_series))
             return true;
+        if (has_room(t, k, true))
+            return add(t, k, *key, out_series);
     }
     if (add(t, k, *key, out_series))
         return true;
-    /* Even the spare places are taken, by values of closed parts: the first series takes the rest. */
+    /* Even the spare places are taken, by values of closed parts: the last series takes the rest. */
     if (t->count == 0)
         return false;
     *out_series = t->count - 1;
@@ -277,7 +316,7 @@ static struct cell *create(struct cells *c, cells_key key, uint32_t series)
     struct cell *cell = aligned_alloc(64, bytes);
 
     if (!c->at)
-        c->at = malloc((c->kind->cap + SPARE) * sizeof(struct cell *));
+        c->at = malloc(c->kind->cap * sizeof(struct cell *));
     if (!cell || !c->at) {
         free(cell);
         return NULL;

@@ -9,14 +9,16 @@ enum {
     BUCKETS_MASK = 15,
     ZERO_INIT = 16,
     EXEMPLARS = 32,
-    ALIAS = 64,
-    WINDOW = 128,
+    WINDOW = 64,
+    IS_ALIAS = 128,
+    ALIAS_SHIFT = 8,
 #define BUCKETS(name, ...) BUCKETS_##name = METRIC_BUCKETS_##name,
 #include "libshared/catalog/buckets.def"
 #undef BUCKETS
 };
 _Static_assert((int)METRIC_BUCKETS_COUNT <= (int)BUCKETS_MASK, "bucket sets fit their bits");
 
+#define ALIAS(of)   (IS_ALIAS | (int)METRIC_##of << ALIAS_SHIFT)
 #define UNWRAP(...) __VA_ARGS__
 static const struct metric_row ROWS[] = {
 #define METRIC(name_, type_, unit_, labels_, fact_, detail_, help_)                                          \
@@ -30,7 +32,8 @@ static const struct metric_row ROWS[] = {
         .buckets = (enum metric_buckets)((detail_)&BUCKETS_MASK),                                            \
         .is_zero_init = ((detail_)&ZERO_INIT) != 0,                                                          \
         .has_exemplars = ((detail_)&EXEMPLARS) != 0,                                                         \
-        .is_alias = ((detail_)&ALIAS) != 0,                                                                  \
+        .is_alias = ((detail_)&IS_ALIAS) != 0,                                                               \
+        .alias_of = (enum metric)((detail_) >> ALIAS_SHIFT),                                                 \
         .is_window = ((detail_)&WINDOW) != 0,                                                                \
         .help = help_,                                                                                       \
     },
@@ -110,7 +113,7 @@ static void document_notes(struct buf *out, const struct metric_row *r)
         sep = ", ";
     }
     if (r->is_alias)
-        buf_addf(out, "%ssame number as an earlier family", sep);
+        buf_addf(out, "%ssame number as `%s`", sep, ROWS[r->alias_of].name);
 }
 
 static void document_row(struct buf *out, const struct metric_row *r)
@@ -146,24 +149,25 @@ void metrics_document(struct buf *out)
                   "prefers it; only OpenMetrics carries exemplars (`trace_id`) and drops `_total` from the "
                   "names of counter\n"
                   "families, not from their samples.\n\n"
-                  "Every family is a projection of one of few facts. Families marked *same number as an "
-                  "earlier family* are\n"
-                  "other names of it, kept for dashboards that use them: never add two of them up. A request "
-                  "and an attempt\n"
-                  "are different facts: a request that fails on provider A and is answered by B is one "
-                  "request of B and two\n"
-                  "attempts, one of A with an error and one of B.\n\n"
+                  "Every family is a projection of one of few facts. A family marked *same number as* "
+                  "another carries it under\n"
+                  "another name or with other labels: never add the two up. A request and an attempt are "
+                  "different facts: a\n"
+                  "request that fails on provider A and is answered by B is one request of B and two "
+                  "attempts, one of A with an\n"
+                  "error and one of B.\n\n"
                   "Label values are names from the configuration and the catalogues, never a client's "
                   "string: a path without\n"
                   "a route is `__unmatched__`, a model outside the catalogue `other`, and what is unknown "
                   "because the request\n"
                   "was refused before it was known is `none`. A family holds at most 5000 label sets and "
-                  "1000 tenants; an\n"
-                  "observation beyond is kept, with the label that grew too large set to `__overflow__`, and "
-                  "counted in\n"
-                  "`aigateway_metric_overflow_total`. Gauges over the last five minutes are NaN (`null` in "
-                  "JSON) while nothing\n"
-                  "happened; they cannot be averaged over processes, the histograms can.\n");
+                  "1000 tenants, and all\n"
+                  "families together about `metrics.max_series` lines; an observation beyond is kept, with "
+                  "the label that grew\n"
+                  "too large set to `__overflow__`, and counted in `aigateway_metric_overflow_total`.\n\n"
+                  "Gauges over the last five minutes are NaN (`null` in JSON) while nothing happened. They "
+                  "cannot be averaged\n"
+                  "over processes; the histograms can.\n");
     for (int f = 0; f < FACT_COUNT; f++) {
         buf_addf(
             out,

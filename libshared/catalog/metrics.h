@@ -48,7 +48,9 @@ struct metric_row {
     size_t n_labels;
     enum metric_fact fact;
     enum metric_buckets buckets;
-    bool is_zero_init, has_exemplars, is_alias, is_window;
+    bool is_zero_init, has_exemplars, is_window;
+    bool is_alias;
+    enum metric alias_of; /* when is_alias: the family with the same sum */
     const char *help;
 };
 

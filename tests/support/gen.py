@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GENERATED = {
     "docs/errors.md": ["gendoc", "errors"],
     "docs/configuration.md": ["gatewayd", "--print-config-docs"],
+    "docs/metrics.md": ["gendoc", "metrics"],
 }
 
 BETWEEN = re.compile(rb"(?<=\n)(<!-- begin: generated [^\n]*-->\n).*?(?=<!-- end -->\n)", re.S)

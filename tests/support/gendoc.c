@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "libshared/base/buf.h"
 #include "libshared/base/err.h"
+#include "libshared/catalog/metrics.h"
 
 static void errors(void)
 {
@@ -27,18 +29,27 @@ static void errors(void)
 #undef NEXT
 }
 
+static void metrics(void)
+{
+    struct buf b = {0};
+
+    metrics_document(&b);
+    (void)fwrite(b.p, 1, b.len, stdout);
+    buf_release(&b);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*print)(void);
-    } documents[] = {{"errors", errors}};
+    } documents[] = {{"errors", errors}, {"metrics", metrics}};
     for (size_t i = 0; argc == 2 && i < sizeof documents / sizeof *documents; i++) {
         if (strcmp(argv[1], documents[i].name) == 0) {
             documents[i].print();
             return 0;
         }
     }
-    (void)fprintf(stderr, "usage: gendoc errors\n");
+    (void)fprintf(stderr, "usage: gendoc errors|metrics\n");
     return 2;
 }

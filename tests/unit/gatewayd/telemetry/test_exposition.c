@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gatewayd/telemetry/exposition.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "gatewayd/telemetry/projections.h"
+#include "libshared/base/utf8.h"
+#include "tests/unit/gatewayd/telemetry/scrape.h"
+
+#include "tests/unit/cm.h"
+
+static struct facts *workers[2];
+static struct metrics_state state;
+static struct buf out;
+
+static int setup(void **unused)
+{
+    (void)unused;
+    workers[0] = facts_new(NULL);
+    workers[1] = facts_new(NULL);
+    state = a_state();
+    return 0;
+}
+
+static int teardown(void **unused)
+{
+    (void)unused;
+    facts_free(workers[0]);
+    facts_free(workers[1]);
+    buf_release(&out);
+    return 0;
+}
+
+static const struct buf *scrape(enum exposition_format f)
+{
+    buf_clear(&out);
+    exposition_render(&out, f, workers, 2, &state);
+    return &out;
+}
+
+/* Every kind of fact at least once. */
+static void add_everything(void)
+{
+    struct fact_request rq = a_request("acme", "a", "vendor/model");
+    struct fact_attempt a[2] = {an_attempt("b", "other"), an_attempt("a", "vendor/model")};
+
+    rq.attempts = 2;
+    rq.is_stream = true;
+    memset(rq.trace.b, 0xab, sizeof(rq.trace.b));
+    a[0].status = STATUS_ERROR;
+    a[0].error = ERR_UP_RATE_LIMIT;
+    a[1].number = 2;
+    a[1].from_provider = a[0].provider;
+    a[1].retry_reason = ERR_UP_RATE_LIMIT;
+    a[1].is_stream = true;
+    a[1].end = STREAM_COMPLETE;
+    a[1].ttft_us = 123456;
+    facts_add(workers[0], &rq, a);
+    a[1].from_provider = 0;
+    facts_add(workers[1], &rq, a);
+    facts_add_http(workers[1], intern_z("GET"), intern_z("/metrics"), 200, 900, 10000);
+    facts_stream_opened(workers[1]);
+}
+
+static void test_every_family_has_a_projection_that_knows_its_labels(void **unused)
+{
+    (void)unused;
+    for (int m = 0; m < METRIC_COUNT; m++) {
+        const struct metric_row *r = metric_row((enum metric)m);
+        const struct projection *p = projection((enum metric)m);
+        size_t unknown = 0;
+
+        assert_int_equal(p->measure == MEASURE_HISTOGRAM, r->type == METRIC_HISTOGRAM);
+        assert_int_equal(p->measure == MEASURE_WINDOW, r->is_window);
+        assert_int_equal(p->exemplars_offset != 0, r->has_exemplars);
+        assert_int_equal(p->measure == MEASURE_STATE, p->state != NULL);
+        for (size_t i = 0; i < r->n_labels && p->measure != MEASURE_STATE; i++) {
+            const char *name = strcmp(r->labels[i], "path") == 0 ? "endpoint" : r->labels[i];
+            bool is_known = strcmp(name, "service") == 0;
+
+            for (unsigned part = 0; part < CELLS_PARTS; part++) {
+                const char *have = kind_row(p->kind)->parts[part].name;
+
+                is_known = is_known || (have && strcmp(have, name) == 0);
+            }
+            unknown += !is_known;
+        }
+        assert_int_equal(unknown, p->child_name != NULL && p->measure != MEASURE_STATE);
+    }
+}
+
+/* ---- a strict reader of either format ---- */
+
+struct reader {
+    enum exposition_format format;
+    char family[128], type[16];
+    char seen[256][128]; /* families */
+    size_t n_seen;
+    char series[256], last_series[256]; /* of a histogram: labels without le */
+    double last_le, last_bucket;
+    size_t n_samples, n_exemplars;
+};
+
+static void read_type(struct reader *r, const char *line)
+{
+    assert_int_equal(sscanf(line, "# TYPE %127s %15s", r->family, r->type), 2);
+    for (size_t i = 0; i < r->n_seen; i++)
+        assert_string_not_equal(r->seen[i], r->family); /* contiguous */
+    assert_true(r->n_seen < ARRAY_LEN(r->seen));
+    (void)snprintf(r->seen[r->n_seen++], sizeof(r->seen[0]), "%s", r->family);
+    r->last_series[0] = '\0';
+}
+
+static bool is_type(const struct reader *r, const char *type)
+{
+    return strcmp(r->type, type) == 0;
+}
+
+/* Name of a sample is the family's, with the suffix that its type asks for. */
+static const char *suffix_of(const struct reader *r, const char *name, size_t len)
+{
+    size_t n = strlen(r->family);
+
+    assert_true(len >= n && memcmp(name, r->family, n) == 0);
+    return name + n;
+}
+
+static void read_bucket(struct reader *r, const char *labels, const char *end, double v)
+{
+    const char *le = labels;
+    double bound;
+
+    for (const char *p = labels; (p = strstr(p, "le=\"")) && p < end; p++)
+        le = p;
+    bound = strncmp(le, "le=\"+Inf\"", 9) == 0 ? INFINITY : strtod(le + 4, NULL);
+    assert_true(isinf(bound) ||
+                memchr(le + 4, '.', strcspn(le + 4, "\""))); /* one spelling in both formats */
+    (void)snprintf(r->series, sizeof(r->series), "%.*s", (int)(le - labels), labels);
+    if (strcmp(r->series, r->last_series) == 0) {
+        assert_true(bound > r->last_le);
+        assert_true(v >= r->last_bucket);
+    }
+    (void)snprintf(r->last_series, sizeof(r->last_series), "%s", r->series);
+    r->last_le = bound;
+    r->last_bucket = v;
+}
+
+static void read_sample(struct reader *r, const char *line)
+{
+    size_t name_len = strcspn(line, "{ ");
+    const char *suffix = suffix_of(r, line, name_len);
+    size_t suffix_len = name_len - (size_t)(suffix - line);
+    const char *end = line[name_len] == '{' ? strstr(line, "} ") + 1 : line + name_len;
+    char *rest;
+    double v = strtod(end + 1, &rest);
+
+    r->n_samples++;
+    if (strncmp(rest, " # {", 4) == 0) {
+        assert_true(r->format == EXPOSITION_OPENMETRICS && suffix_len == 7);
+        r->n_exemplars++;
+    } else {
+        assert_true(*rest == '\n');
+    }
+    if (is_type(r, "counter")) {
+        assert_true(v >= 0); /* not NaN either */
+        assert_true(suffix_len == (r->format == EXPOSITION_OPENMETRICS ? 6 : 0));
+    } else if (is_type(r, "histogram") && strncmp(suffix, "_bucket", suffix_len) == 0) {
+        read_bucket(r, line + name_len, end, v);
+    } else if (is_type(r, "histogram") && strncmp(suffix, "_count", suffix_len) == 0) {
+        assert_true(isinf(r->last_le) && v == r->last_bucket);
+    }
+}
+
+static void read_all(struct reader *r, const struct buf *b)
+{
+    for (const char *p = b->p; p; p = next_line(b, p)) {
+        char line[1024];
+        const char *end = memchr(p, '\n', (size_t)(b->p + b->len - p));
+
+        assert_non_null(end);
+        assert_true(end > p && end - p < 1000);
+        (void)span_copy(line, sizeof(line), span_make(p, (size_t)(end - p) + 1));
+        if (strncmp(line, "# TYPE ", 7) == 0)
+            read_type(r, line);
+        else if (*line != '#')
+            read_sample(r, line);
+    }
+    for (size_t i = 0; i < b->len;) {
+        size_t n = utf8_valid_len(b->p + i, b->len - i);
+
+        assert_true(n > 0);
+        i += n;
+    }
+    assert_true(b->p[b->len - 1] == '\n');
+}
+
+static void test_both_formats_are_well_formed(void **unused)
+{
+    static struct reader text, open;
+
+    (void)unused;
+    add_everything();
+    text.format = EXPOSITION_TEXT_004;
+    read_all(&text, scrape(EXPOSITION_TEXT_004));
+    assert_null(strstr(out.p, "# EOF"));
+    assert_null(strstr(out.p, "# UNIT"));
+    assert_null(strstr(out.p, "trace_id"));
+    open.format = EXPOSITION_OPENMETRICS;
+    read_all(&open, scrape(EXPOSITION_OPENMETRICS));
+    assert_string_equal(out.p + out.len - 6, "# EOF\n");
+    assert_int_equal(text.n_seen, METRIC_COUNT);
+    assert_int_equal(open.n_seen, METRIC_COUNT);
+    assert_int_equal(text.n_samples, open.n_samples);
+    assert_true(open.n_exemplars >= 5);
+}
+
+static void test_an_exemplar_leads_to_the_trace_in_its_bucket(void **unused)
+{
+    (void)unused;
+    add_everything();
+    assert_non_null(strstr(
+        scrape(EXPOSITION_OPENMETRICS)->p,
+        "\naigateway_time_to_first_token_seconds_bucket{provider=\"a\",model=\"vendor/model\",le=\"0.2\"} 2"
+        " # {trace_id=\"abababababababababababababababab\"} 0.123456 1800000000\n"));
+    assert_non_null(strstr(out.p, "le=\"0.1\"} 0\n"));
+}
+
+static void test_counters_and_info_drop_their_suffix_from_the_family_name_only(void **unused)
+{
+    (void)unused;
+    scrape(EXPOSITION_OPENMETRICS);
+    assert_non_null(
+        strstr(out.p, "# TYPE gatewayd_loop_busy_seconds counter\n# UNIT gatewayd_loop_busy_seconds seconds\n"
+                      "gatewayd_loop_busy_seconds_total{worker=\"0\"} 0\n"));
+    assert_non_null(strstr(out.p,
+                           "# TYPE aigateway_build info\n"
+                           "aigateway_build_info{version=\"1.2.3\",revision=\"abc\",semconv=\"1.41\"} 1\n"));
+    assert_non_null(strstr(out.p, "# TYPE credits_used counter\n")); /* usd is not in the name: no UNIT */
+    assert_null(strstr(out.p, "# UNIT credits_used"));
+    scrape(EXPOSITION_TEXT_004);
+    assert_non_null(
+        strstr(out.p, "# TYPE gatewayd_loop_busy_seconds_total counter\ngatewayd_loop_busy_seconds_total{"));
+    assert_non_null(strstr(out.p, "# TYPE aigateway_build_info gauge\n"));
+}
+
+static void test_label_values_are_escaped_and_always_utf8(void **unused)
+{
+    struct fact_request rq = a_request("a\"b\\c\nd", "p", "m");
+    struct fact_attempt a = an_attempt("p", "m");
+    static struct reader r;
+
+    (void)unused;
+    facts_add(workers[0], &rq, &a);
+    state.version = "1\xff";
+    read_all(&r, scrape(EXPOSITION_TEXT_004));
+    assert_non_null(
+        strstr(out.p, "aigateway_requests_total{tenant_id=\"a\\\"b\\\\c\\nd\",provider=\"p\",model=\"m\","));
+    assert_non_null(strstr(out.p, "{version=\"1\xef\xbf\xbd\",revision"));
+}
+
+static void test_state_is_shown_as_it_was_given(void **unused)
+{
+    const struct buf *b;
+
+    (void)unused;
+    state.loops[1].busy_us = 1500000;
+    state.loops[1].max_turn_us = 2500;
+    state.reloads_failed = 2;
+    state.journal.appended = 7;
+    state.journal.log_dropped = 3;
+    state.guard_refusals = 11;
+    b = scrape(EXPOSITION_TEXT_004);
+    assert_true(value_of(b, "gatewayd_loop_busy_seconds_total{worker=\"1\"}") == 1.5);
+    assert_true(value_of(b, "gatewayd_loop_turn_max_seconds{worker=\"1\"}") == 0.0025);
+    assert_true(value_of(b, "gatewayd_config_reloads_total{result=\"failed\"}") == 2);
+    assert_true(value_of(b, "gatewayd_journal_records_total") == 7);
+    assert_true(
+        value_of(b, "aigateway_telemetry_dropped_total{pipeline=\"access_log\",reason=\"queue_full\"}") == 3);
+    assert_true(value_of(b, "gatewayd_guard_refusals_total") == 11);
+    assert_true(value_of(b, "gatewayz_uptime_seconds") == 3600);
+    assert_true(value_of(b, "process_start_time_seconds") == NOW_US / 1000000 - 3600);
+    assert_true(value_of(b, "process_resident_memory_bytes") > 100000);
+}
+
+static void test_a_buffer_that_is_too_small_ends_between_lines(void **unused)
+{
+    (void)unused;
+    add_everything();
+    for (size_t max = 300; max < 20000; max += 371) {
+        struct buf small AUTO(buf_release);
+
+        buf_init(&small, max);
+        exposition_render(&small, EXPOSITION_OPENMETRICS, workers, 2, &state);
+        assert_true(small.len <= max);
+        assert_true(small.p[small.len - 1] == '\n');
+    }
+}
+
+/* ---- scrapes while workers count ---- */
+
+static _Atomic bool is_done;
+
+static void *work(void *arg)
+{
+    struct facts *f = arg;
+
+    for (unsigned i = 0; i < 20000; i++) {
+        char model[24];
+        struct fact_request rq;
+        struct fact_attempt a;
+
+        (void)snprintf(model, sizeof(model), "model-%u", i % 300);
+        rq = a_request("acme", "a", model);
+        rq.arrived.us += (int64_t)i * 30000; /* ten minutes: slots are used again while they are read */
+        memset(rq.trace.b, (int)(i % 255 + 1), sizeof(rq.trace.b));
+        a = an_attempt("a", model);
+        a.duration_us = i;
+        facts_add(f, &rq, &a);
+    }
+    return NULL;
+}
+
+static void *read_on(void *unused)
+{
+    (void)unused;
+    while (!atomic_load(&is_done)) {
+        static struct reader r;
+        struct buf b AUTO(buf_release) = {0};
+        const char *x;
+
+        memset(&r, 0, sizeof(r));
+        r.format = EXPOSITION_OPENMETRICS;
+        exposition_render(&b, r.format, workers, 2, &state);
+        read_all(&r, &b);
+        for (x = b.p; (x = memmem(x, (size_t)(b.p + b.len - x), "trace_id=\"", 10));
+             x++) /* never half of one trace and half of another */
+            for (size_t i = 2; i < 32; i++)
+                assert_true(x[10 + i] == x[10 + i % 2]);
+    }
+    return NULL;
+}
+
+static void test_a_scrape_may_come_at_any_time(void **unused)
+{
+    pthread_t thread[3];
+
+    (void)unused;
+    state.now.us += 200000000;
+    atomic_store(&is_done, false);
+    assert_int_equal(pthread_create(&thread[0], NULL, work, workers[0]), 0);
+    assert_int_equal(pthread_create(&thread[1], NULL, work, workers[1]), 0);
+    assert_int_equal(pthread_create(&thread[2], NULL, read_on, NULL), 0);
+    (void)pthread_join(thread[0], NULL);
+    (void)pthread_join(thread[1], NULL);
+    atomic_store(&is_done, true);
+    (void)pthread_join(thread[2], NULL);
+    assert_true(sum_of(scrape(EXPOSITION_TEXT_004), "model_inference_requests_total", NULL) == 40000);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_every_family_has_a_projection_that_knows_its_labels),
+        TEST(test_both_formats_are_well_formed),
+        TEST(test_an_exemplar_leads_to_the_trace_in_its_bucket),
+        TEST(test_counters_and_info_drop_their_suffix_from_the_family_name_only),
+        TEST(test_label_values_are_escaped_and_always_utf8),
+        TEST(test_state_is_shown_as_it_was_given),
+        TEST(test_a_buffer_that_is_too_small_ends_between_lines),
+        TEST(test_a_scrape_may_come_at_any_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
