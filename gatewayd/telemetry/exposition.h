@@ -35,8 +35,8 @@ struct metrics_state {
 /* Chooses by the Accept header (RFC 9110 weights; text 0.0.4 when in doubt). */
 enum exposition_format exposition_negotiate(struct span accept);
 const char *exposition_content_type(enum exposition_format f);
-void exposition_render(struct buf *out, enum exposition_format format, struct facts *const *workers, size_t n_workers,
-                       const struct metrics_state *state);
+void exposition_render(struct buf *out, enum exposition_format format, struct facts *const *workers,
+                       size_t n_workers, const struct metrics_state *state);
 
 /* Sums for the monitoring API, since process start and over the last `window_s` seconds (<= 300). */
 struct facts_provider_sum {
@@ -46,7 +46,7 @@ struct facts_provider_sum {
     double window_p50_s, window_p95_s; /* NaN when empty */
     uint64_t input_tokens, output_tokens;
     int64_t cost_nanousd;
-    uint64_t unpriced; /* attempts whose model has no price */
+    uint64_t unpriced;     /* attempts whose model has no price */
     struct wall last_seen; /* 0 when never */
 };
 /* Fills at most `cap` rows (one per provider of `state->targets` and any seen), returns their number. */

@@ -35,16 +35,16 @@ struct trace_id {
 struct fact_attempt {
     label provider, model; /* model: catalogue label or "other" */
     enum fact_status status;
-    enum err_code error; /* ERR_OK on success */
+    enum err_code error;  /* ERR_OK on success */
     uint16_t http_status; /* the provider's, 0 when none came */
     uint8_t number;       /* 1 is the first attempt of the request */
     bool is_stream;
     enum stream_end end;
-    label from_provider; /* failover: provider of the previous attempt, else 0 */
+    label from_provider;        /* failover: provider of the previous attempt, else 0 */
     enum err_code retry_reason; /* why the previous attempt was left, ERR_OK on the first */
-    int64_t started_us;  /* after the request's arrival */
-    int64_t duration_us; /* from dispatch to the last byte or the failure */
-    int64_t ttft_us;     /* dispatch to first content; -1 when none */
+    int64_t started_us;         /* after the request's arrival */
+    int64_t duration_us;        /* from dispatch to the last byte or the failure */
+    int64_t ttft_us;            /* dispatch to first content; -1 when none */
     struct usage usage;
     int64_t cost_nanousd;
     bool is_priced;
