@@ -1,47 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdarg.h>
-#include <stdio.h>
-
-#include "gatewayd/api/api.h"
-#include "gatewayd/gateway.h"
-
-static void get_healthz(const struct api_request *rq, struct api_reply *reply)
-{
-    (void)rq;
-    buf_addz(&reply->body, "{\"status\":\"ok\"}");
-}
-
-static void get_metrics(const struct api_request *rq, struct api_reply *reply)
-{
-    struct arena a = {0};
-    struct metrics_state state;
-    struct facts *facts[GATEWAY_FACTS_MAX];
-    size_t n = gateway_facts_mt(rq->gw, facts);
-    enum exposition_format format = exposition_negotiate(rq->accept);
-
-    gateway_metrics_state_mt(rq->gw, &a, &state);
-    exposition_render(&reply->body, format, facts, n, &state);
-    reply->content_type = exposition_content_type(format);
-    arena_release(&a);
-}
+/* The table of the operator's surface. Handlers live in api_<subject>.c. */
+#include "gatewayd/api/handlers_priv.h"
 
 const struct api_route API_ROUTES[] = {
-    {"GET", "/healthz", SCOPE_OPEN, true, get_healthz, "the process is alive"},
-    {"GET", "/metrics", SCOPE_METRICS, true, get_metrics, "all metric families"},
+    {"GET", "/healthz", SCOPE_OPEN, true, api_healthz, "the process is alive"},
+    {"GET", "/readyz", SCOPE_OPEN, true, api_readyz, "it takes requests: 200, or 503 while it drains"},
+    {"GET", "/version", SCOPE_OPEN, true, api_version, "version and uptime"},
+    {"GET", "/health/dashboard", SCOPE_MONITOR, true, api_dashboard,
+     "providers and a summary, for a dashboard"},
+
+    {"GET", "/metrics", SCOPE_METRICS, true, api_metrics,
+     "all metric families, Prometheus or OpenMetrics text"},
+    {"GET", "/metrics/json", SCOPE_METRICS, true, api_metrics_json, "the main figures as JSON"},
+    {"GET", "/metrics/health", SCOPE_METRICS, true, api_metrics_health,
+     "health in one word, with key figures"},
+
+    {"GET", "/api/monitoring/health", SCOPE_MONITOR, true, api_provider_healths, "health of all providers"},
+    {"GET", "/api/monitoring/health/{provider}", SCOPE_MONITOR, true, api_provider_health,
+     "of one, with its terms"},
+    {"GET", "/api/monitoring/stats/realtime", SCOPE_MONITOR, true, api_realtime,
+     "requests, cost, health by provider"},
+    {"GET", "/api/monitoring/cost-analysis", SCOPE_MONITOR, true, api_cost,
+     "cost and tokens by provider and model"},
+    {"GET", "/api/monitoring/error-rates", SCOPE_MONITOR, true, api_error_rates, "failed attempts by model"},
+
+    {"POST", "/api/admin/reload", SCOPE_ADMIN, false, api_reload, "read the configuration again and swap it"},
+    {"GET", "/api/admin/sim", SCOPE_ADMIN, false, api_sim,
+     "where the demo's simulated provider is controlled"},
     {0},
 };
-
-const struct api_route *api_find(struct span method, struct span path, struct buf *tail_buf,
-                                 enum err_code *why)
-{
-    (void)tail_buf;
-    *why = ERR_NOT_FOUND;
-    for (const struct api_route *r = API_ROUTES; r->method; r++) {
-        if (!span_is(path, r->path))
-            continue;
-        *why = ERR_BAD_METHOD;
-        if (span_is(method, r->method))
-            return r;
-    }
-    return NULL;
-}

@@ -52,6 +52,16 @@ struct facts_provider_sum {
 /* Fills at most `cap` rows (one per provider of `state->targets` and any seen), returns their number. */
 size_t facts_sum_providers(struct facts *const *workers, size_t n_workers, const struct metrics_state *state,
                            struct facts_provider_sum *out, size_t cap);
+struct facts_model_sum { /* since process start */
+    label provider, model;
+    uint64_t attempts, errors;
+    uint64_t input_tokens, output_tokens;
+    int64_t cost_nanousd;
+    uint64_t unpriced;
+};
+/* At most `cap` rows, one per provider and model that was tried, by provider and model name. */
+size_t facts_sum_models(struct facts *const *workers, size_t n_workers, struct wall now,
+                        struct facts_model_sum *out, size_t cap);
 struct facts_totals {
     uint64_t requests, by_status[STATUS_COUNT];
     uint64_t window_requests;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The same cells for the monitoring API: sums per provider and in total. Api thread. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "gatewayd/telemetry/exposition.h"
 #include "gatewayd/telemetry/snapshot.h"
@@ -56,6 +57,42 @@ size_t facts_sum_providers(struct facts *const *workers, size_t n_workers, const
         row->window_p95_s = st->p95;
         row->last_seen = (struct wall){(int64_t)st->last_us};
     }
+    return n;
+}
+
+static int by_provider_and_model(const void *a, const void *b)
+{
+    const struct facts_model_sum *x = a, *y = b;
+    int c = strcmp(label_text(x->provider), label_text(y->provider));
+
+    return c ? c : strcmp(label_text(x->model), label_text(y->model));
+}
+
+size_t facts_sum_models(struct facts *const *workers, size_t n_workers, struct wall now,
+                        struct facts_model_sum *out, size_t cap)
+{
+    struct snapshot s AUTO(snapshot_release);
+    const struct snapshot_kind *k;
+    size_t n;
+
+    snapshot_init(&s, workers, n_workers, now);
+    k = snapshot_kind(&s, KIND_ATTEMPT);
+    for (n = 0; n < k->n && n < cap; n++) {
+        const struct attempt_words *w = (const struct attempt_words *)(const void *)snapshot_words(k, n);
+        struct facts_provider_sum sum = {0};
+
+        add_attempts(&sum, w);
+        out[n] = (struct facts_model_sum){.provider = cells_part(k->keys[n], 0),
+                                          .model = cells_part(k->keys[n], 1),
+                                          .attempts = sum.attempts,
+                                          .errors = sum.errors,
+                                          .input_tokens = sum.input_tokens,
+                                          .output_tokens = sum.output_tokens,
+                                          .cost_nanousd = sum.cost_nanousd,
+                                          .unpriced = sum.unpriced};
+    }
+    if (n)
+        qsort(out, n, sizeof(*out), by_provider_and_model);
     return n;
 }
 

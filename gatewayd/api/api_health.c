@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Is it alive, does it take requests, and how do the providers fare in one page. */
+#include "gatewayd/api/handlers_priv.h"
+#include "gatewayd/api/provider_health_priv.h"
+
+void api_healthz(const struct api_request *rq, struct api_reply *reply)
+{
+    (void)rq;
+    buf_addz(&reply->body, "{\"status\":\"ok\"}\n");
+}
+
+void api_readyz(const struct api_request *rq, struct api_reply *reply)
+{
+    bool draining = gateway_is_draining_mt(rq->gw);
+
+    reply->status = draining ? 503 : 200;
+    buf_addz(&reply->body, draining ? "{\"status\":\"draining\"}\n" : "{\"status\":\"ready\"}\n");
+}
+
+void api_version(const struct api_request *rq, struct api_reply *reply)
+{
+    struct arena a = {0};
+    struct metrics_state s;
+    json_t *o = json_object();
+
+    gateway_metrics_state_mt(rq->gw, &a, &s);
+    (void)json_object_set_new(o, "name", json_string("gatewayd"));
+    (void)json_object_set_new(o, "version", json_string(s.version));
+    (void)json_object_set_new(o, "started", api_json_time(s.started));
+    (void)json_object_set_new(o, "uptime_s", json_integer((s.now.us - s.started.us) / 1000000));
+    (void)json_object_set_new(o, "config_version", api_json_count(s.config_version));
+    (void)json_object_set_new(o, "workers", api_json_count(s.n_workers));
+    arena_release(&a);
+    api_reply_json(reply, o);
+}
+
+/* ---- a page for dashboards ----------------------------------------------------------------------------------------- */
+
+struct tally {
+    uint64_t healthy, degraded, unhealthy, unknown;
+    double score_sum;
+};
+
+static void tally_add(struct tally *t, const struct health *h)
+{
+    if (!h->is_known) {
+        t->unknown++;
+        return;
+    }
+    t->score_sum += h->score;
+    if (h->score >= HEALTH_HEALTHY)
+        t->healthy++;
+    else if (h->score >= HEALTH_DEGRADED)
+        t->degraded++;
+    else
+        t->unhealthy++;
+}
+
+static uint64_t tally_known(const struct tally *t)
+{
+    return t->healthy + t->degraded + t->unhealthy;
+}
+
+/* The worst that is known; nothing known is unknown, not healthy. */
+static const char *tally_name(const struct tally *t)
+{
+    if (!tally_known(t))
+        return "unknown";
+    if (t->unhealthy)
+        return "unhealthy";
+    return t->degraded ? "degraded" : "healthy";
+}
+
+static json_t *dashboard_row(const struct facts_provider_sum *s, const struct health *h)
+{
+    json_t *o = json_object();
+
+    (void)json_object_set_new(o, "name", json_string(label_text(s->provider)));
+    (void)json_object_set_new(o, "status", json_string(health_name(h)));
+    (void)json_object_set_new(o, "availability",
+                              h->is_known ? json_real(s->window_errors < s->window_attempts ? 1.0 : 0.0)
+                                          : json_null());
+    (void)json_object_set_new(o, "error_rate", api_json_ratio(s->window_errors, s->window_attempts));
+    (void)json_object_set_new(o, "health_score",
+                              h->is_known ? json_real(health_rounded(h->score) / 100) : json_null());
+    return o;
+}
+
+static json_t *summary_json(const struct picture *p, const struct tally *t)
+{
+    json_t *o = json_object();
+    uint64_t known = tally_known(t);
+
+    (void)json_object_set_new(o, "status", json_string(tally_name(t)));
+    (void)json_object_set_new(o, "total_providers", api_json_count(known + t->unknown));
+    (void)json_object_set_new(o, "healthy", api_json_count(t->healthy));
+    (void)json_object_set_new(o, "degraded", api_json_count(t->degraded));
+    (void)json_object_set_new(o, "unhealthy", api_json_count(t->unhealthy));
+    (void)json_object_set_new(o, "unknown", api_json_count(t->unknown));
+    (void)json_object_set_new(o, "avg_health_score",
+                              known ? json_real(health_rounded(t->score_sum / (double)known) / 100)
+                                    : json_null());
+    (void)json_object_set_new(o, "total_requests", api_json_count(p->totals.requests));
+    (void)json_object_set_new(o, "successful_requests", api_json_count(p->totals.by_status[STATUS_SUCCESS]));
+    (void)json_object_set_new(o, "failed_requests", api_json_count(p->totals.by_status[STATUS_ERROR]));
+    (void)json_object_set_new(o, "cancelled_requests", api_json_count(p->totals.by_status[STATUS_CANCELLED]));
+    (void)json_object_set_new(o, "rejected_requests", api_json_count(p->totals.by_status[STATUS_REJECTED]));
+    (void)json_object_set_new(o, "requests_per_s", requests_per_s(p, p->totals.window_requests));
+    (void)json_object_set_new(o, "active_streams", api_json_count(p->totals.active_streams));
+    api_set_cost(o, "total_cost", "total_cost_nanousd", p->totals.cost_nanousd);
+    return o;
+}
+
+void api_dashboard(const struct api_request *rq, struct api_reply *reply)
+{
+    struct picture p;
+    struct tally t = {0};
+    json_t *o = json_object(), *rows = json_array();
+
+    picture_take(&p, rq->gw);
+    for (size_t i = 0; i < p.n_providers; i++) {
+        struct health h = provider_health(&p.providers[i]);
+
+        tally_add(&t, &h);
+        (void)json_array_append_new(rows, dashboard_row(&p.providers[i], &h));
+    }
+    (void)json_object_set_new(o, "timestamp", api_json_time(p.state.now));
+    (void)json_object_set_new(o, "version", json_string(p.state.version));
+    (void)json_object_set_new(o, "uptime_s", json_integer(picture_uptime_us(&p) / 1000000));
+    (void)json_object_set_new(o, "draining", json_boolean(gateway_is_draining_mt(rq->gw)));
+    (void)json_object_set_new(o, "providers", rows);
+    (void)json_object_set_new(o, "summary", summary_json(&p, &t));
+    picture_release(&p);
+    api_reply_json(reply, o);
+}
+
+void api_metrics_health(const struct api_request *rq, struct api_reply *reply)
+{
+    struct picture p;
+    struct tally t = {0};
+    json_t *o = json_object();
+
+    picture_take(&p, rq->gw);
+    for (size_t i = 0; i < p.n_providers; i++) {
+        struct health h = provider_health(&p.providers[i]);
+
+        tally_add(&t, &h);
+    }
+    (void)json_object_set_new(o, "status", json_string(tally_name(&t)));
+    (void)json_object_set_new(o, "timestamp", api_json_time(p.state.now));
+    (void)json_object_set_new(o, "uptime_s", json_integer(picture_uptime_us(&p) / 1000000));
+    (void)json_object_set_new(o, "metrics", summary_json(&p, &t));
+    picture_release(&p);
+    api_reply_json(reply, o);
+}

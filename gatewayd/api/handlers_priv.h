@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The handlers that routes.c lists, and what they share. */
+#ifndef API_HANDLERS_PRIV_H
+#define API_HANDLERS_PRIV_H
+
+#include <jansson.h>
+
+#include "gatewayd/api/api.h"
+#include "gatewayd/gateway.h"
+
+typedef void api_handler(const struct api_request *rq, struct api_reply *reply);
+
+/* api_health.c */
+api_handler api_healthz, api_readyz, api_version, api_dashboard, api_metrics_health;
+/* api_metrics.c */
+api_handler api_metrics, api_metrics_json;
+/* api_monitoring.c */
+api_handler api_provider_healths, api_provider_health, api_realtime, api_cost, api_error_rates;
+/* api_admin.c */
+api_handler api_reload, api_sim;
+
+/* All that is known at one moment: facts summed over threads, and what the gateway says of itself. */
+#define PICTURE_PROVIDERS 256u
+
+struct picture {
+    struct arena arena;
+    struct facts *facts[GATEWAY_FACTS_MAX];
+    size_t n_facts;
+    struct metrics_state state;
+    struct facts_totals totals;
+    struct facts_provider_sum *providers; /* by name */
+    size_t n_providers;
+};
+
+void picture_take(struct picture *p, struct gateway *gw);
+void picture_release(struct picture *p);
+int64_t picture_uptime_us(const struct picture *p);
+
+/* Sends the document and lets go of it. */
+void api_reply_json(struct api_reply *reply, json_t *doc);
+/* Values that may be unknown: null then. */
+json_t *api_json_time(struct wall t);                  /* 0 is unknown */
+json_t *api_json_number(double v);                     /* NaN is unknown */
+json_t *api_json_ratio(uint64_t part, uint64_t whole); /* of nothing is unknown */
+json_t *api_json_usd(int64_t nanousd);
+json_t *api_json_count(uint64_t v);
+json_t *api_json_label(label l);
+/* An amount in dollars for people, and exactly. */
+void api_set_cost(json_t *o, const char *usd, const char *exact, int64_t nanousd);
+
+#endif
