@@ -93,7 +93,6 @@ bool api_query_param(struct span query, const char *name, char *dst, size_t cap)
 
 void api_reply_error(struct api_reply *reply, enum err_code code, const char *fmt, ...)
 {
-    struct buf text AUTO(buf_release) = {.max = 4096};
     char line[1024];
     va_list ap;
 
