@@ -83,19 +83,6 @@ enum err_code buf_printf(struct buf *b, const char *fmt, ...)
     return e;
 }
 
-void buf_add(struct buf *b, struct span s)
-{
-    (void)!buf_append(b, s.p, s.len);
-}
-void buf_addz(struct buf *b, const char *z)
-{
-    buf_add(b, span_of(z));
-}
-void buf_addc(struct buf *b, char c)
-{
-    (void)!buf_append(b, &c, 1);
-}
-
 void buf_addf(struct buf *b, const char *fmt, ...)
 {
     va_list ap;
