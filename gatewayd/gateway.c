@@ -87,6 +87,7 @@ enum err_code gateway_reload_mt(struct gateway *gw, struct err *err)
     next = config_load(&o, err);
     if (next) {
         set_log_level(next);
+        facts_limit_series(next->metrics.max_series);
         swap_config(gw, next);
         atomic_fetch_add(&gw->reloads_ok, 1);
         log_info("configuration version %llu is in use", (unsigned long long)next->version);
@@ -388,6 +389,7 @@ struct gateway *gateway_new(const struct gateway_options *o, struct err *err)
     gw->config = config_load(&o->config, err);
     if (gw->config) {
         set_log_level(gw->config);
+        facts_limit_series(gw->config->metrics.max_series);
         if (start(gw, err) == ERR_OK) {
             log_info("listening on %s:%u with %u worker%s", gw->config->listen.host, gw->port, gw->n_workers,
                      gw->n_workers == 1 ? "" : "s");

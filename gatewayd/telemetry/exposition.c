@@ -56,15 +56,18 @@ static void zero_http(void)
     }
 }
 
+/* Provider and model; a provider without configured models has 0 for the model, and no series per model. */
 static void zero_target(const struct metrics_label_set *t)
 {
     admit(KIND_PROVIDER, t->provider, 0, 0, 0);
-    admit(KIND_MODEL, t->model, 0, 0, 0);
     admit(KIND_ATTEMPT, t->provider, t->model, 0, 0);
-    for (unsigned end = STREAM_COMPLETE; end < STREAM_END_COUNT; end++)
-        admit(KIND_STREAM, t->provider, t->model, end, 0);
     for (unsigned type = 0; type < ERROR_TYPE_COUNT; type++)
         admit(KIND_ATTEMPT_ERROR, t->provider, type, 0, 0);
+    if (!t->model)
+        return;
+    admit(KIND_MODEL, t->model, 0, 0, 0);
+    for (unsigned end = STREAM_COMPLETE; end < STREAM_END_COUNT; end++)
+        admit(KIND_STREAM, t->provider, t->model, end, 0);
 }
 
 static void zero_tenant(label tenant, const struct metrics_state *state)
@@ -73,7 +76,7 @@ static void zero_tenant(label tenant, const struct metrics_state *state)
 
     admit(KIND_REQUEST, tenant, none, none, STATUS_REJECTED);
     for (size_t i = 0; i < state->n_targets; i++)
-        for (unsigned s = 0; s < STATUS_REJECTED; s++)
+        for (unsigned s = 0; s < STATUS_REJECTED && state->targets[i].model; s++)
             admit(KIND_REQUEST, tenant, state->targets[i].provider, state->targets[i].model, s);
 }
 
@@ -130,6 +133,15 @@ static void series(struct render *r, enum facts_kind k, cells_key key, const cha
             values[i] = r->sources[i].from == FROM_SERVICE ? SPAN_LIT(SERVICE) : span_of(child);
     }
     lines_series(&r->lines, values);
+}
+
+/* Facts never have an empty label; a series that exists from the start may have one, and then is not this family's. */
+static bool lacks_label(const struct render *r, enum facts_kind k, cells_key key)
+{
+    for (unsigned p = 0; p < CELLS_PARTS; p++)
+        if (kind_row(k)->parts[p].form == PART_LABEL && cells_part(r->mask, p) && !cells_part(key, p))
+            return true;
+    return false;
 }
 
 /* The parts of a key that a kind uses at all. */
@@ -210,7 +222,7 @@ static void render_words(struct render *r, const struct projection *p)
         for (unsigned c = 0; c < n; c++) {
             uint64_t v = rows.values[i * rows.stride + c];
 
-            if (!v && !r->lines.row->is_zero_init)
+            if ((!v && !r->lines.row->is_zero_init) || lacks_label(r, p->kind, rows.keys[i]))
                 continue;
             series(r, p->kind, rows.keys[i], p->child_name ? p->child_name(c) : "");
             lines_number(&r->lines, p->unit, v);

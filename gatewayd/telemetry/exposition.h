@@ -9,7 +9,7 @@
 enum exposition_format { EXPOSITION_TEXT_004, EXPOSITION_OPENMETRICS };
 
 struct metrics_label_set { /* zero-initialised series: configured providers and their models */
-    label provider, model;
+    label provider, model; /* model 0: only the provider's own series */
 };
 
 /* State that is not a fact cell; filled by the caller at scrape time. */

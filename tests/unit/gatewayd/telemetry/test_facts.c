@@ -383,6 +383,23 @@ static void test_configured_series_are_there_before_anything_happened(void **unu
     assert_int_equal(n, 6);
 }
 
+static void test_a_provider_without_models_has_no_series_of_an_empty_model(void **unused)
+{
+    const struct metrics_label_set targets[] = {{intern_z("a"), 0}};
+    const label tenants[] = {intern_z("acme")};
+    const struct buf *b;
+
+    (void)unused;
+    state.targets = targets;
+    state.n_targets = 1;
+    state.tenants = tenants;
+    state.n_tenants = 1;
+    b = scrape();
+    assert_true(value_of(b, "provider_requests_total{provider=\"a\"}") == 0);
+    assert_true(value_of(b, "gatewayz_cost_by_provider{provider=\"a\"}") == 0);
+    assert_null(memmem(b->p, b->len, "model=\"\"", 8));
+}
+
 static void test_more_tenants_than_fit_share_one_series_and_lose_nothing(void **unused)
 {
     const struct buf *b;
@@ -532,6 +549,7 @@ int main(void)
         TEST(test_token_subsets_are_not_in_the_token_sums),
         TEST(test_gauges_of_the_window_forget_and_counters_do_not),
         TEST(test_configured_series_are_there_before_anything_happened),
+        TEST(test_a_provider_without_models_has_no_series_of_an_empty_model),
         TEST(test_more_tenants_than_fit_share_one_series_and_lose_nothing),
         TEST(test_more_series_than_fit_fold_only_the_label_that_grew),
         TEST(test_all_families_together_stay_near_the_limit),
