@@ -513,10 +513,10 @@ static enum MHD_Result begin(struct conn *c, const char *method, const char *ver
     c->server->o.handler->on_head(ex, c->server->o.user);
     if (!ex->response)
         return ex->is_cut ? MHD_NO : MHD_YES;
-    if (ex->verdict.has_body && !ex->verdict.is_chunked && !ex->expects_continue &&
-        ex->verdict.content_length <= DRAINED_BODY)
-        return MHD_YES; /* queued when the body has been read and dropped */
-    ex->closes = ex->verdict.has_body;
+    if (!ex->verdict.has_body ||
+        (!ex->verdict.is_chunked && !ex->expects_continue && ex->verdict.content_length <= DRAINED_BODY))
+        return MHD_YES; /* queued once the whole request has been read, so that the connection lives */
+    ex->closes = true;
     return queue(c);
 }
 
