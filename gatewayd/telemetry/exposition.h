@@ -38,7 +38,7 @@ const char *exposition_content_type(enum exposition_format f);
 void exposition_render(struct buf *out, enum exposition_format format, struct facts *const *workers,
                        size_t n_workers, const struct metrics_state *state);
 
-/* Sums for the monitoring API, since process start and over the last `window_s` seconds (<= 300). */
+/* Sums for the monitoring API, since process start and over the last five minutes. */
 struct facts_provider_sum {
     label provider;
     uint64_t attempts, errors;
