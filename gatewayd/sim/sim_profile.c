@@ -351,6 +351,24 @@ enum err_code sim_profile_set(struct sim_profile *p, const json_t *doc, bool is_
     return ERR_OK;
 }
 
+/* Ready lines back into the object they were made from. */
+static json_t *headers_json(const char *lines)
+{
+    struct span rest = span_of(lines);
+    json_t *doc = json_object();
+
+    while (rest.len) {
+        struct span line = span_split(&rest, '\n');
+        struct span name = span_split(&line, ':');
+        char key[256];
+
+        (void)span_copy(key, sizeof(key), name);
+        if (line.len >= 2) /* a space before it, a CR behind it */
+            (void)json_object_set_new(doc, key, json_stringn(line.p + 1, line.len - 2));
+    }
+    return doc;
+}
+
 json_t *sim_profile_json(const struct sim_profile *p)
 {
     struct sim_behaviour b = p->b;
@@ -365,6 +383,8 @@ json_t *sim_profile_json(const struct sim_profile *p)
         (void)json_object_set_new(doc, FLAGS[i].name, json_boolean(*flag_at(&b, FLAGS[i].offset)));
     (void)json_object_set_new(doc, "output_tokens", json_pack("[ii]", (int)b.output_min, (int)b.output_max));
     (void)json_object_set_new(doc, "require_key", b.require_key ? json_string(b.require_key) : json_null());
+    (void)json_object_set_new(doc, "headers", headers_json(b.headers));
+    (void)json_object_set_new(doc, "error_headers", headers_json(b.error_headers));
     (void)json_object_set_new(doc, "models", b.models ? json_incref(b.models) : json_null());
     for (unsigned f = 1; f < SIM_FAULT_COUNT; f++)
         if (b.faults[f] > 0)

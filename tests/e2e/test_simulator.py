@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import socket
 import threading
 import time
@@ -16,6 +17,8 @@ import anthropic
 import openai
 import pytest
 
+from support import reprice
+from support.process import ROOT
 from support.rawhttp import Closed, ProtocolError, RawClient, chunked, request
 from support.simctl import SimError
 from support.wait import eventually
@@ -903,7 +906,8 @@ def test_a_profile_may_demand_its_key(sim, ctl):
 
 
 def test_headers_of_a_profile_are_sent(sim, ctl):
-    ctl.profile("p", headers={"x-a": "1"}, error_headers={"retry-after-ms": "120"}, script=["429", "ok"])
+    shown = ctl.profile("p", headers={"x-a": "1"}, error_headers={"retry-after-ms": "120"}, script=["429", "ok"])
+    assert (shown["headers"], shown["error_headers"]) == ({"x-a": "1"}, {"retry-after-ms": "120"})
     bad, good = post(sim), post(sim)
     assert (bad.header("x-a"), bad.header("retry-after-ms")) == ("1", "120")
     assert (good.header("x-a"), good.header("retry-after-ms")) == ("1", None)
@@ -966,3 +970,62 @@ def test_stopping_with_open_streams_closes_their_records(sim, ctl):
     assert [r["ended"] for r in written] == ["stopped"] * 20
     for c in clients:
         c.close()
+
+
+# -- the documentation and the prices
+
+
+def test_the_manual_names_every_member_and_every_fault(ctl):
+    manual = (ROOT / "docs/simulator.md").read_text()
+    rows = re.findall(r'^SIM_FAULT\(\w+, "([^"]+)"', (ROOT / "gatewayd/sim/sim_faults.def").read_text(), re.M)
+    members = set(ctl.get_profile("p")) - {"name", "posts", "gets"}
+    assert len(rows) > 20 and len(members) > 20
+    assert [n for n in [*rows, *members] if f"`{n}`" not in manual] == []
+
+
+PRICES = """{"prices": [
+ {"provider": "a", "model": "m", "input_usd_per_mtok": "0.15", "cached_usd_per_mtok": 0.075,
+  "cache_write_usd_per_mtok": "0.1875", "output_usd_per_mtok": "0.6", "reasoning_usd_per_mtok": "0.7"},
+ {"provider": "a", "model": "i", "image_usd": "0.04"},
+ {"provider": "a", "model": "r", "input_usd_per_mtok": "0", "output_usd_per_mtok": "0", "search_usd": "0.002"}]}"""
+
+
+def priced(**members):
+    zero = dict.fromkeys(
+        ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens", "images", "searches"), 0
+    )
+    return {**zero, "profile": "a", "key": "k", "model": "m", **members}
+
+
+@pytest.mark.parametrize(
+    "record,nano",
+    [
+        (priced(prompt_tokens=1), 150),
+        (priced(prompt_tokens=1, cached_tokens=1), 75),
+        (priced(prompt_tokens=1, cache_write_tokens=1), 188),  # 187.5
+        (priced(prompt_tokens=10, cached_tokens=4, cache_write_tokens=3), 1313),  # 450 + 300 + 562.5
+        (priced(completion_tokens=10, reasoning_tokens=3), 6300),
+        (priced(model="i", images=2), 80_000_000),
+        (priced(model="r", prompt_tokens=7, searches=1), 2_000_000),
+        (priced(model="m-2025-01-02", prompt_tokens=2), 300),
+        (priced(model="nowhere", prompt_tokens=1), None),
+    ],
+)
+def test_records_are_repriced_by_hand_counted_examples(record, nano):
+    sums = reprice.total([record, priced()], reprice.table(text=PRICES))
+    assert (sums.all_nanousd, len(sums.unpriced)) == ((nano, 0) if nano is not None else (0, 1))
+
+
+def test_a_log_is_rounded_up_once_per_attempt(sim, ctl, tmp_path):
+    ctl.profile("a", cache_write_share=0.3, cached_share=0.2, script=["ok"] * 5 + ["429", "cut_mid"])
+    for _ in range(7):
+        try:
+            post(sim, "/a/v1/chat/completions", chat(stream=True))
+        except (Closed, ConnectionError):
+            pass
+    (tmp_path / "prices.json").write_text(PRICES)
+    table = reprice.table(tmp_path / "prices.json")
+    log = ctl.settled_log()
+    sums = reprice.total(log, table, by=("profile", "key"))
+    assert sums.nanousd == {("a", "k1"): sum(reprice.cost_nanousd(table["a", "m"], r) for r in log)}
+    assert len(log) == 7 and not sums.unpriced
