@@ -125,9 +125,12 @@ static void print_warnings(const struct config *c)
 
 static int check_config(const struct arguments *a)
 {
+    struct config_options o = a->config;
     struct err err = {0};
-    struct config *c = config_load(&a->config, &err);
+    struct config *c;
 
+    o.is_check = true;
+    c = config_load(&o, &err);
     if (!c) {
         (void)fprintf(stderr, "gatewayd: %s\n", err_text(&err));
         return EXIT_FAILURE;

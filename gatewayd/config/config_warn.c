@@ -7,27 +7,51 @@
 
 #include "gatewayd/config/config_priv.h"
 
-/* "tenants[].limits" of "tenants[].limits.rpm"; the whole path where there is no section. */
-static struct span section_of(const char *path)
+static bool is_in(const char *path, struct span section)
 {
-    const char *dot = strrchr(path, '.');
-
-    return dot ? span_make(path, (size_t)(dot - path)) : span_of(path);
+    return strncmp(path, section.p, section.len) == 0 && path[section.len] == '.';
 }
 
-static bool is_set(const struct build *b, size_t i)
+/* What to name in the warning about a row: its section where nothing in that has effect ("tenants[].limits" of
+ * "tenants[].limits.rpm"), else the option alone. */
+static struct span subject_of(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    struct span section = span_make(path, dot ? (size_t)(dot - path) : 0);
+
+    for (size_t i = 0; dot && i < OPTIONS_LEN; i++)
+        if (is_in(OPTIONS[i].path, section) && !OPTIONS[i].is_later)
+            return span_of(path);
+    return dot ? section : span_of(path);
+}
+
+/* Whether the value of a text or list asks for no more than the default does. */
+static bool is_harmless(const struct config *c, const struct option_row *row)
+{
+    const char *text;
+    const char *const *items;
+    size_t n;
+
+    if (row->type == OPT_DSN || row->type == OPT_TEXT) {
+        memcpy(&text, (const char *)c + row->offset, sizeof(text));
+        return strcmp(text, row->fallback) == 0;
+    }
+    if (row->type != OPT_NAMES)
+        return false;
+    memcpy(&items, (const char *)c + row->offset, sizeof(items));
+    memcpy(&n, (const char *)c + row->n_offset, sizeof(n));
+    return n == 1 && strcmp(items[0], row->fallback) == 0;
+}
+
+static bool is_asked_for(const struct build *b, size_t i)
 {
     const struct origin *o = &b->set_by[i];
-    const char *text;
 
     if (!OPTIONS[i].is_later || (!o->file && !o->variable && !o->flag))
         return false;
     if (o->file && strcmp(o->file, OVERLAY_NAME) == 0) /* the operator did not ask for it */
         return false;
-    if (OPTIONS[i].type != OPT_DSN)
-        return true;
-    memcpy(&text, (const char *)b->c + OPTIONS[i].offset, sizeof(text)); /* an empty one asks for nothing */
-    return text[0] != '\0';
+    return !option_is_root(&OPTIONS[i]) || !is_harmless(b->c, &OPTIONS[i]);
 }
 
 static void warn_later(struct build *b)
@@ -35,13 +59,15 @@ static void warn_later(struct build *b)
     struct span done = {NULL, 0};
 
     for (size_t i = 0; i < OPTIONS_LEN; i++) {
-        struct span section = section_of(OPTIONS[i].path);
+        struct span subject;
 
-        if (!is_set(b, i) || (done.p && span_eq(done, section)))
+        if (!is_asked_for(b, i))
             continue;
-        warn_origin(b, &b->set_by[i], "'%.*s' is accepted, but has no effect yet", (int)section.len,
-                    section.p);
-        done = section;
+        subject = subject_of(OPTIONS[i].path);
+        if (!done.p || !span_eq(done, subject))
+            warn_origin(b, &b->set_by[i], "'%.*s' is accepted, but has no effect yet", (int)subject.len,
+                        subject.p);
+        done = subject;
     }
 }
 

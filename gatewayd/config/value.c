@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Whole texts only: what is left over after a value makes it a mistake. Numbers are exact integers throughout, so that
+ * "0.1" of a unit is never rounded. */
 #include "gatewayd/config/value.h"
 
 #include <arpa/inet.h>

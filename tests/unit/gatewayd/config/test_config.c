@@ -104,6 +104,7 @@ static void test_the_example_of_the_documentation_parses(void **state)
     assert_int_equal(c->version, 1);
     assert_string_equal(warnings_of(c),
                         "conf.yaml:20:21: 'breaker' is accepted, but has no effect yet\n"
+                        "conf.yaml:8:90: 'providers[].max_concurrent' is accepted, but has no effect yet\n"
                         "conf.yaml:18:19: 'tenants[].limits' is accepted, but has no effect yet\n"
                         "conf.yaml:19:19: 'tenants[].budget' is accepted, but has no effect yet\n");
     config_unref(c);
@@ -497,6 +498,39 @@ static void test_what_a_reload_cannot_change_is_named(void **state)
     config_unref(c);
 }
 
+static void test_settings_without_effect_are_named_once_and_only_when_they_ask_for_something(void **state)
+{
+    struct config *c =
+        load_ok("redis: ''\nmetrics: {profiles: [all]}\nbreaker: {failures: 5, probes: 3}\n"
+                "providers:\n- {name: p, kind: openai, base_url: 'http://127.0.0.1', max_concurrent: 1}\n"
+                "- {name: q, kind: openai, base_url: 'http://127.0.0.1', max_concurrent: 1}\n"
+                "models: [{name: m, strategy: cost, targets: [{provider: p, model: x}]}]\n"
+                "tenants: [{id: t, limits: {rpm: 1, tpm: 2}, keys: [{id: k, key: 0123456789abcdef}]}]\n");
+
+    (void)state;
+    assert_string_equal(
+        warnings_of(c),
+        "conf.yaml:7:30: the strategy of model 'm' is accepted, but acts as 'priority' for now\n"
+        "conf.yaml:3:21: 'breaker' is accepted, but has no effect yet\n"
+        "conf.yaml:5:73: 'providers[].max_concurrent' is accepted, but has no effect yet\n"
+        "conf.yaml:8:33: 'tenants[].limits' is accepted, but has no effect yet\n");
+    config_unref(c);
+    c = load_ok("redis: rediss://h\ndatabase: postgresql://h/d\nmetrics: {profiles: [core]}\n"
+                "upstream_ca_file: conf.yaml\n"
+                "providers: [{name: p, kind: openai, base_url: 'http://localhost.example', api_keys: [k]}]\n"
+                "tenants: [{id: t, keys: [{id: k, key: 0123456789}]}, {id: u}]\n");
+    assert_string_equal(warnings_of(c),
+                        "conf.yaml:1:8: 'redis' asks for TLS ('rediss://'), which is not supported yet\n"
+                        "conf.yaml:5:20: provider 'p' is called over plain HTTP: its keys travel readable\n"
+                        "conf.yaml:6:39: key 'k' of tenant 't' is shorter than 16 characters\n"
+                        "conf.yaml:6:59: tenant 'u' has no keys, so nobody can use it\n"
+                        "conf.yaml:4:19: 'upstream_ca_file' is accepted, but has no effect yet\n"
+                        "conf.yaml:3:21: 'metrics.profiles' is accepted, but has no effect yet\n"
+                        "conf.yaml:1:8: 'redis' is accepted, but has no effect yet\n"
+                        "conf.yaml:2:11: 'database' is accepted, but has no effect yet\n");
+    config_unref(c);
+}
+
 static void test_a_thousand_snapshots_leave_nothing_behind(void **state)
 {
     struct err err;
@@ -534,6 +568,7 @@ int main(void)
         cmocka_unit_test(test_a_file_that_cannot_be_read_is_named),
         cmocka_unit_test(test_the_file_may_be_named_by_the_environment),
         cmocka_unit_test(test_what_a_reload_cannot_change_is_named),
+        cmocka_unit_test(test_settings_without_effect_are_named_once_and_only_when_they_ask_for_something),
         cmocka_unit_test(test_a_thousand_snapshots_leave_nothing_behind),
     };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Variables in values, secrets in files, and the key that is made when there are no tenants. */
 #include <string.h>
+#include <sys/wait.h>
 
 #include "tests/unit/cm.h"
 #include "tests/unit/gatewayd/config/load.h"
@@ -208,6 +209,40 @@ static void test_a_key_is_minted_once_and_kept(void **state)
                   "for a new one");
 }
 
+static void test_processes_that_start_together_agree_on_the_key(void **state)
+{
+    struct config_options o = {.path = "conf.yaml", .state_dir = "together/state"};
+    unsigned char digest[SHA256_BYTES];
+    struct err err = {0};
+    struct config *c;
+    pid_t pids[8];
+    int ends[2];
+
+    (void)state;
+    write_text("conf.yaml", P, 0600);
+    assert_int_equal(pipe(ends), 0);
+    for (size_t i = 0; i < ARRAY_LEN(pids); i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            c = config_load(&o, &err);
+            _exit(c && write(ends[1], c->keys[0].sha256, SHA256_BYTES) == SHA256_BYTES ? 0 : 1);
+        }
+    }
+    c = config_load(&o, &err);
+    assert_non_null(c);
+    for (size_t i = 0; i < ARRAY_LEN(pids); i++) {
+        int status = -1;
+
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_int_equal(status, 0);
+        assert_int_equal(read(ends[0], digest, SHA256_BYTES), SHA256_BYTES);
+        assert_memory_equal(digest, c->keys[0].sha256, SHA256_BYTES);
+    }
+    config_unref(c);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
 static void test_the_default_tenant_s_key_may_come_from_the_environment(void **state)
 {
     struct config_options o = {.path = "conf.yaml", .state_dir = "unused"};
@@ -280,6 +315,7 @@ int main(void)
         cmocka_unit_test(test_an_empty_or_oversized_secret_file_is_refused),
         cmocka_unit_test(test_a_readable_file_that_holds_secrets_is_warned_of),
         cmocka_unit_test(test_a_key_is_minted_once_and_kept),
+        cmocka_unit_test(test_processes_that_start_together_agree_on_the_key),
         cmocka_unit_test(test_the_default_tenant_s_key_may_come_from_the_environment),
         cmocka_unit_test(test_an_unusable_state_directory_is_named),
         cmocka_unit_test(test_the_state_directory_follows_the_machine),
