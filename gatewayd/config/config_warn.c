@@ -34,9 +34,9 @@ static bool is_harmless(const struct config *c, const struct option_row *row)
 
     if (row->type == OPT_DSN || row->type == OPT_TEXT) {
         memcpy(&text, (const char *)c + row->offset, sizeof(text));
-        return strcmp(text, row->fallback) == 0;
+        return text && row->fallback && strcmp(text, row->fallback) == 0;
     }
-    if (row->type != OPT_NAMES)
+    if (row->type != OPT_NAMES || !row->fallback)
         return false;
     memcpy(&items, (const char *)c + row->offset, sizeof(items));
     memcpy(&n, (const char *)c + row->n_offset, sizeof(n));
