@@ -1,88 +1,104 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Everything a provider may say. Input: a byte that picks dialect and operation, then lines that are fed as
- * events
- * ("type TAB data"), the whole once more as a body, as an error answer and as every header that judging
- * reads. */
-#include <stdlib.h>
+/* Everything a provider may say: the same bytes as a stream, as a body and as a refusal, through every dialect. The first
+ * byte of the input chooses the operation ('a' is the first); the first line after it also serves as the
+ * value of the headers that are judged. */
+#include <string.h>
 
+#include "gatewayd/http/sse.h"
 #include "gatewayd/provider/provider.h"
-#include "libshared/base/err.h"
-
-#define MUST(claim)                                                                                          \
-    do                                                                                                       \
-        if (!(claim))                                                                                        \
-            abort();                                                                                         \
-    while (0)
+#include "tests/fuzz/must.h"
 
 #define DAY_MS 86400000
 
-static void check_answer(const struct answer *a)
+static void must_be_sane(const struct answer *a)
 {
     MUST(memchr(a->error_text, '\0', sizeof(a->error_text)));
     MUST(memchr(a->finish, '\0', sizeof(a->finish)));
     MUST(memchr(a->model, '\0', sizeof(a->model)));
-    MUST((a->end == ANSWER_ERROR) == (a->error != ERR_OK));
+    MUST(a->usage.source == USAGE_NONE || a->usage.source == USAGE_REPORTED);
+    MUST((a->end == ANSWER_ERROR) == (a->error != ERR_OK) && a->error < ERR_COUNT);
     MUST(a->end != ANSWER_ERROR || a->error_text[0]);
 }
 
-static void feed_events(const struct provider_ops *ops, enum operation op, struct span rest)
+static struct answer decode_stream(const struct provider_ops *ops, enum operation op, struct span text)
 {
-    struct answer a = {0};
+    struct answer a;
+    struct sse s;
+    struct sse_event ev;
 
-    while (rest.len) {
-        struct span data = span_split(&rest, '\n');
-        struct span type = memchr(data.p, '\t', data.len) ? span_split(&data, '\t') : (struct span){NULL, 0};
-        enum answer_end before = a.end;
-        uint64_t chars = a.output_chars;
+    memset(&a, 0, sizeof(a)); /* padding too: answers are compared byte by byte */
+    sse_init(&s, 1 << 16, 1 << 17);
+    MUST(sse_feed(&s, text) == ERR_OK);
+    while (sse_next(&s, &ev) == SSE_EVENT) {
+        struct answer before = a;
+        struct event_view view = ops->decode_event(&a, op, ev.type, ev.data);
 
-        (void)ops->decode_event(&a, op, type, data);
-        check_answer(&a);
-        MUST(before != ANSWER_ERROR || a.end == ANSWER_ERROR); /* nothing undoes an error */
-        MUST(before != ANSWER_DONE || a.end != ANSWER_OPEN);
-        MUST(a.output_chars >= chars && a.output_chars - chars <= data.len * 2);
+        must_be_sane(&a);
+        MUST(before.end == ANSWER_OPEN || a.end != ANSWER_OPEN); /* an end is not taken back */
+        MUST(before.end != ANSWER_ERROR || a.end == ANSWER_ERROR);
+        MUST(a.output_chars >= before.output_chars && a.output_chars - before.output_chars <= ev.data.len);
+        MUST(!(view.is_usage_only && view.has_content));
+    }
+    sse_release(&s);
+    return a;
+}
+
+static struct answer decode_body(const struct provider_ops *ops, enum operation op, struct span type,
+                                 struct span body)
+{
+    struct answer a;
+
+    memset(&a, 0, sizeof(a));
+    ops->decode_body(&a, op, type, body);
+    must_be_sane(&a);
+    MUST(a.end != ANSWER_OPEN);
+    return a;
+}
+
+static void must_be_sane_failure(const struct failure *f)
+{
+    MUST(f->code != ERR_OK && f->code < ERR_COUNT);
+    MUST(f->retry_after_ms >= -1 && f->retry_after_ms <= DAY_MS);
+    MUST(memchr(f->reason, '\0', sizeof(f->reason)));
+}
+
+static void classify(const struct provider_ops *ops, struct span text)
+{
+    static const int STATUSES[] = {301, 400, 401, 402, 403, 404, 408, 409, 413,
+                                   422, 429, 499, 500, 503, 504, 529, 599};
+    struct span rest = text, line = span_split(&rest, '\n');
+
+    for (size_t i = 0; i < ARRAY_LEN(STATUSES); i++) {
+        struct answer_headers h = {.retry_after = line, .ratelimit_reset = line, .should_retry = line};
+        struct failure f = ops->classify(STATUSES[i], &h, text, 1700000000);
+
+        must_be_sane_failure(&f);
+        h.retry_after_ms = line;
+        f = ops->classify(STATUSES[i], &h, text, 1700000000);
+        must_be_sane_failure(&f);
     }
 }
 
-static void feed_body(const struct provider_ops *ops, enum operation op, struct span body,
-                      struct span content_type)
+static void decode_all(const struct provider_ops *ops, enum operation op, struct span text)
 {
-    struct answer a = {0};
+    struct answer once = decode_stream(ops, op, text), again = decode_stream(ops, op, text);
 
-    ops->decode_body(&a, op, content_type, body);
-    check_answer(&a);
-    MUST(a.end != ANSWER_OPEN);
+    MUST(memcmp(&once, &again, sizeof(once)) == 0);
+    once = decode_body(ops, op, SPAN_LIT("application/json"), text);
+    again = decode_body(ops, op, SPAN_LIT("application/json"), text);
+    MUST(memcmp(&once, &again, sizeof(once)) == 0);
+    (void)decode_body(ops, op, text, text);
+    classify(ops, text);
 }
 
-static void feed_refusal(const struct provider_ops *ops, int status, struct span text)
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct answer_headers h = {.retry_after = text, .ratelimit_reset = text, .should_retry = text};
-    struct failure f = ops->classify(status, &h, text, 1700000000);
-
-    MUST(f.code != ERR_OK && f.code < ERR_COUNT);
-    MUST(f.retry_after_ms >= -1 && f.retry_after_ms <= DAY_MS);
-    MUST(memchr(f.reason, '\0', sizeof(f.reason)));
-    h.retry_after_ms = text;
-    f = ops->classify(status, &h, text, 1700000000);
-    MUST(f.retry_after_ms >= -1 && f.retry_after_ms <= DAY_MS);
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
-{
-    static const int STATUSES[] = {302, 400, 401, 402, 403, 404, 408, 409, 413, 429, 500, 503, 529, 599};
-    const struct provider_ops *ops;
-    struct span text;
     enum operation op;
 
-    if (!size)
+    if (size < 1 || size > 1 << 16)
         return 0;
-    ops = provider_ops_find(provider_kinds()[bytes[0] & 1]);
-    op = (enum operation)((bytes[0] >> 1) % OP_COUNT);
-    text = span_make(bytes + 1, size - 1);
-    feed_events(ops, op, text);
-    feed_body(ops, op, text, SPAN_LIT("application/json"));
-    feed_body(ops, op, text, text);
-    feed_refusal(ops, STATUSES[bytes[0] % ARRAY_LEN(STATUSES)], text);
+    op = (enum operation)((unsigned)(data[0] - 'a') % OP_COUNT);
+    for (const char *const *kind = provider_kinds(); *kind; kind++)
+        decode_all(provider_ops_find(*kind), op, span_make(data + 1, size - 1));
     return 0;
 }
