@@ -47,6 +47,8 @@ static void job_free(struct job *j)
     free(j);
 }
 
+static void refuse(struct job *j, struct exchange *ex, enum err_code code, const char *text);
+
 static void count(struct job *j, uint64_t bytes)
 {
     facts_add_http(j->facts, intern_z(j->row->method), intern_z(j->row->path), (uint16_t)j->reply.status,
@@ -94,6 +96,10 @@ static void on_request(struct exchange *ex)
 {
     struct job *j = exchange_user(ex);
 
+    if (exchange_is_body_too_large(ex)) {
+        refuse(j, ex, ERR_TOO_LARGE, "the body is too large for this path");
+        return;
+    }
     buf_add(&j->body, exchange_body(ex));
     j->is_away = true;
     j->letter.fn = work;

@@ -84,7 +84,9 @@ struct exchange {
     bool is_streaming, is_ended, is_cut;
     bool was_high;
     bool is_gone, gone_told;
-    bool closes; /* no keep-alive after this one */
+    bool
+        closes; /* no keep-alive after this one: a chunked body's framing is read leniently by the library, so what
+                  * stands behind one is never taken for a request */
     bool expects_continue;
     bool is_http11;
 };
@@ -450,6 +452,44 @@ static void take_headers(struct conn *c)
     (void)MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, take_header, &c->ex);
 }
 
+/* Blanks and line ends between two parts of a header, as the parser left them; -1 when anything else is there. */
+static int64_t gap(const char *from, const char *to)
+{
+    if (!from || from > to || to - from > (ptrdiff_t)LIMIT_HEADER_POOL_BYTES)
+        return -1;
+    for (const char *p = from; p < to; p++)
+        if (*p != '\0' && *p != ' ' && *p != '\t' && *p != '\r' && *p != '\n' && *p != ':')
+            return -1;
+    return to - from;
+}
+
+/* The parser drops what stands behind a NUL and joins folded lines, and does not tell. But it tells how long the header
+ * was, and leaves the parts where they were: when the length is more than the parts, one blank behind each colon and
+ * the padding that stands between them, something was there that we did not see. */
+static bool has_unseen_bytes(const struct conn *c, const char *method, const char *version)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    const struct guard_header *h = c->ex.headers;
+    size_t n = c->ex.n_headers < HEADERS_MAX ? c->ex.n_headers : HEADERS_MAX;
+    size_t seen = strlen(method) + 1 + c->ex.target.len + 1 + strlen(version) + 2 + 2;
+    int64_t padding = 0;
+
+    for (size_t i = 0; i < n; i++)
+        seen += h[i].name.len + 2 + h[i].value.len + 2;
+    if (!info || info->header_size <= seen)
+        return !info;
+    for (size_t i = 0; i < n; i++) {
+        int64_t before = gap(h[i].name.p + h[i].name.len, h[i].value.p);
+        int64_t behind = i + 1 < n ? gap(h[i].value.p + h[i].value.len, h[i + 1].name.p) : 2;
+
+        if (before < 0 || behind < 0)
+            return true;
+        padding += before - 2 + behind - 2;
+    }
+    return (int64_t)(info->header_size - seen) > padding;
+}
+
 static void set_error_body(struct conn *c, enum err_code code, const char *text)
 {
     struct buf b AUTO(buf_release) = {.max = 4096};
@@ -488,8 +528,14 @@ static enum MHD_Result begin(struct conn *c, const char *method, const char *ver
                               .headers = ex->headers,
                               .n_headers = ex->n_headers <= HEADERS_MAX ? ex->n_headers : HEADERS_MAX,
                               .max_body = c->server->o.max_body};
-    e = ex->n_headers > HEADERS_MAX ? err_set(&err, ERR_BAD_REQUEST, "more than %u header lines", HEADERS_MAX)
-                                    : guard_check(&in, &ex->verdict, &err);
+    if (ex->n_headers > HEADERS_MAX)
+        e = err_set(&err, ERR_BAD_REQUEST, "more than %u header lines", HEADERS_MAX);
+    else if (has_unseen_bytes(c, method, version))
+        e = err_set(&err, ERR_BAD_FRAMING,
+                    "the header has NUL bytes, folded lines or more than one blank in a row "
+                    "where one separates");
+    else
+        e = guard_check(&in, &ex->verdict, &err);
     if (e) {
         count(&c->server->stats.guard_refusals, 1);
         return refuse(c, e, err_text(&err));
@@ -499,6 +545,7 @@ static enum MHD_Result begin(struct conn *c, const char *method, const char *ver
         return refuse(c, ERR_OVERLOADED, "too many connections; raise 'http.max_connections' or retry later");
     }
     ex->expects_continue = exchange_header(ex, "expect").p != NULL;
+    ex->closes = ex->verdict.is_chunked;
     ex->body.max = c->server->o.max_body;
     if (ex->verdict.content_length && ex->verdict.content_length <= DRAINED_BODY)
         (void)!buf_reserve(&ex->body, (size_t)ex->verdict.content_length);
@@ -541,10 +588,6 @@ static enum MHD_Result finish_body(struct conn *c)
     struct exchange *ex = &c->ex;
 
     set_phase(c, PHASE_WORK, LIMIT_FIN_WATCH_US);
-    if (ex->body_too_big) {
-        ex->closes = true;
-        set_error_body(c, ERR_TOO_LARGE, "the body exceeds 'http.max_body'");
-    }
     if (!ex->response && ex->ops->on_request)
         ex->ops->on_request(ex);
     return answer_or_suspend(c);
@@ -876,6 +919,11 @@ struct span exchange_header(const struct exchange *ex, const char *name)
         if (span_eq_nocase(ex->headers[i].name, want))
             return ex->headers[i].value;
     return (struct span){NULL, 0};
+}
+
+bool exchange_is_body_too_large(const struct exchange *ex)
+{
+    return ex->body_too_big;
 }
 
 struct span exchange_body(const struct exchange *ex)

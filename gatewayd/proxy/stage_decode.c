@@ -27,6 +27,9 @@ enum step stage_decode(struct request *rq)
         return request_fail(rq, ERR_CLIENT_GONE, "the client left before its request was complete");
     if (!rq->has_body)
         return STEP_WAIT;
+    if (exchange_is_body_too_large(rq->ex))
+        return request_fail(rq, ERR_TOO_LARGE, "the body exceeds 'http.max_body', %zu bytes",
+                            rq->config->http.max_body);
     e = scan(rq, &err);
     if (e)
         return request_fail(rq, e, "%s", err_text(&err));
