@@ -29,6 +29,7 @@ struct gateway {
     pthread_mutex_t lock; /* guards `config` and serialises reloads' swap */
     pthread_mutex_t reload_lock;
     struct config *config;
+    struct config *booted; /* what the listeners, journals and threads were made from */
     struct wall started;
     struct mailbox *mailbox; /* of the main thread */
     struct journal *journals[LIMIT_WORKERS];
@@ -77,6 +78,15 @@ static void set_log_level(const struct config *c)
             log_set_level((enum log_level)i);
 }
 
+static void say_what_waits(struct gateway *gw, const struct config *next)
+{
+    struct buf names AUTO(buf_release) = {0};
+
+    config_restart_needed(gw->booted, next, &names);
+    if (names.len)
+        log_warn("configuration: changed, but in effect only after a restart: %s", names.p);
+}
+
 enum err_code gateway_reload_mt(struct gateway *gw, struct err *err)
 {
     struct config_options o = gw->o.config;
@@ -91,6 +101,7 @@ enum err_code gateway_reload_mt(struct gateway *gw, struct err *err)
         swap_config(gw, next);
         atomic_fetch_add(&gw->reloads_ok, 1);
         log_info("configuration version %llu is in use", (unsigned long long)next->version);
+        say_what_waits(gw, next);
     } else {
         atomic_fetch_add(&gw->reloads_failed, 1);
     }
@@ -247,24 +258,6 @@ void gateway_cut(struct gateway *gw)
 
 /* ---- starting ------------------------------------------------------------------------------------------------------ */
 
-static enum err_code make_state_dir(const char *dir, struct err *err)
-{
-    char path[4096];
-    size_t n = span_copy(path, sizeof(path), span_of(dir));
-
-    for (size_t i = 1; i <= n; i++) {
-        if (path[i] != '/' && path[i] != '\0')
-            continue;
-        path[i] = '\0';
-        if (mkdir(path, 0700) < 0 && errno != EEXIST)
-            return err_set(err, ERR_IO, "state directory '%s': %s", path, strerror(errno));
-        path[i] = i < n ? '/' : '\0';
-    }
-    return access(dir, W_OK) == 0
-               ? ERR_OK
-               : err_set(err, ERR_IO, "state directory '%s' is not writable: %s", dir, strerror(errno));
-}
-
 /* Journals of workers that an earlier run had and this one has not are read out and go away. */
 static enum err_code open_journals(struct gateway *gw, const struct config *c, struct err *err)
 {
@@ -357,7 +350,7 @@ static enum err_code write_ready_file(struct gateway *gw, const struct config *c
 static enum err_code start(struct gateway *gw, struct err *err)
 {
     struct config *c = gw->config;
-    enum err_code e = make_state_dir(c->state_dir, err);
+    enum err_code e = config_make_state_dir(c, err);
 
     gw->mailbox = e ? NULL : mailbox_new(gw->o.loop, err);
     if (!gw->mailbox)
@@ -388,6 +381,7 @@ struct gateway *gateway_new(const struct gateway_options *o, struct err *err)
     (void)pthread_mutex_init(&gw->reload_lock, NULL);
     gw->config = config_load(&o->config, err);
     if (gw->config) {
+        gw->booted = config_ref(gw->config);
         set_log_level(gw->config);
         facts_limit_series(gw->config->metrics.max_series);
         if (start(gw, err) == ERR_OK) {
@@ -417,6 +411,7 @@ void gateway_free(struct gateway *gw)
         journal_close(gw->journals[i]);
     mailbox_free(gw->mailbox);
     config_unref(gw->config);
+    config_unref(gw->booted);
     (void)pthread_mutex_destroy(&gw->lock);
     (void)pthread_mutex_destroy(&gw->reload_lock);
     free(gw);
