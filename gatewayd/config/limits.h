@@ -44,6 +44,7 @@
 #define LIMIT_UPSTREAM_SHARD   256u               /* calls per curl multi: it walks its connections for every call that ends */
 #define LIMIT_UPSTREAM_SPARE   512u               /* pooled handles without a call, about 8 KiB each */
 #define LIMIT_UPSTREAM_IDLE_S  50                 /* idle connections: shorter than what providers allow (60 s and up) */
+#define LIMIT_UPSTREAM_SWEEP_US 20000000          /* idle connections are looked at this often when no call comes */
 #define LIMIT_UPSTREAM_LIFE_S  600                /* an older connection is not used again, so that changes in DNS take */
 #define LIMIT_UPSTREAM_READ    ((size_t)8 << 10)  /* receive buffer of a running call */
 #define LIMIT_UPSTREAM_SEND    ((size_t)16 << 10) /* upload buffer of a running call whose body is sent in pieces */

@@ -7,10 +7,7 @@
  *
  * libcurl walks all connections of a multi for each transfer that ends, so transfers are spread over shards
  * (multis) of at most LIMIT_UPSTREAM_SHARD, lowest first: long streams fill shards and stay there, short ones
- * churn in the first with room.
- *
- * Epoll registrations outlive transfers: IN stays registered while a connection idles in libcurl's pool, and
- * is dropped by the first event that nobody wants. So a request on a pooled connection needs no epoll_ctl. */
+ * churn in the first with room. */
 #include "gatewayd/http/transfer.h"
 
 #include <assert.h>
@@ -21,10 +18,10 @@
 
 #include "gatewayd/config/limits.h"
 #include "gatewayd/http/header_lines.h"
+#include "gatewayd/http/sockets.h"
 #include "libshared/base/buf.h"
 
-#define SMALL_BODY      ((size_t)16 << 10) /* goes out with the header in one send */
-#define SWEEP_PERIOD_US 20000000
+#define SMALL_BODY ((size_t)16 << 10) /* goes out with the header in one send */
 
 struct shard {
     struct transfers *all;
@@ -36,19 +33,13 @@ struct shard {
     struct mono used;
 };
 
-struct sock { /* per descriptor number; kept for the next connection with that number */
-    struct loop_watch watch;
-    struct shard *shard;
-    uint32_t wanted, registered;
-};
-
 struct transfer {
     struct transfers *all;
     struct shard *shard; /* NULL while not in a multi */
     void *user;
     CURL *easy;
     struct transfer *next_stopped, *next_resumed, *next_upload;
-    bool is_stopped, is_resuming, is_uploading, has_new_connection, was_sent;
+    bool is_stopped, is_paused, is_resuming, is_uploading, has_new_connection, was_sent;
     size_t head_bytes, body_len;
     long connect_ms;
     char method; /* 'P', 'G', 0: as set on the handle */
@@ -64,9 +55,9 @@ struct transfers {
     struct loop *loop;
     const struct transfer_ops *ops;
     CURLSH *share;
+    CURL *janitor;
     struct shard *shards;
-    struct sock **socks;
-    size_t n_socks;
+    struct sockets sockets;
     struct transfer *stopped, *resumed;
     struct transfer *uploads; /* began to send a large body in this call of libcurl */
     struct loop_task task;
@@ -252,86 +243,28 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *user)
     return 0;
 }
 
-static void set_events(struct sock *s, uint32_t events)
+static void on_socket_event(void *user, int fd, uint32_t events)
 {
-    struct loop *l = s->shard->all->loop;
-
-    if (events == s->registered)
-        return;
-    if (!events)
-        loop_unwatch(l, &s->watch);
-    else if ((s->registered ? loop_rewatch(l, &s->watch, events) : loop_watch(l, &s->watch, events)) !=
-             ERR_OK)
-        return; /* the transfer runs into its deadline */
-    s->registered = events;
-}
-
-static void on_socket_event(struct loop_watch *w, uint32_t events)
-{
-    struct sock *s = CONTAINER_OF(w, struct sock, watch);
-    int flags = 0;
-
-    if (!s->wanted) {
-        set_events(
-            s, 0); /* closed by its peer while idle or paused: libcurl finds out when it wants the socket */
-        return;
-    }
-    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-        flags |= CURL_CSELECT_IN;
-    if (events & EPOLLOUT || (events & (EPOLLHUP | EPOLLERR) && s->wanted & EPOLLOUT))
-        flags |= CURL_CSELECT_OUT;
-    act(s->shard, w->fd, flags);
-}
-
-static struct sock *sock_at(struct transfers *ts, int fd)
-{
-    size_t at = (size_t)fd;
-
-    if (at >= ts->n_socks) {
-        size_t n = ts->n_socks ? ts->n_socks : 64;
-        struct sock **grown;
-
-        while (n <= at)
-            n *= 2;
-        grown = realloc(ts->socks, n * sizeof(struct sock *));
-        if (!grown)
-            return NULL;
-        memset(grown + ts->n_socks, 0, (n - ts->n_socks) * sizeof(struct sock *));
-        ts->socks = grown;
-        ts->n_socks = n;
-    }
-    if (!ts->socks[at])
-        ts->socks[at] = calloc(1, sizeof(struct sock));
-    return ts->socks[at];
-}
-
-static void forget(struct sock *s)
-{
-    if (s->registered)
-        loop_unwatch(s->shard->all->loop, &s->watch);
-    s->registered = s->wanted = 0;
+    act(user, fd, (events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0));
 }
 
 static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
 {
     struct shard *sh = user;
-    struct sock *s = sock_at(sh->all, fd);
     struct transfer *t = NULL;
+    uint32_t events = 0;
 
     (void)unused;
-    if (!s)
-        return 0; /* as above: a deadline ends it */
-    s->shard = sh;
-    s->watch.fd = fd;
-    s->watch.fn = on_socket_event;
-    s->wanted = 0;
     if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
-        s->wanted |= EPOLLIN;
+        events |= EPOLLIN;
     if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
-        s->wanted |= EPOLLOUT;
-    set_events(s, s->wanted | (s->registered & EPOLLIN));
+        events |= EPOLLOUT;
     (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &t);
-    if (s->wanted && !(s->wanted & EPOLLOUT) && t && t->is_uploading && !t->is_stopped)
+    if (what == CURL_POLL_REMOVE && !(t && t->is_paused))
+        sockets_pool(&sh->all->sockets, fd);
+    else
+        sockets_want(&sh->all->sockets, fd, events, sh);
+    if (events == EPOLLIN && t && t->is_uploading && !t->is_stopped)
         note_sent(t);
     return 0;
 }
@@ -340,8 +273,7 @@ static int on_close_socket(void *user, curl_socket_t fd)
 {
     struct transfers *ts = user;
 
-    if ((size_t)fd < ts->n_socks && ts->socks[fd])
-        forget(ts->socks[fd]);
+    sockets_forget(&ts->sockets, fd);
     return close(fd);
 }
 
@@ -357,8 +289,8 @@ static curl_socket_t on_open_socket(void *user, curlsocktype purpose, struct cur
         return CURL_SOCKET_BAD;
     t->has_new_connection = true;
     fd = socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
-    if (fd >= 0 && (size_t)fd < ts->n_socks && ts->socks[fd])
-        forget(ts->socks[fd]);
+    if (fd >= 0)
+        sockets_forget(&ts->sockets, fd);
     return fd;
 }
 
@@ -411,7 +343,52 @@ static void shard_free(struct shard *sh)
     free(sh);
 }
 
-/* libcurl drops aged connections only when a new transfer comes; a shard that gets none is emptied here. */
+static curl_socket_t open_no_socket(void *user, curlsocktype purpose, struct curl_sockaddr *to)
+{
+    (void)user;
+    (void)purpose;
+    (void)to;
+    return CURL_SOCKET_BAD;
+}
+
+static CURL *new_janitor(void)
+{
+    CURL *e = curl_easy_init();
+
+    if (!e)
+        return NULL;
+    (void)curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+    (void)curl_easy_setopt(e, CURLOPT_PROXY, "");
+    (void)curl_easy_setopt(e, CURLOPT_URL, "http://127.0.0.1:9/");
+    (void)curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, 1L);
+    (void)curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_no_socket);
+    (void)curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, (long)LIMIT_UPSTREAM_IDLE_S);
+    return e;
+}
+
+/* libcurl drops dead and aged connections only when a new transfer begins, so this one begins and goes nowhere. */
+static void drop_aged_connections(struct shard *sh)
+{
+    struct transfers *ts = sh->all;
+
+    enter(ts);
+    if (curl_multi_add_handle(sh->multi, ts->janitor) == CURLM_OK) {
+        int running;
+
+        (void)curl_multi_socket_action(sh->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+        (void)curl_multi_remove_handle(sh->multi, ts->janitor);
+    }
+    leave(ts);
+    reap(sh);
+}
+
+/* The first shard stays: it keeps the parsed CA file. */
+static bool is_superfluous(const struct shard *sh, struct mono now)
+{
+    return sh != sh->all->shards && sh->running == 0 &&
+           mono_diff_us(now, sh->used) > (int64_t)LIMIT_UPSTREAM_IDLE_S * 1000000;
+}
+
 static void on_sweep(struct timer *timer)
 {
     struct transfers *ts = CONTAINER_OF(timer, struct transfers, sweep);
@@ -421,14 +398,15 @@ static void on_sweep(struct timer *timer)
     while (*at) {
         struct shard *sh = *at;
 
-        if (sh->running == 0 && mono_diff_us(now, sh->used) > (int64_t)LIMIT_UPSTREAM_IDLE_S * 1000000) {
+        if (is_superfluous(sh, now)) {
             *at = sh->next;
             shard_free(sh);
         } else {
+            drop_aged_connections(sh);
             at = &sh->next;
         }
     }
-    loop_timer(ts->loop, &ts->sweep, SWEEP_PERIOD_US);
+    loop_timer(ts->loop, &ts->sweep, LIMIT_UPSTREAM_SWEEP_US);
 }
 
 /* ---- what libcurl tells about a transfer ---- */
@@ -477,7 +455,8 @@ static size_t on_body_bytes(char *p, size_t size, size_t n, void *user)
     v = t->all->ops->on_bytes(t->user, span_make(p, n));
     if (t->is_stopped || v == TRANSFER_ABORT)
         return 0;
-    return v == TRANSFER_PAUSE ? CURL_WRITEFUNC_PAUSE : n;
+    t->is_paused = v == TRANSFER_PAUSE;
+    return t->is_paused ? CURL_WRITEFUNC_PAUSE : n;
 }
 
 /* ---- transfers ---- */
@@ -649,7 +628,8 @@ enum err_code transfer_start(struct transfer *t)
     assert(!t->all->depth && !t->shard);
     if (!sh)
         return ERR_NO_MEMORY;
-    t->is_stopped = t->is_resuming = t->is_uploading = t->has_new_connection = t->was_sent = false;
+    t->is_stopped = t->is_paused = t->is_resuming = t->is_uploading = t->has_new_connection = t->was_sent =
+        false;
     t->head_bytes = 0;
     t->errbuf[0] = '\0';
     enter(t->all);
@@ -759,23 +739,26 @@ static void find_ca_file(struct transfers *ts)
 struct transfers *transfers_new(struct loop *l, const struct transfer_ops *ops, struct err *err)
 {
     struct transfers *ts = calloc(1, sizeof(*ts));
-    CURLSH *share = curl_share_init();
 
-    if (!ts || !share) {
-        free(ts);
-        (void)curl_share_cleanup(share);
+    if (!ts) {
         (void)err_set(err, ERR_NO_MEMORY, "http client: out of memory");
         return NULL;
     }
-    (void)curl_share_setopt(share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
-    (void)curl_share_setopt(share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
     ts->loop = l;
     ts->ops = ops;
-    ts->share = share;
     ts->task.fn = run_task;
     ts->sweep.fn = on_sweep;
+    ts->share = curl_share_init();
+    ts->janitor = new_janitor();
+    if (sockets_init(&ts->sockets, l, on_socket_event) != ERR_OK || !ts->share || !ts->janitor) {
+        (void)err_set(err, ERR_IO, "http client: no memory or no descriptor");
+        transfers_free(ts);
+        return NULL;
+    }
+    (void)curl_share_setopt(ts->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+    (void)curl_share_setopt(ts->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
     find_ca_file(ts);
-    loop_timer(l, &ts->sweep, SWEEP_PERIOD_US);
+    loop_timer(l, &ts->sweep, LIMIT_UPSTREAM_SWEEP_US);
     return ts;
 }
 
@@ -796,12 +779,8 @@ void transfers_free(struct transfers *ts)
         shard_free(sh);
     }
     loop_defer_cancel(ts->loop, &ts->task);
-    for (size_t i = 0; i < ts->n_socks; i++) {
-        if (ts->socks[i])
-            forget(ts->socks[i]);
-        free(ts->socks[i]);
-    }
-    free(ts->socks);
+    sockets_release(&ts->sockets);
+    curl_easy_cleanup(ts->janitor);
     (void)curl_share_cleanup(ts->share);
     free(ts);
 }

@@ -23,10 +23,10 @@ struct peer {
     struct upstream *up;
     pthread_t thread;
     int fd;
-    int number;          /* 0 for the first connection */
-    int served;          /* requests read on this connection */
-    char request[16384]; /* the last one, header and as much of the body as fits */
-    size_t request_len;
+    int number;           /* 0 for the first connection */
+    int served;           /* requests read on this connection */
+    char incoming[16384]; /* header and as much of the body as fits */
+    char request[16384];  /* the last whole one; under the lock */
 };
 
 struct upstream {
@@ -38,6 +38,7 @@ struct upstream {
     atomic_int connections, requests, closed_by_peer;
     atomic_size_t body_bytes, sent_bytes;
     atomic_bool is_stopping;
+    pthread_mutex_t lock; /* of the peers' descriptors and requests */
 };
 
 /* One whole request; false when the connection ended. */
@@ -48,9 +49,9 @@ static inline bool peer_read(struct peer *p)
 
     for (;;) {
         char drain[65536];
-        bool fits = len < sizeof(p->request) - 1;
-        ssize_t n = recv(p->fd, fits ? p->request + len : drain,
-                         fits ? sizeof(p->request) - 1 - len : sizeof(drain), 0);
+        bool fits = len < sizeof(p->incoming) - 1;
+        ssize_t n = recv(p->fd, fits ? p->incoming + len : drain,
+                         fits ? sizeof(p->incoming) - 1 - len : sizeof(drain), 0);
 
         if (n <= 0) {
             atomic_fetch_add(&p->up->closed_by_peer, 1);
@@ -58,20 +59,22 @@ static inline bool peer_read(struct peer *p)
         }
         if (fits) {
             len += (size_t)n;
-            p->request[len] = '\0';
+            p->incoming[len] = '\0';
         }
         if (end) {
             have_body += (size_t)n;
-        } else if ((end = strstr(p->request, "\r\n\r\n")) != NULL) {
-            const char *cl = strcasestr(p->request, "content-length:");
+        } else if ((end = strstr(p->incoming, "\r\n\r\n")) != NULL) {
+            const char *cl = strcasestr(p->incoming, "content-length:");
 
             need = cl ? strtoul(cl + 15, NULL, 10) : 0;
-            have_body = len - (size_t)(end + 4 - p->request);
+            have_body = len - (size_t)(end + 4 - p->incoming);
         }
         if (end && have_body >= need)
             break;
     }
-    p->request_len = len;
+    (void)pthread_mutex_lock(&p->up->lock);
+    memcpy(p->request, p->incoming, len + 1);
+    (void)pthread_mutex_unlock(&p->up->lock);
     p->served++;
     atomic_fetch_add(&p->up->body_bytes, have_body);
     atomic_fetch_add(&p->up->requests, 1);
@@ -121,8 +124,10 @@ static inline void *upstream_serve(void *arg)
     struct peer *p = arg;
 
     p->up->script(p);
+    (void)pthread_mutex_lock(&p->up->lock);
     close(p->fd);
     p->fd = -1;
+    (void)pthread_mutex_unlock(&p->up->lock);
     return NULL;
 }
 
@@ -157,6 +162,7 @@ static inline void upstream_start(struct upstream *up, void (*script)(struct pee
 
     memset(up, 0, sizeof(*up));
     up->script = script;
+    (void)pthread_mutex_init(&up->lock, NULL);
     up->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (up->fd < 0 || bind(up->fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(up->fd, 512) != 0 ||
         getsockname(up->fd, (struct sockaddr *)&a, &len) != 0)
@@ -173,13 +179,25 @@ static inline void upstream_stop(struct upstream *up)
     (void)pthread_join(up->thread, NULL);
     close(up->fd);
     for (int i = 0; i < UPSTREAM_CONNECTIONS && up->peers[i]; i++) {
-        int fd = up->peers[i]->fd;
-
-        if (fd >= 0)
-            (void)shutdown(fd, SHUT_RDWR);
+        (void)pthread_mutex_lock(&up->lock);
+        if (up->peers[i]->fd >= 0)
+            (void)shutdown(up->peers[i]->fd, SHUT_RDWR);
+        (void)pthread_mutex_unlock(&up->lock);
         (void)pthread_join(up->peers[i]->thread, NULL);
         free(up->peers[i]);
     }
+    (void)pthread_mutex_destroy(&up->lock);
+}
+
+/* What the n-th connection last asked for. */
+static inline const char *upstream_request(struct upstream *up, int n)
+{
+    static char text[16384];
+
+    (void)pthread_mutex_lock(&up->lock);
+    memcpy(text, up->peers[n]->request, sizeof(text));
+    (void)pthread_mutex_unlock(&up->lock);
+    return text;
 }
 
 #endif
