@@ -14,6 +14,7 @@
 
 #include "gatewayd/api/front.h"
 #include "gatewayd/core/mailbox.h"
+#include "gatewayd/http/listen.h"
 #include "gatewayd/journal/recorder.h"
 #include "gatewayd/telemetry/sink_log.h"
 #include "gatewayd/worker.h"
@@ -293,7 +294,7 @@ static enum err_code make_workers(struct gateway *gw, struct config *c, struct e
 
     for (unsigned i = 0; i < c->workers; i++) {
         struct worker_options wo = {.index = i,
-                                    .listen_fd = server_listen_tcp(&at, &gw->port, err),
+                                    .listen_fd = listen_tcp(&at, &gw->port, err),
                                     .config = c,
                                     .journal = gw->journals[i],
                                     .api = gw->api,

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "gatewayd/gateway.h"
+#include "gatewayd/http/listen.h"
 #include "gatewayd/http/reply.h"
 #include "libshared/base/log.h"
 
@@ -240,11 +241,11 @@ static bool open_all(struct api_front *f, struct config *c, struct err *err)
     f->facts = f->mailbox ? facts_new(err) : NULL;
     if (!f->facts)
         return false;
-    f->unix_socket = listen_on(f, c, server_listen_unix(c->admin_socket, err), true, err);
+    f->unix_socket = listen_on(f, c, listen_unix(c->admin_socket, err), true, err);
     if (!f->unix_socket)
         return false;
     if (c->admin_listen.host[0]) {
-        f->tcp = listen_on(f, c, server_listen_tcp(&c->admin_listen, &f->port, err), false, err);
+        f->tcp = listen_on(f, c, listen_tcp(&c->admin_listen, &f->port, err), false, err);
         if (!f->tcp)
             return false;
     }

@@ -19,19 +19,12 @@
  * that a single-threaded loop does not need: every resume would write and read it. */
 #include "gatewayd/http/server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <microhttpd.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -701,62 +694,6 @@ static void on_panic(void *cls, const char *file, unsigned line, const char *rea
 /* ---- life
  * ------------------------------------------------------------------------------------------------------------
  */
-
-int server_listen_tcp(const struct config_address *a, uint16_t *out_port, struct err *err)
-{
-    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM},
-                    *found = NULL;
-    char port[8];
-    struct sockaddr_storage bound;
-    socklen_t len = sizeof(bound);
-    int one = 1, fd, rc;
-
-    (void)snprintf(port, sizeof(port), "%u", a->port);
-    rc = getaddrinfo(a->host, port, &hints, &found);
-    if (rc != 0) {
-        (void)err_set(err, ERR_CONFIG, "listen address '%s': %s", a->host, gai_strerror(rc));
-        return -1;
-    }
-    fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) < 0 ||
-        bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, LIMIT_ACCEPT_BACKLOG) < 0 ||
-        getsockname(fd, (struct sockaddr *)&bound, &len) < 0) {
-        (void)err_set(err, ERR_IO, "listen on '%s:%u': %s", a->host, a->port, strerror(errno));
-        if (fd >= 0)
-            (void)close(fd);
-        freeaddrinfo(found);
-        return -1;
-    }
-    freeaddrinfo(found);
-    *out_port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                                  : ((struct sockaddr_in *)&bound)->sin_port);
-    return fd;
-}
-
-int server_listen_unix(const char *path, struct err *err)
-{
-    struct sockaddr_un sun = {.sun_family = AF_UNIX};
-    int fd;
-
-    if (strlen(path) >= sizeof(sun.sun_path)) {
-        (void)err_set(err, ERR_CONFIG,
-                      "socket path '%s' is longer than %zu bytes; choose a shorter 'state_dir'", path,
-                      sizeof(sun.sun_path) - 1);
-        return -1;
-    }
-    (void)span_copy(sun.sun_path, sizeof(sun.sun_path), span_of(path));
-    (void)unlink(path);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 || chmod(path, 0660) < 0 ||
-        listen(fd, LIMIT_ACCEPT_BACKLOG) < 0) {
-        (void)err_set(err, ERR_IO, "listen on '%s': %s", path, strerror(errno));
-        if (fd >= 0)
-            (void)close(fd);
-        return -1;
-    }
-    return fd;
-}
 
 static enum err_code read_pem(const char *path, struct buf *out, struct err *err)
 {

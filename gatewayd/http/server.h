@@ -49,10 +49,6 @@ struct server_stats {
     uint64_t connections, open, refused_connections, guard_refusals, timeouts;
 };
 
-/* Opens a listening TCP socket (SO_REUSEPORT, so every worker has its own); the chosen port comes back. */
-int server_listen_tcp(const struct config_address *a, uint16_t *out_port, struct err *err);
-int server_listen_unix(const char *path, struct err *err);
-
 struct server *server_new(struct loop *l, const struct server_options *o, struct err *err);
 /* Closes the listening socket; open exchanges go on, idle connections are closed and no answer keeps its connection. */
 void server_quiesce(struct server *s);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Listening sockets, non-blocking and close-on-exec; -1 with `err`. */
+#ifndef HTTP_LISTEN_H
+#define HTTP_LISTEN_H
+
+#include "gatewayd/config/config.h"
+
+/* With SO_REUSEPORT, so that every worker has its own; the port that was chosen comes back. */
+int listen_tcp(const struct config_address *a, uint16_t *out_port, struct err *err);
+/* Mode 0660. A socket file that is left over is replaced. */
+int listen_unix(const char *path, struct err *err);
+
+#endif
