@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "gatewayd/api/api.h"
 #include "gatewayd/http/reply.h"
 #include "gatewayd/proxy/pipeline.h"
 #include "libshared/base/log.h"
@@ -34,6 +35,26 @@ struct order { /* a letter to the worker, freed by it */
 
 /* ---- exchanges --------------------------------------------------------------------------------------------------- */
 
+/* A 405 names the methods that the path has. */
+static void set_allow(struct exchange *ex)
+{
+    static const char *const METHODS[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
+    struct buf allow AUTO(buf_release) = {.max = 64};
+    struct buf tail AUTO(buf_release) = {.max = 4096};
+    struct span path = exchange_path(ex), model;
+    enum operation op;
+    enum err_code why;
+
+    for (size_t i = 0; i < ARRAY_LEN(METHODS); i++) {
+        const struct span method = span_of(METHODS[i]);
+        const struct api_route *r = api_find(method, path, &tail, &why);
+
+        if (pipeline_match(method, path, &op, &model, &why) || (r && r->on_main))
+            buf_addf(&allow, "%s%s", allow.len ? ", " : "", METHODS[i]);
+    }
+    exchange_set_header(ex, "allow", buf_span(&allow));
+}
+
 static void refuse(struct worker *w, struct exchange *ex, enum err_code code)
 {
     struct buf body AUTO(buf_release) = {.max = 4096};
@@ -43,6 +64,8 @@ static void refuse(struct worker *w, struct exchange *ex, enum err_code code)
     buf_addf(&text, "%s: '%.*s %.*s'", err_row(code)->text, (int)exchange_method(ex).len,
              exchange_method(ex).p, (int)(path.len < 256 ? path.len : 256), path.p);
     reply_error_body(&body, DIALECT_OPENAI, code, buf_span(&text), SPAN_LIT(""));
+    if (code == ERR_BAD_METHOD)
+        set_allow(ex);
     exchange_set_header(ex, "content-type", SPAN_LIT("application/json"));
     exchange_reply_adopt(ex, err_row(code)->status, &body);
     facts_add_http(w->proxy.facts, w->other_method, w->unmatched, (uint16_t)err_row(code)->status, 0,
