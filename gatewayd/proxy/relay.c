@@ -91,6 +91,7 @@ static void take_event(struct attempt *a, const struct sse_event *ev)
     }
     if (a->state == ATTEMPT_WAITING)
         commit(a);
+    a->is_mid_event = !ev->is_end;
     if (is_plain) {
         (void)!exchange_stream_write(a->rq->ex, ev->raw);
         return;

@@ -72,6 +72,7 @@ struct attempt {
     struct answer_headers judged_headers; /* copies in the arena */
     char detail[120];
     bool is_error_body_cut;
+    bool is_mid_event; /* the client has a piece of an event whose end has not come */
     bool passes_error; /* the client gets the provider's own error answer */
     bool is_unfit;     /* nothing of it is taken any more */
     bool hides_usage;  /* the usage chunk exists only because we asked for it */

@@ -56,6 +56,8 @@ static void add_error_event(struct request *rq, struct attempt *a)
 
     if (a->mode != MODE_SSE || a->tail.len)
         return;
+    if (a->is_mid_event)
+        buf_addz(&a->tail, "\n\n");
     reply_error_body(&body, d, rq->error, span_of(err_text(&rq->detail)), span_of(rq->id_text));
     if (d == DIALECT_ANTHROPIC || rq->op == OP_RESPONSES)
         buf_addz(&a->tail, "event: error\n");
