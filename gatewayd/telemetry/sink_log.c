@@ -55,11 +55,19 @@ struct sink_log {
 
 static void put_name(struct buf *b, const char *name)
 {
-    if (b->len && b->p[b->len - 1] != '{' && b->p[b->len - 1] != '[')
-        buf_addc(b, ',');
-    buf_addc(b, '"');
-    buf_addz(b, name);
-    buf_addz(b, "\":");
+    const size_t n = strlen(name);
+    char *p;
+
+    if (buf_reserve(b, n + 4) != ERR_OK)
+        return; /* the missing end of the line is seen */
+    p = b->p + b->len;
+    if (b->len && p[-1] != '{' && p[-1] != '[')
+        *p++ = ',';
+    *p++ = '"';
+    memcpy(p, name, n);
+    p += n;
+    memcpy(p, "\":", 3);
+    b->len = (size_t)(p + 2 - b->p);
 }
 
 static void put_text(struct buf *b, const char *name, const char *z)
@@ -103,14 +111,26 @@ static void put_bool(struct buf *b, const char *name, bool v)
     buf_addz(b, v ? "true" : "false");
 }
 
+/* A point and `digits` digits, leading zeros included. */
+static void put_fraction(struct buf *b, uint64_t v, unsigned digits)
+{
+    char text[10] = ".";
+
+    for (unsigned i = digits; i > 0; i--, v /= 10)
+        text[i] = (char)('0' + v % 10);
+    buf_add(b, span_make(text, digits + 1));
+}
+
 /* Microseconds as milliseconds with their fraction; negative means unknown. */
 static void put_ms(struct buf *b, const char *name, int64_t us)
 {
     put_name(b, name);
-    if (us < 0)
+    if (us < 0) {
         buf_addz(b, "null");
-    else
-        buf_addf(b, "%" PRId64 ".%03d", us / 1000, (int)(us % 1000));
+        return;
+    }
+    buf_addu(b, (uint64_t)us / 1000);
+    put_fraction(b, (uint64_t)us % 1000, 3);
 }
 
 /* An HTTP status, 0 when none came. */
@@ -145,15 +165,17 @@ static void put_usage(struct buf *b, const struct usage *u)
 static void put_usd(struct buf *b, const char *name, int64_t nanousd)
 {
     uint64_t v = nanousd < 0 ? -(uint64_t)nanousd : (uint64_t)nanousd;
-    char tmp[40];
-    int n = snprintf(tmp, sizeof(tmp), "%s%" PRIu64 ".%09" PRIu64, nanousd < 0 ? "-" : "", v / 1000000000,
-                     v % 1000000000);
+    uint64_t fraction = v % 1000000000;
+    unsigned digits = 9;
 
-    while (n > 0 && tmp[n - 1] == '0')
-        tmp[--n] = '\0';
-    if (n > 0 && tmp[n - 1] == '.')
-        tmp[--n] = '\0';
-    put_text(b, name, tmp);
+    put_name(b, name);
+    buf_addz(b, nanousd < 0 ? "\"-" : "\"");
+    buf_addu(b, v / 1000000000);
+    for (; fraction && fraction % 10 == 0; digits--)
+        fraction /= 10;
+    if (fraction)
+        put_fraction(b, fraction, digits);
+    buf_addc(b, '"');
 }
 
 static void put_attempt(struct buf *b, const struct fact_attempt *a)

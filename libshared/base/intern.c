@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "libshared/base/compiler.h"
 #include "libshared/base/hash.h"
 #include "libshared/base/utf8.h"
 
@@ -70,12 +71,26 @@ static label find_or_add_locked(struct span text)
     return add_locked(text, slot);
 }
 
+/* The few names that a thread asks for again and again are found without cleaning, hashing and locking. Text that
+ * equals a label's is clean. */
+static label *recent(struct span text)
+{
+    static _Thread_local label memo[64];
+
+    return &memo[(text.len * 31 + (unsigned char)text.p[0] * 7 + (unsigned char)text.p[text.len - 1]) %
+                 ARRAY_LEN(memo)];
+}
+
 label intern(struct span text)
 {
     char tmp[TEXT_MAX + 4];
-    size_t n = clean(text, tmp);
+    label *memo = text.len ? recent(text) : NULL;
     label l;
+    size_t n;
 
+    if (memo && *memo && span_is(text, label_text(*memo)))
+        return *memo;
+    n = clean(text, tmp);
     (void)pthread_mutex_lock(&lock);
     if (!table) {
         table = calloc(TABLE_SIZE, sizeof(*table));
@@ -85,6 +100,8 @@ label intern(struct span text)
     }
     l = find_or_add_locked(span_make(tmp, n));
     (void)pthread_mutex_unlock(&lock);
+    if (memo)
+        *memo = l;
     return l;
 }
 
