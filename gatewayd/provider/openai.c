@@ -169,7 +169,8 @@ static void read_error(struct answer *a, struct json_value v)
 
 static bool read_choice(struct answer *a, struct span choice)
 {
-    bool has_content = false;
+    bool has_content = false, has_delta = false;
+    struct json_value message = {0};
     struct json_member m;
     struct json_walk w;
 
@@ -177,10 +178,10 @@ static bool read_choice(struct answer *a, struct span choice)
         return false;
     while (json_next(&w, &m)) {
         if (KEY_IS(m.key, "delta")) {
+            has_delta = true;
             has_content |= read_delta(a, m.value.raw);
-        } else if (KEY_IS(m.key, "message")) { /* beside a delta it repeats what was sent */
-            if (json_get(choice, "delta").type == JSON_INVALID)
-                has_content |= read_delta(a, m.value.raw);
+        } else if (KEY_IS(m.key, "message")) {
+            message = m.value;
         } else if (KEY_IS(m.key, "text")) {
             a->output_chars += count_chars(m.value);
             has_content |= has_bytes(m.value);
@@ -190,6 +191,8 @@ static bool read_choice(struct answer *a, struct span choice)
             read_error(a, m.value);
         }
     }
+    if (!has_delta && message.raw.len) /* beside a delta it repeats what was sent */
+        has_content |= read_delta(a, message.raw);
     return has_content;
 }
 
@@ -548,7 +551,7 @@ static void openai_decode_body(struct answer *a, enum operation op, struct span 
         fail_body(a, "the answer is not one complete JSON value");
         return;
     }
-    if (json_value(body).type != JSON_OBJECT) {
+    if (body.p[strspn(body.p, " \t\r\n")] != '{') { /* it was checked, so it is what it begins with */
         struct wire_error e;
 
         wire_error_read(&e, body); /* Gemini wraps its errors in a list */
