@@ -10,10 +10,10 @@ struct arena_block {
     size_t size;
 };
 
-void *arena_alloc(struct arena *a, size_t bytes)
+static char *take(struct arena *a, size_t bytes)
 {
     size_t need = (bytes + 15) & ~(size_t)15;
-    void *p;
+    char *p;
 
     if (need < bytes)
         abort();
@@ -36,15 +36,21 @@ void *arena_alloc(struct arena *a, size_t bytes)
     }
     p = a->at;
     a->at += need;
-    return memset(p, 0, need);
+    return p;
+}
+
+void *arena_alloc(struct arena *a, size_t bytes)
+{
+    return memset(take(a, bytes), 0, bytes);
 }
 
 char *arena_dup(struct arena *a, struct span s)
 {
-    char *p = arena_alloc(a, s.len + 1);
+    char *p = take(a, s.len + 1);
 
     if (s.len)
         memcpy(p, s.p, s.len);
+    p[s.len] = '\0';
     return p;
 }
 

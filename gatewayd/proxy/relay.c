@@ -5,8 +5,6 @@
  *      └────── error event, unreadable ──► FAILED (dispatch may fail over) */
 #include "gatewayd/proxy/relay.h"
 
-#include <stdio.h>
-
 #include "gatewayd/proxy/attempt.h"
 #include "gatewayd/proxy/pipeline.h"
 
@@ -16,8 +14,9 @@
 void relay_set_headers(struct request *rq)
 {
     const struct attempt *a = request_attempt(rq);
-    char number[16];
+    char digit = (char)('0' + rq->n_attempts);
 
+    _Static_assert(LIMIT_ATTEMPTS < 10, "one digit");
     exchange_set_header(rq->ex, "x-request-id", span_of(rq->id_text));
     exchange_set_header(rq->ex, "x-trace-id", span_of(rq->trace_text));
     exchange_set_header(rq->ex, "traceparent", span_of(rq->parent));
@@ -26,8 +25,7 @@ void relay_set_headers(struct request *rq)
     exchange_set_header(rq->ex, "x-gatewayd-provider", span_of(a->target->provider->name));
     exchange_set_header(rq->ex, "x-gatewayd-model", span_of(a->target->model));
     exchange_set_header(rq->ex, "x-gatewayd-cache", SPAN_LIT("off"));
-    (void)snprintf(number, sizeof(number), "%u", rq->n_attempts);
-    exchange_set_header(rq->ex, "x-gatewayd-attempts", span_of(number));
+    exchange_set_header(rq->ex, "x-gatewayd-attempts", span_make(&digit, 1));
 }
 
 static void commit(struct attempt *a)

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who asks. Runs while only the headers are in, so that a stranger's body is never read. */
-#include <stdio.h>
-
 #include "gatewayd/proxy/pipeline.h"
 
 #define KEY_BYTES_MAX 512u
@@ -39,7 +37,11 @@ static void take_trace(struct request *rq)
     random_bytes(span_id, sizeof(span_id));
     hex_encode(rq->trace.b, 16, rq->trace_text);
     hex_encode(span_id, 8, span_hex);
-    (void)snprintf(rq->parent, sizeof(rq->parent), "00-%s-%s-%02x", rq->trace_text, span_hex, flags & 1);
+    memcpy(rq->parent, "00-", 3);
+    memcpy(rq->parent + 3, rq->trace_text, 32);
+    rq->parent[35] = '-';
+    memcpy(rq->parent + 36, span_hex, 16);
+    memcpy(rq->parent + 52, flags & 1 ? "-01" : "-00", 4);
 }
 
 enum step stage_identify(struct request *rq)

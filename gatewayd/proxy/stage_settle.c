@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The end of every request, exactly once: the last attempt is closed, one fact is made, it goes into the journal and
  * into the worker's cells, and only then does the client get the end of its answer. */
+#include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -138,10 +139,17 @@ static void make_fact(const struct request *rq, struct fact_request *f, struct f
 /* Nano-USD as decimal dollars, exact. */
 static struct span cost_text(char dst[32], int64_t nanousd)
 {
-    int n = snprintf(dst, 32, "%lld.%09lld", (long long)(nanousd / 1000000000),
-                     (long long)(nanousd % 1000000000));
+    uint64_t whole = (uint64_t)nanousd / 1000000000, fraction = (uint64_t)nanousd % 1000000000;
+    char *p = dst + 32;
 
-    return span_make(dst, n > 0 ? (size_t)n : 0);
+    assert(nanousd >= 0);
+    for (int i = 0; i < 9; i++, fraction /= 10)
+        *--p = (char)('0' + fraction % 10);
+    *--p = '.';
+    do
+        *--p = (char)('0' + whole % 10);
+    while (whole /= 10);
+    return span_make(p, (size_t)(dst + 32 - p));
 }
 
 static void end_stream(struct request *rq, int64_t cost_nanousd)
