@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Health of the providers, and the arithmetic of one score. */
+#include <string.h>
+
+#include "aigwctl/command.h"
+#include "libshared/cli/human.h"
+
+enum { KEY_EXPLAIN = 0x2000, KEY_BELOW };
+
+static struct {
+    bool explain, has_below;
+    double below;
+} opt;
+
+static const struct argp_option OPTIONS[] = {
+    {"explain", KEY_EXPLAIN, 0, 0, "of one provider: how its score comes about", 0},
+    {"below", KEY_BELOW, "SCORE", 0, "only those below it", 0},
+    {0},
+};
+
+static error_t take(int key, char *arg, struct argp_state *state)
+{
+    char *end;
+
+    if (key == KEY_EXPLAIN) {
+        opt.explain = true;
+        return 0;
+    }
+    if (key != KEY_BELOW)
+        return ARGP_ERR_UNKNOWN;
+    opt.below = strtod(arg, &end);
+    opt.has_below = true;
+    if (end == arg || *end)
+        argp_error(state, "--below takes a score, not '%s'", arg);
+    return 0;
+}
+
+static const struct table_column COLUMNS[] = {
+    {"provider", "PROVIDER", FORM_TEXT},
+    {"health_score", "SCORE", FORM_SCORE},
+    {"status", "STATUS", FORM_HEALTH},
+    {"error_rate", "ERR", FORM_PERCENT},
+    {"latency_p50_ms", "P50", FORM_MS},
+    {"latency_p95_ms", "P95", FORM_MS},
+    {"requests_per_s", "REQ/S", FORM_RATE},
+    {"last_updated", "UPDATED", FORM_AGE},
+    {0},
+};
+
+struct tally {
+    unsigned n, healthy, degraded, unhealthy;
+};
+
+static struct tally tally_of(const json_t *rows)
+{
+    struct tally t = {0};
+    size_t i;
+    json_t *row;
+
+    json_array_foreach(rows, i, row)
+    {
+        const char *s = json_string_value(json_object_get(row, "status"));
+
+        t.n++;
+        t.healthy += s && strcmp(s, "healthy") == 0;
+        t.degraded += s && strcmp(s, "degraded") == 0;
+        t.unhealthy += s && strcmp(s, "unhealthy") == 0;
+    }
+    return t;
+}
+
+static int code_of(const struct ctl *ctl, struct tally t)
+{
+    if (!ctl->has_exit_code)
+        return CLI_OK;
+    return t.unhealthy ? CLI_CRITICAL : t.degraded ? CLI_WARNING : CLI_OK;
+}
+
+static void print_term(FILE *f, const json_t *terms, const char *key, const char *name, const char *detail)
+{
+    const json_t *term = json_object_get(terms, key);
+    double points = json_number_value(json_object_get(term, "points"));
+    double of = json_number_value(json_object_get(term, "of"));
+
+    (void)fprintf(f, "  %-13s %-18s %5.1f of %2.0f%s", name, detail, points, of, points < of ? "" : "\n");
+    if (points < of)
+        (void)fprintf(f, "  %+.1f\n", points - of);
+}
+
+static void explain(FILE *f, const json_t *row)
+{
+    const json_t *terms = json_object_get(row, "terms");
+    char errors[HUMAN_CAP], p95[HUMAN_CAP], target[HUMAN_CAP], detail[128];
+
+    if (!json_is_object(terms)) {
+        (void)fprintf(f, "%s  unknown: no attempts in the last %lld s\n",
+                      json_string_value(json_object_get(row, "provider")),
+                      (long long)json_integer_value(json_object_get(row, "window_s")));
+        return;
+    }
+    (void)fprintf(f, "%s  %.1f %s   (healthy >= 80, unhealthy < 50)\n",
+                  json_string_value(json_object_get(row, "provider")),
+                  json_number_value(json_object_get(row, "health_score")),
+                  json_string_value(json_object_get(row, "status")));
+    human_percent(errors, json_number_value(json_object_get(row, "error_rate")));
+    (void)snprintf(detail, sizeof(detail), "%s errors", errors);
+    print_term(f, terms, "success_rate", "success rate", detail);
+    human_ms(p95, json_number_value(json_object_get(row, "latency_p95_ms")));
+    human_ms(target, json_number_value(json_object_get(terms, "latency_p95_target_ms")));
+    (void)snprintf(detail, sizeof(detail), "%s of %s", p95, target);
+    print_term(f, terms, "latency_p95", "p95", detail);
+    print_term(f, terms, "breakers", "breakers", "none");
+    (void)fprintf(f, "  window %lld s, %lld attempts; capped at 79 from 10%% errors, at 49 from 50%%\n",
+                  (long long)json_integer_value(json_object_get(row, "window_s")),
+                  (long long)json_integer_value(json_object_get(row, "attempts")));
+}
+
+static json_t *below(json_t *rows)
+{
+    json_t *kept = json_array(), *row;
+    size_t i;
+
+    json_array_foreach(rows, i, row)
+    {
+        json_t *score = json_object_get(row, "health_score");
+
+        if (!opt.has_below || (json_is_number(score) && json_number_value(score) < opt.below))
+            (void)json_array_append(kept, row);
+    }
+    json_decref(rows);
+    return kept;
+}
+
+static void print_footer(struct tally t)
+{
+    if (t.n && term_is_tty(stderr))
+        (void)fprintf(stderr, "\n%u healthy, %u degraded, %u unhealthy, %u unknown\n", t.healthy, t.degraded,
+                      t.unhealthy, t.n - t.healthy - t.degraded - t.unhealthy);
+}
+
+int health_show(struct ctl *ctl, FILE *f)
+{
+    struct buf path AUTO(buf_release) = {0};
+    json_t *doc, *rows;
+    struct tally t;
+    int rc;
+
+    buf_addz(&path, "/api/monitoring/health");
+    if (ctl->n_args)
+        buf_addf(&path, "/%s", ctl->args[0]);
+    rc = ctl_get(ctl, path.p, &doc);
+    if (rc || !doc)
+        return rc;
+    rows = below(json_is_array(doc) ? json_incref(doc) : json_pack("[O]", doc));
+    t = tally_of(rows);
+    if (opt.explain && ctl->output == OUTPUT_TABLE)
+        explain(f, doc);
+    else
+        ctl_print(ctl, f, "health", COLUMNS, rows, NULL);
+    if (f == stdout && ctl->output == OUTPUT_TABLE && !opt.explain)
+        print_footer(t);
+    json_decref(rows);
+    json_decref(doc);
+    return code_of(ctl, t);
+}
+
+static int run(struct ctl *ctl)
+{
+    if (opt.explain && !ctl->n_args)
+        return ctl_fail(CLI_USAGE, "health: --explain needs a provider");
+    return ctl_watch(ctl, health_show);
+}
+
+const struct command CMD_HEALTH = {
+    .name = "health",
+    .args = "[PROVIDER]",
+    .group = GROUP_LOOK,
+    .summary = "health score, error rate and latency of each provider",
+    .help = "Health of every provider over the last five minutes of attempts: 50 points for success, 30 for "
+            "latency, 20 for "
+            "breakers. Without traffic it is unknown.\v"
+            "  aigwctl health sim-flaky --explain",
+    .options = OPTIONS,
+    .take = take,
+    .run = run,
+    .max_args = 1,
+};

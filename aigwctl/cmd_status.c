@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The whole picture on one page, or in one line. */
+#include <string.h>
+
+#include "aigwctl/command.h"
+#include "libshared/cli/human.h"
+
+static bool is_brief;
+
+static const struct argp_option OPTIONS[] = {
+    {"brief", 'b', 0, 0, "one line", 0},
+    {0},
+};
+
+static error_t take(int key, char *arg, struct argp_state *state)
+{
+    (void)arg;
+    (void)state;
+    if (key != 'b')
+        return ARGP_ERR_UNKNOWN;
+    is_brief = true;
+    return 0;
+}
+
+static const struct table_column COLUMNS[] = {
+    {"name", "PROVIDER", FORM_TEXT},         {"status", "STATUS", FORM_HEALTH},
+    {"health_score", "SCORE", FORM_PERCENT}, {"availability", "AVAILABLE", FORM_PERCENT},
+    {"error_rate", "ERR", FORM_PERCENT},     {0},
+};
+
+static uint64_t count_of(const json_t *o, const char *name)
+{
+    json_int_t v = json_integer_value(json_object_get(o, name));
+
+    return v > 0 ? (uint64_t)v : 0;
+}
+
+static void print_head(FILE *f, const json_t *doc)
+{
+    const json_t *s = json_object_get(doc, "summary");
+    const char *version = json_string_value(json_object_get(doc, "version"));
+    char uptime[HUMAN_CAP], requests[HUMAN_CAP], cost[HUMAN_CAP], rate[HUMAN_CAP] = "-";
+
+    human_duration(uptime, json_integer_value(json_object_get(doc, "uptime_s")));
+    human_count(requests, count_of(s, "total_requests"));
+    human_usd(cost, json_integer_value(json_object_get(s, "total_cost_nanousd")));
+    if (json_is_number(json_object_get(s, "requests_per_s")))
+        human_rate(rate, json_number_value(json_object_get(s, "requests_per_s")));
+    (void)fprintf(f, "gatewayd %s, up %s%s: %s\n", version ? version : "?", uptime,
+                  json_is_true(json_object_get(doc, "draining")) ? ", draining" : "",
+                  json_string_value(json_object_get(s, "status")));
+    (void)fprintf(
+        f, "%s requests, %s/s: %llu ok, %llu failed, %llu rejected, %llu cancelled; %llu streams open; %s\n",
+        requests, rate, (unsigned long long)count_of(s, "successful_requests"),
+        (unsigned long long)count_of(s, "failed_requests"),
+        (unsigned long long)count_of(s, "rejected_requests"),
+        (unsigned long long)count_of(s, "cancelled_requests"),
+        (unsigned long long)count_of(s, "active_streams"), cost);
+}
+
+static void print_brief(FILE *f, const json_t *doc)
+{
+    const json_t *s = json_object_get(doc, "summary");
+
+    (void)fprintf(f, "%s: %llu of %llu providers healthy, %llu degraded, %llu unhealthy\n",
+                  json_string_value(json_object_get(s, "status")), (unsigned long long)count_of(s, "healthy"),
+                  (unsigned long long)count_of(s, "total_providers"),
+                  (unsigned long long)count_of(s, "degraded"), (unsigned long long)count_of(s, "unhealthy"));
+}
+
+static int code_of(const struct ctl *ctl, const json_t *doc)
+{
+    const char *status = json_string_value(json_object_get(json_object_get(doc, "summary"), "status"));
+
+    if (!ctl->has_exit_code || !status)
+        return CLI_OK;
+    return strcmp(status, "unhealthy") == 0  ? CLI_CRITICAL
+           : strcmp(status, "degraded") == 0 ? CLI_WARNING
+                                             : CLI_OK;
+}
+
+static int show(struct ctl *ctl, FILE *f)
+{
+    json_t *doc;
+    int rc = ctl_get(ctl, "/health/dashboard", &doc);
+
+    if (rc || !doc)
+        return rc;
+    if (!json_is_object(json_object_get(doc, "summary"))) {
+        rc = ctl_fail(CLI_FAILED, "%s does not answer like a gatewayd", ctl->found_url);
+    } else if (ctl->output == OUTPUT_TABLE && is_brief) {
+        print_brief(f, doc);
+    } else {
+        if (ctl->output == OUTPUT_TABLE) {
+            print_head(f, doc);
+            (void)fputc('\n', f);
+        }
+        ctl_print(ctl, f, "status", COLUMNS, json_object_get(doc, "providers"), doc);
+    }
+    rc = rc ? rc : code_of(ctl, doc);
+    json_decref(doc);
+    return rc;
+}
+
+static int run(struct ctl *ctl)
+{
+    return ctl_watch(ctl, show);
+}
+
+const struct command CMD_STATUS = {
+    .name = "status",
+    .args = "",
+    .group = GROUP_LOOK,
+    .summary = "the whole picture on one page",
+    .help = "Version, traffic, cost, and how each provider fares.\v"
+            "  aigwctl status --brief --exit-code || page-somebody",
+    .options = OPTIONS,
+    .take = take,
+    .run = run,
+};

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The list of commands, in the order in which help shows them. */
+#include "aigwctl/command.h"
+
+const struct command *const COMMANDS[] = {
+    &CMD_STATUS, &CMD_HEALTH, &CMD_COST, &CMD_API, &CMD_RELOAD, &CMD_MOCK, &CMD_DEMO, NULL,
+};

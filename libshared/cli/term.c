@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "libshared/cli/term.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static bool is_set(const char *name)
+{
+    const char *v = getenv(name);
+
+    return v && *v;
+}
+
+static bool is_forced(const char *name)
+{
+    const char *v = getenv(name);
+
+    return v && *v && strcmp(v, "0") != 0;
+}
+
+bool term_is_tty(FILE *f)
+{
+    return isatty(fileno(f)) == 1;
+}
+
+bool term_wants_color(FILE *f, enum term_color option)
+{
+    const char *term = getenv("TERM");
+
+    if (option != TERM_COLOR_AUTO)
+        return option == TERM_COLOR_ALWAYS;
+    if (is_set("NO_COLOR"))
+        return false;
+    if (is_forced("CLICOLOR_FORCE") || is_forced("FORCE_COLOR"))
+        return true;
+    return term_is_tty(f) && term && strcmp(term, "dumb") != 0;
+}
+
+unsigned term_width(FILE *f)
+{
+    struct winsize w;
+    const char *columns = getenv("COLUMNS");
+    long n = columns ? strtol(columns, NULL, 10) : 0;
+
+    if (term_is_tty(f) && ioctl(fileno(f), TIOCGWINSZ, &w) == 0 && w.ws_col)
+        return w.ws_col;
+    return n >= 20 && n <= 1000 ? (unsigned)n : 80;
+}
+
+void term_put(FILE *f, const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        bool is_c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f;
+
+        (void)fputc((*p < 0x20 && *p != '\n') || *p == 0x7f || is_c1 ? '?' : *p, f);
+        p += is_c1;
+    }
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a stream can show, and the exit codes that all operator programs share. */
+#ifndef CLI_TERM_H
+#define CLI_TERM_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+enum cli_exit {
+    CLI_OK = 0,
+    CLI_FAILED = 1,
+    CLI_USAGE = 2,
+    CLI_NO_ANSWER = 3,
+    CLI_NO_AUTH = 4,
+    CLI_NOT_FOUND = 5,
+    CLI_CONFLICT = 6,
+    CLI_CANCELLED = 7,
+    CLI_PARTIAL = 8,
+    CLI_WARNING = 10,
+    CLI_CRITICAL = 11,
+    CLI_STALE = 12,
+    CLI_SIGINT = 130,
+    CLI_SIGTERM = 143,
+};
+
+enum term_color { TERM_COLOR_AUTO, TERM_COLOR_ALWAYS, TERM_COLOR_NEVER };
+
+/* --color, then NO_COLOR, then CLICOLOR_FORCE and FORCE_COLOR, then the terminal, then TERM=dumb. */
+bool term_wants_color(FILE *f, enum term_color option);
+bool term_is_tty(FILE *f);
+/* Columns of the terminal; 80 when it is none or does not say. */
+unsigned term_width(FILE *f);
+/* Printable text: control characters become '?', so that no server can move the cursor. */
+void term_put(FILE *f, const char *text);
+
+#endif

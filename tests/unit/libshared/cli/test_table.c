@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "libshared/cli/table.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/unit/cm.h"
+
+static const struct table_column COLUMNS[] = {
+    {"name", "NAME", FORM_TEXT},        {"status", "STATUS", FORM_HEALTH}, {"n", "N", FORM_COUNT},
+    {"cost_nanousd", "COST", FORM_USD}, {"at", "UPDATED", FORM_AGE},       {0},
+};
+
+static json_t *rows(const char *name)
+{
+    json_t *all =
+        json_pack("[{s:s, s:s, s:i, s:I, s:s}, {s:s, s:n}]", "name", name, "status", "degraded", "n", 1500,
+                  "cost_nanousd", (json_int_t)1533200000000, "at", "2026-11-20T14:32:07Z", "name", "b", "n");
+
+    assert_non_null(all);
+    return all;
+}
+
+static char *print(json_t *data, bool color, bool relative, unsigned width)
+{
+    struct table_style style = {color, relative, width, {1795185130000000}};
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+
+    table_print(f, COLUMNS, data, &style);
+    (void)fclose(f);
+    json_decref(data);
+    return text;
+}
+
+static void test_unknown_values_are_a_dash_and_figures_are_readable(void **state)
+{
+    char *text = print(rows("openrouter"), false, true, 80);
+
+    (void)state;
+    assert_string_equal(text, "NAME        STATUS        N       COST  UPDATED\n"
+                              "openrouter  degraded  1.50K  $1,533.20   3s ago\n"
+                              "b           -             -          -        -\n");
+    free(text);
+}
+
+static void test_without_a_terminal_times_are_absolute_and_nothing_is_cut(void **state)
+{
+    char name[301];
+    char *text;
+
+    (void)state;
+    memset(name, 'x', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    text = print(rows(name), false, false, 0);
+    assert_non_null(strstr(text, name));
+    assert_non_null(strstr(text, "2026-11-20T14:32:07Z"));
+    free(text);
+}
+
+static void test_long_texts_are_cut_to_the_width_of_the_terminal(void **state)
+{
+    char name[301];
+    char *text;
+
+    (void)state;
+    memset(name, 'x', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    text = print(rows(name), false, true, 80);
+    for (char *line = text; *line; line = strchr(line, '\n') + 1)
+        assert_true(strcspn(line, "\n") <= 80);
+    assert_non_null(strstr(text, "$1,533.20"));
+    free(text);
+}
+
+static void test_colour_never_stands_alone(void **state)
+{
+    char *plain = print(rows("a"), false, true, 80), *colored = print(rows("a"), true, true, 80);
+
+    (void)state;
+    assert_null(strchr(plain, '\033'));
+    assert_non_null(strchr(colored, '\033'));
+    assert_non_null(strstr(colored, "degraded"));
+    free(plain);
+    free(colored);
+}
+
+static void test_a_hostile_name_cannot_move_the_cursor(void **state)
+{
+    char *text = print(rows("a\033[2Jb\r\nc\xc2\x9b"
+                            "d"),
+                       false, true, 80);
+
+    (void)state;
+    assert_null(strchr(text, '\033'));
+    assert_null(strchr(text, '\r'));
+    assert_null(strstr(text, "\xc2\x9b"));
+    free(text);
+}
+
+static void test_csv_has_exact_figures_and_quotes_what_needs_it(void **state)
+{
+    json_t *data = rows("a,\"b\"\nc");
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+
+    (void)state;
+    (void)json_array_append_new(data, json_pack("{s:s, s:f}", "name", "=1+1", "n", 0.1));
+    table_print_csv(f, COLUMNS, data);
+    (void)fclose(f);
+    assert_string_equal(text, "name,status,n,cost_nanousd,at\r\n"
+                              "\"a,\"\"b\"\"\nc\",degraded,1500,1533200000000,2026-11-20T14:32:07Z\r\n"
+                              "b,,,,\r\n"
+                              "'=1+1,,0.1,,\r\n");
+    free(text);
+    json_decref(data);
+}
+
+static void test_json_travels_in_an_envelope(void **state)
+{
+    json_t *data = rows("a"), *o;
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+
+    (void)state;
+    table_print_json(f, "health", data);
+    (void)fclose(f);
+    o = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    assert_string_equal(json_string_value(json_object_get(o, "schema")), "gatewayd.health/1");
+    assert_true(json_equal(json_object_get(o, "data"), data));
+    assert_non_null(json_object_get(o, "generated_at"));
+    json_decref(o);
+    json_decref(data);
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_unknown_values_are_a_dash_and_figures_are_readable),
+        cmocka_unit_test(test_without_a_terminal_times_are_absolute_and_nothing_is_cut),
+        cmocka_unit_test(test_long_texts_are_cut_to_the_width_of_the_terminal),
+        cmocka_unit_test(test_colour_never_stands_alone),
+        cmocka_unit_test(test_a_hostile_name_cannot_move_the_cursor),
+        cmocka_unit_test(test_csv_has_exact_figures_and_quotes_what_needs_it),
+        cmocka_unit_test(test_json_travels_in_an_envelope),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

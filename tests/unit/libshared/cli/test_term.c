@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "libshared/cli/term.h"
+
+#include <stdlib.h>
+
+#include "tests/unit/cm.h"
+
+static int setup(void **state)
+{
+    (void)state;
+    (void)unsetenv("NO_COLOR");
+    (void)unsetenv("CLICOLOR_FORCE");
+    (void)unsetenv("FORCE_COLOR");
+    (void)setenv("TERM", "xterm", 1);
+    return 0;
+}
+
+static bool wants(enum term_color option)
+{
+    FILE *f = tmpfile();
+    bool wants_it = term_wants_color(f, option);
+
+    (void)fclose(f);
+    return wants_it;
+}
+
+static void test_a_file_has_no_colour_unless_it_is_asked_for(void **state)
+{
+    (void)state;
+    assert_false(wants(TERM_COLOR_AUTO));
+    assert_true(wants(TERM_COLOR_ALWAYS));
+    (void)setenv("FORCE_COLOR", "1", 1);
+    assert_true(wants(TERM_COLOR_AUTO));
+    (void)setenv("FORCE_COLOR", "0", 1);
+    assert_false(wants(TERM_COLOR_AUTO));
+}
+
+static void test_no_color_wins_over_force_and_the_option_over_both(void **state)
+{
+    (void)state;
+    (void)setenv("CLICOLOR_FORCE", "1", 1);
+    (void)setenv("NO_COLOR", "1", 1);
+    assert_false(wants(TERM_COLOR_AUTO));
+    assert_true(wants(TERM_COLOR_ALWAYS));
+    (void)setenv("NO_COLOR", "", 1); /* empty is not set */
+    assert_true(wants(TERM_COLOR_AUTO));
+    assert_false(wants(TERM_COLOR_NEVER));
+}
+
+static void test_control_characters_are_not_put(void **state)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+
+    (void)state;
+    term_put(f, "a\033[2J\rb\x7f\nc\xc3\xa9\xc2\x9b"
+                "d");
+    (void)fclose(f);
+    assert_string_equal(text, "a?[2J?b?\nc\xc3\xa9?d");
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_a_file_has_no_colour_unless_it_is_asked_for, setup),
+        cmocka_unit_test_setup(test_no_color_wins_over_force_and_the_option_over_both, setup),
+        cmocka_unit_test(test_control_characters_are_not_put),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
