@@ -271,7 +271,7 @@ void demo_gateway_print_log(const struct demo_gateway *g)
     if (!f)
         return;
     if (fseek(f, -8192, SEEK_END) == 0)
-        (void)fgets(line, sizeof(line), f); /* the rest of a line */
+        (void)!fgets(line, sizeof(line), f); /* the rest of a line */
     else
         rewind(f);
     while (fgets(line, sizeof(line), f))
