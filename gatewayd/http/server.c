@@ -6,8 +6,7 @@
  *   request line ──► on_uri ──► access (headers) ──► access (body)* ──► access (end) ──► suspended
  *                                  │ guard, on_head                        │ on_request     │ answer → resume
  *                                  ▼                                       ▼                ▼
- *                               refusal                                  queue ◄───────── access again ──►
- * completed
+ *                               refusal                                  queue ◄───────── access again ──► completed
  *
  * Invariants: every path that has nothing to send suspends (an idle reader that returns 0 would spin);
  * responses are queued only inside the access handler; resumes are collected and done once at the end of a
@@ -17,10 +16,9 @@
  *
  * The flag bit 8192 alone (MHD_ALLOW_SUSPEND_RESUME without MHD_USE_ITC) allows suspending without an eventfd
  * that a single-threaded loop does not need: every resume would write and read it. */
-#include "gatewayd/http/server.h"
+#include "gatewayd/http/server_priv.h"
 
 #include <errno.h>
-#include <microhttpd.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,94 +26,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "gatewayd/http/guard.h"
 #include "libshared/base/log.h"
 
 #define SUSPEND_WITHOUT_ITC 8192u
 #define RUNS_PER_TURN       4
-#define STREAM_BLOCK        4096u /* what libmicrohttpd asks the reader for at most */
-#define DRAINED_BODY                                                                                         \
-    (64u << 10) /* a refused request's body up to here is read, so that the connection lives */
-#define HEADERS_MAX 100u
-#define OUT_KEEP    1024u /* queue memory an idle stream keeps */
-
-enum phase {
-    PHASE_IDLE,   /* no request; keep-alive deadline */
-    PHASE_HEADER, /* request line or headers arriving */
-    PHASE_BODY,   /* body arriving */
-    PHASE_WORK,   /* with the handler */
-    PHASE_WRITE,  /* whole answer queued */
-    PHASE_STREAM, /* streaming */
-};
-
-struct header {
-    const char *name;
-    struct span value;
-};
-
-struct exchange {
-    struct arena arena;
-    struct span method, target;
-    struct guard_header *headers;
-    size_t n_headers;
-    struct guard_verdict verdict;
-    struct buf body;
-    struct mono started;
-    const struct exchange_ops *ops;
-    void *user;
-    struct header *out_headers;
-    unsigned n_out_headers;
-    struct MHD_Response *response; /* a reference of our own until the end: trailers are added late */
-    unsigned status;
-    struct buf out; /* streaming queue: sent | queued at out_at */
-    size_t out_at;
-    uint64_t bytes_out;
-    bool has_begun;    /* on_head was called, on_end is owed */
-    bool body_too_big; /* the rest is dropped */
-    bool is_answered;
-    bool is_queued; /* libmicrohttpd owns the response */
-    bool is_streaming, is_ended, is_cut;
-    bool was_high;
-    bool is_gone, gone_told;
-    bool
-        closes; /* no keep-alive after this one: a chunked body's framing is read leniently by the library, so what
-                  * stands behind one is never taken for a request */
-    bool expects_continue;
-    bool is_http11;
-};
-
-struct conn {
-    struct server *server;
-    struct MHD_Connection *mhd;
-    struct loop_watch fin;
-    struct timer timer;
-    struct loop_task drain_task;
-    enum phase phase;
-    bool is_suspended;
-    bool resume_wanted;
-    struct conn *next_resume;
-    struct conn *next, **link;
-    struct mono last_read; /* when libmicrohttpd last took stream bytes */
-    struct exchange ex;
-};
-
-struct server {
-    struct loop *loop;
-    struct loop_watch watch; /* the daemon's epoll descriptor */
-    struct loop_hook hook;
-    struct MHD_Daemon *daemon;
-    struct server_options o;
-    struct conn *conns;
-    struct conn *resumes, **resumes_end;
-    bool has_events;
-    bool is_quiesced;
-    size_t n_exchanges;
-    time_t date_at;
-    char date[40];
-    struct {
-        _Atomic uint64_t connections, open, refused_connections, guard_refusals, timeouts;
-    } stats;
-};
+#define STREAM_BLOCK        4096u       /* what libmicrohttpd asks the reader for at most */
+#define DRAINED_BODY        (64u << 10) /* a refused request's body is read up to here: its connection lives on */
+#define HEADERS_MAX         100u
+#define OUT_KEEP            1024u /* queue memory an idle stream keeps */
 
 static const struct exchange_ops NO_OPS;
 
@@ -123,15 +41,6 @@ static void count(_Atomic uint64_t *c, int64_t by)
 {
     atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + (uint64_t)by,
                           memory_order_relaxed);
-}
-
-static struct conn *conn_of(struct exchange *ex)
-{
-    return CONTAINER_OF(ex, struct conn, ex);
-}
-static const struct conn *conn_of_const(const struct exchange *ex)
-{
-    return (const struct conn *)((const char *)ex - offsetof(struct conn, ex));
 }
 
 static void set_phase(struct conn *c, enum phase p, int64_t deadline_us)
@@ -143,10 +52,9 @@ static void set_phase(struct conn *c, enum phase p, int64_t deadline_us)
         loop_timer_cancel(c->server->loop, &c->timer);
 }
 
-/* ---- resuming
- * ------------------------------------------------------------------------------------------------- */
+/* ---- resuming ---- */
 
-static void want_resume(struct conn *c)
+void conn_want_resume(struct conn *c)
 {
     if (!c->is_suspended || c->resume_wanted)
         return;
@@ -224,8 +132,7 @@ static void on_daemon_event(struct loop_watch *w, uint32_t events)
     CONTAINER_OF(w, struct server, watch)->has_events = true;
 }
 
-/* ---- the client goes away
- * --------------------------------------------------------------------------------------- */
+/* ---- the client goes away ---- */
 
 static void tell_gone(struct conn *c)
 {
@@ -246,7 +153,7 @@ static void on_fin(struct loop_watch *w, uint32_t events)
     tell_gone(CONTAINER_OF(w, struct conn, fin));
 }
 
-static void watch_fin(struct conn *c)
+void conn_watch_fin(struct conn *c)
 {
     if (!c->fin.slot && loop_watch(c->server->loop, &c->fin, EPOLLRDHUP) != ERR_OK)
         tell_gone(c);
@@ -266,7 +173,7 @@ static void on_timer(struct timer *t)
 
     switch (c->phase) {
     case PHASE_WORK:
-        watch_fin(c);
+        conn_watch_fin(c);
         return;
     case PHASE_STREAM: {
         int64_t quiet = mono_diff_us(loop_now(c->server->loop), c->last_read);
@@ -289,8 +196,7 @@ static void on_timer(struct timer *t)
     }
 }
 
-/* ---- sending
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- sending ---- */
 
 static const char *date_header(struct server *s)
 {
@@ -304,7 +210,7 @@ static const char *date_header(struct server *s)
     return s->date;
 }
 
-static void add_header(struct MHD_Response *r, const char *name, struct span value, bool is_trailer)
+void conn_add_header(struct MHD_Response *r, const char *name, struct span value, bool is_trailer)
 {
     char text[1024];
     size_t n = span_copy(text, sizeof(text), value);
@@ -319,15 +225,15 @@ static void add_header(struct MHD_Response *r, const char *name, struct span val
         log_warn("response header '%s' was refused by the server library", name);
 }
 
-static void add_headers(struct conn *c)
+void conn_add_headers(struct conn *c)
 {
     struct exchange *ex = &c->ex;
 
-    add_header(ex->response, MHD_HTTP_HEADER_DATE, span_of(date_header(c->server)), false);
+    conn_add_header(ex->response, MHD_HTTP_HEADER_DATE, span_of(date_header(c->server)), false);
     for (unsigned i = 0; i < ex->n_out_headers; i++)
-        add_header(ex->response, ex->out_headers[i].name, ex->out_headers[i].value, false);
+        conn_add_header(ex->response, ex->out_headers[i].name, ex->out_headers[i].value, false);
     if (ex->closes || c->server->is_quiesced)
-        add_header(ex->response, MHD_HTTP_HEADER_CONNECTION, SPAN_LIT("close"), false);
+        conn_add_header(ex->response, MHD_HTTP_HEADER_CONNECTION, SPAN_LIT("close"), false);
 }
 
 static enum MHD_Result queue(struct conn *c)
@@ -401,8 +307,12 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *dst, size_t max)
     return (ssize_t)n;
 }
 
-/* ---- what libmicrohttpd calls
- * -------------------------------------------------------------------------------------- */
+struct MHD_Response *conn_make_stream(struct conn *c)
+{
+    return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, c, NULL);
+}
+
+/* ---- what libmicrohttpd calls ---- */
 
 static struct conn *conn_from(struct MHD_Connection *mhd)
 {
@@ -798,7 +708,7 @@ void server_free(struct server *s)
         if (c->ex.has_begun && !c->ex.is_ended)
             tell_gone(c);
         c->ex.is_cut = true;
-        want_resume(c); /* stopping with a suspended connection would abort the process */
+        conn_want_resume(c); /* stopping with a suspended connection would abort the process */
     }
     for (int i = 0; i < 3; i++) {
         (void)resume_all(s);
@@ -819,216 +729,4 @@ struct server_stats server_stats_mt(const struct server *s)
         .guard_refusals = atomic_load_explicit(&s->stats.guard_refusals, memory_order_relaxed),
         .timeouts = atomic_load_explicit(&s->stats.timeouts, memory_order_relaxed),
     };
-}
-
-/* ---- the exchange
- * ------------------------------------------------------------------------------------------------------ */
-
-struct span exchange_method(const struct exchange *ex)
-{
-    return ex->method;
-}
-struct span exchange_target(const struct exchange *ex)
-{
-    return ex->target;
-}
-
-struct span exchange_path(const struct exchange *ex)
-{
-    struct span rest = ex->target;
-
-    return span_split(&rest, '?');
-}
-
-struct span exchange_query(const struct exchange *ex)
-{
-    struct span rest = ex->target;
-
-    (void)span_split(&rest, '?');
-    return rest;
-}
-
-struct span exchange_header(const struct exchange *ex, const char *name)
-{
-    struct span want = span_of(name);
-
-    for (size_t i = 0; i < ex->n_headers; i++)
-        if (span_eq_nocase(ex->headers[i].name, want))
-            return ex->headers[i].value;
-    return (struct span){NULL, 0};
-}
-
-bool exchange_is_body_too_large(const struct exchange *ex)
-{
-    return ex->body_too_big;
-}
-
-struct span exchange_body(const struct exchange *ex)
-{
-    return buf_span(&ex->body);
-}
-
-const void *exchange_peer(const struct exchange *ex)
-{
-    return MHD_get_connection_info(conn_of_const(ex)->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
-}
-
-bool exchange_is_local_peer(const struct exchange *ex)
-{
-    const struct conn *c = conn_of_const(ex);
-    struct ucred who;
-    socklen_t len = sizeof(who);
-
-    return c->server->o.is_unix && getsockopt(c->fin.fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 &&
-           (who.uid == getuid() || who.uid == 0);
-}
-
-bool exchange_is_gone(const struct exchange *ex)
-{
-    return ex->is_gone;
-}
-bool exchange_is_answered(const struct exchange *ex)
-{
-    return ex->is_answered;
-}
-
-bool exchange_accepts_trailers(const struct exchange *ex)
-{
-    struct span te = exchange_header(ex, "te");
-
-    while (te.p)
-        if (span_eq_nocase(span_trim(span_split(&te, ',')), SPAN_LIT("trailers")))
-            return ex->is_http11;
-    return false;
-}
-
-struct mono exchange_started(const struct exchange *ex)
-{
-    return ex->started;
-}
-void exchange_adopt(struct exchange *ex, const struct exchange_ops *ops, void *user)
-{
-    ex->ops = ops;
-    ex->user = user;
-}
-void *exchange_user(const struct exchange *ex)
-{
-    return ex->user;
-}
-struct arena *exchange_arena(struct exchange *ex)
-{
-    return &ex->arena;
-}
-uint64_t exchange_bytes_out(const struct exchange *ex)
-{
-    return ex->bytes_out;
-}
-size_t exchange_queued(const struct exchange *ex)
-{
-    return ex->out.len - ex->out_at;
-}
-
-#define OUT_HEADERS_MAX 32u
-
-void exchange_set_header(struct exchange *ex, const char *name, struct span value)
-{
-    if (!ex->out_headers)
-        ex->out_headers = arena_array(&ex->arena, struct header, OUT_HEADERS_MAX);
-    if (ex->n_out_headers < OUT_HEADERS_MAX)
-        ex->out_headers[ex->n_out_headers++] =
-            (struct header){name, span_make(arena_dup(&ex->arena, value), value.len)};
-}
-
-static void answer(struct exchange *ex, int status, struct MHD_Response *r)
-{
-    struct conn *c = conn_of(ex);
-
-    ex->is_answered = true;
-    if (!r) {
-        exchange_cut(ex);
-        return;
-    }
-    ex->response = r;
-    ex->status = (unsigned)status;
-    add_headers(c);
-    want_resume(c);
-}
-
-void exchange_reply(struct exchange *ex, int status, struct span body)
-{
-    if (ex->is_answered)
-        return;
-    ex->bytes_out = body.len;
-    answer(ex, status,
-           MHD_create_response_from_buffer(body.len, (void *)(uintptr_t)(body.len ? body.p : ""),
-                                           MHD_RESPMEM_MUST_COPY));
-}
-
-void exchange_reply_adopt(struct exchange *ex, int status, struct buf *body)
-{
-    if (ex->is_answered)
-        return;
-    ex->bytes_out = body->len;
-    answer(ex, status,
-           body->p ? MHD_create_response_from_buffer(body->len, body->p, MHD_RESPMEM_MUST_FREE)
-                   : MHD_create_response_from_buffer(0, (void *)(uintptr_t) "", MHD_RESPMEM_PERSISTENT));
-    *body = (struct buf){.max = body->max};
-}
-
-void exchange_stream_begin(struct exchange *ex, int status)
-{
-    struct conn *c = conn_of(ex);
-
-    if (ex->is_answered)
-        return;
-    ex->is_streaming = true;
-    ex->out.max = LIMIT_STREAM_HIGH + LIMIT_SSE_EVENT_HARD;
-    answer(ex, status,
-           MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, c, NULL));
-    watch_fin(c);
-}
-
-enum err_code exchange_stream_write(struct exchange *ex, struct span bytes)
-{
-    struct conn *c = conn_of(ex);
-    enum err_code e;
-
-    if (ex->is_cut || ex->is_gone)
-        return ERR_CLIENT_GONE;
-    if (ex->out_at && ex->out.len - ex->out_at + bytes.len >= ex->out.cap / 2) {
-        buf_consume(&ex->out, ex->out_at);
-        ex->out_at = 0;
-    }
-    if (ex->out.len == ex->out_at) {
-        c->last_read = loop_now(c->server->loop);
-        if (c->phase == PHASE_STREAM && !timer_is_armed(&c->timer))
-            loop_timer(c->server->loop, &c->timer, c->server->o.write_stall_us);
-    }
-    e = buf_append(&ex->out, bytes.p, bytes.len);
-    if (e)
-        return e;
-    ex->bytes_out += bytes.len;
-    if (exchange_queued(ex) > LIMIT_STREAM_HIGH)
-        ex->was_high = true;
-    want_resume(c);
-    return ERR_OK;
-}
-
-void exchange_stream_trailer(struct exchange *ex, const char *name, struct span value)
-{
-    if (ex->response)
-        add_header(ex->response, name, value, true);
-}
-
-void exchange_stream_end(struct exchange *ex)
-{
-    ex->is_ended = true;
-    want_resume(conn_of(ex));
-}
-
-void exchange_cut(struct exchange *ex)
-{
-    ex->is_cut = true;
-    ex->is_answered = true;
-    want_resume(conn_of(ex));
 }

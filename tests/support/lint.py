@@ -38,7 +38,7 @@ ALLOWED = {
 }
 
 HOMES = {
-    "microhttpd.h": {"gatewayd/http/server.c"},
+    "microhttpd.h": {"gatewayd/http/server_priv.h"},
     "curl/": {"gatewayd/http/transfer.c", "libshared/api/client.c"},
     "hiredis": {"libshared/store/"},
     "libpq-fe.h": {"libshared/store/"},
