@@ -122,8 +122,10 @@ static void begin_drain(struct letter *l)
 {
     struct order *o = CONTAINER_OF(l, struct order, letter);
 
-    server_quiesce(o->worker->server);
-    o->worker->is_draining = true;
+    if (o->worker->server) {
+        server_quiesce(o->worker->server);
+        o->worker->is_draining = true;
+    }
     free(o);
 }
 
@@ -137,11 +139,13 @@ static void cut(struct letter *l)
     struct order *o = CONTAINER_OF(l, struct order, letter);
     struct worker *w = o->worker;
 
+    free(o);
+    if (!w->server)
+        return; /* the order came after the end */
     server_quiesce(w->server);
     w->is_draining = true;
     pipeline_cut_all(&w->proxy);
     loop_timer(w->proxy.loop, &w->grace, CUT_GRACE_US);
-    free(o);
 }
 
 static bool on_turn_end(struct loop_hook *h)
@@ -252,6 +256,7 @@ void worker_free(struct worker *w)
         return;
     worker_join(w);
     server_free(w->server);
+    w->server = NULL;
     client_free(w->proxy.client);
     mailbox_free(w->mailbox);
     facts_free(w->proxy.facts);

@@ -535,6 +535,16 @@ static void fail_body(struct answer *a, const char *text)
     (void)span_copy(a->error_text, sizeof(a->error_text), span_of(text));
 }
 
+/* Of a checked document, which is not only white space. */
+static char first_byte(struct span checked)
+{
+    size_t i = 0;
+
+    while (checked.p[i] == ' ' || checked.p[i] == '\t' || checked.p[i] == '\r' || checked.p[i] == '\n')
+        i++;
+    return checked.p[i];
+}
+
 static void openai_decode_body(struct answer *a, enum operation op, struct span content_type,
                                struct span body)
 {
@@ -551,7 +561,7 @@ static void openai_decode_body(struct answer *a, enum operation op, struct span 
         fail_body(a, "the answer is not one complete JSON value");
         return;
     }
-    if (body.p[strspn(body.p, " \t\r\n")] != '{') { /* it was checked, so it is what it begins with */
+    if (first_byte(body) != '{') { /* it was checked, so it is what it begins with */
         struct wire_error e;
 
         wire_error_read(&e, body); /* Gemini wraps its errors in a list */

@@ -33,7 +33,7 @@ static void *serve(void *user)
     if (s->answer)
         (void)!write(c, s->answer, strlen(s->answer));
     else
-        (void)read(c, s->request + n, 1); /* until the client goes away */
+        (void)!read(c, s->request + n, 1); /* until the client goes away */
     (void)close(c);
     return NULL;
 }
