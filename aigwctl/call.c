@@ -12,7 +12,7 @@
 #include "libshared/base/secret.h"
 #include "libshared/cli/human.h"
 
-volatile sig_atomic_t ctl_stop;
+_Atomic int ctl_stop;
 
 int ctl_fail(int code, const char *fmt, ...)
 {

@@ -28,7 +28,7 @@ struct ctl { /* global options and what came of them */
 };
 
 /* Which signal asked us to stop, or 0. */
-extern volatile sig_atomic_t ctl_stop;
+extern _Atomic int ctl_stop;
 
 enum command_group { GROUP_LOOK, GROUP_CONTROL, GROUP_DATA, GROUP_ALERTS, GROUP_SETUP, GROUP_COUNT };
 

@@ -34,7 +34,7 @@ struct demo_traffic {
     size_t n_threads;
     _Atomic uint64_t next;
     _Atomic size_t running;
-    volatile sig_atomic_t is_over;
+    _Atomic int is_over;
 
     pthread_mutex_t lock;
     pthread_cond_t stop; /* wakes those who wait for a due time */

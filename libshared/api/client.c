@@ -20,7 +20,7 @@ struct api_client {
     char *socket; /* or NULL */
     struct secret token;
     long timeout_ms;
-    const volatile sig_atomic_t *is_over;
+    const _Atomic int *is_over;
     struct api_answer *into;
     bool is_too_large;
 };

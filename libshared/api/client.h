@@ -4,7 +4,7 @@
 #ifndef API_CLIENT_H
 #define API_CLIENT_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "libshared/base/buf.h"
 #include "libshared/base/err.h"
@@ -13,9 +13,9 @@ struct api_client;
 
 struct api_client_options {
     const char *url;
-    struct span token;                    /* sent as a bearer; empty: none. Copied. */
-    long timeout_ms;                      /* of a whole call, 0: 10 s */
-    const volatile sig_atomic_t *is_over; /* NULL, or ends a call early once not 0 */
+    struct span token;          /* sent as a bearer; empty: none. Copied. */
+    long timeout_ms;            /* of a whole call, 0: 10 s */
+    const _Atomic int *is_over; /* NULL, or ends a call early once not 0; a signal handler may set it */
 };
 
 /* ERR_CONFIG when the URL is not one. */

@@ -153,7 +153,7 @@ static void test_failures_are_told_apart(void **state)
 
 static void test_a_call_can_be_ended_early(void **state)
 {
-    static volatile sig_atomic_t is_over = 1;
+    static _Atomic int is_over = 1;
     struct api_answer a = {0};
     struct api_client *c;
     struct server s;
