@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 
-#define ARENA_FIRST 2048u
+#define ARENA_FIRST  5120u /* what a chat request takes, with a little to spare */
+#define ARENA_SECOND 2048u /* doubled from here on */
 
 struct arena_block {
     struct arena_block *next;
@@ -18,7 +19,7 @@ static char *take(struct arena *a, size_t bytes)
     if (need < bytes)
         abort();
     if ((size_t)(a->end - a->at) < need) {
-        size_t size = a->head ? a->head->size * 2 : ARENA_FIRST;
+        size_t size = !a->head ? ARENA_FIRST : a->head->next ? a->head->size * 2 : ARENA_SECOND;
         struct arena_block *b;
 
         if (size > 65536)
