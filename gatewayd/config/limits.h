@@ -47,6 +47,7 @@
 #define LIMIT_UPSTREAM_SWEEP_US 20000000          /* idle connections are looked at this often when no call comes */
 #define LIMIT_UPSTREAM_LIFE_S  600                /* an older connection is not used again, so that changes in DNS take */
 #define LIMIT_UPSTREAM_READ    ((size_t)8 << 10)  /* receive buffer of a running call */
+#define LIMIT_UPSTREAM_EVENT   ((size_t)4 << 10)  /* the same, when a stream of small events was asked for: there may be 10,000 */
 #define LIMIT_UPSTREAM_SEND    ((size_t)16 << 10) /* upload buffer of a running call whose body is sent in pieces */
 #define LIMIT_UPSTREAM_LINES   40u                /* header lines of a request */
 #define LIMIT_UPSTREAM_HEADER  ((size_t)16 << 10) /* and their bytes */

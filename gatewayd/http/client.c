@@ -513,6 +513,11 @@ struct client_timing client_call_timing(const struct client_call *call)
     return call->timing;
 }
 
+bool client_call_is_body_out(const struct client_call *call)
+{
+    return call->phase == PHASE_STREAMING && transfer_is_body_out(call->transfer);
+}
+
 /* ---- starting ---- */
 
 /* Tells the transfers what the name means, by each call that starts until one of them got that far. */
@@ -645,6 +650,7 @@ static enum err_code prepare(struct client_call *call, const struct client_reque
         .url = rq->url,
         .header_lines = rq->header_lines ? buf_span(rq->header_lines) : (struct span){0},
         .body = rq->body,
+        .is_stream = rq->is_stream,
         .connect_us = rq->timeouts.connect_us,
     };
 

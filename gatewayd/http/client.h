@@ -51,7 +51,8 @@ struct client_request {
     const char *method;             /* "POST" "GET" */
     const char *url;                /* from configuration only */
     const struct buf *header_lines; /* see header_lines.h; checked byte by byte, copied; NULL: none */
-    struct span body;               /* borrowed until on_done or client_cancel */
+    struct span body;               /* borrowed until client_call_is_body_out(), on_done or client_cancel */
+    bool is_stream;                 /* an answer of small events is expected */
     struct config_timeouts timeouts;
     bool allow_private; /* the URL's name may resolve to private addresses; literal ones and "localhost"
                            always may */
@@ -78,6 +79,8 @@ void client_resume(struct client_call *call);
 void client_cancel(struct client_call *call);
 /* Up to and inside on_done. */
 struct client_timing client_call_timing(const struct client_call *call);
+/* The request's body is not needed any more. */
+bool client_call_is_body_out(const struct client_call *call);
 struct client_stats client_stats_mt(const struct client *c);
 /* For tests: replaces the system's resolver, before the first call. */
 void client_set_lookup(struct client *c, resolver_lookup_fn lookup);

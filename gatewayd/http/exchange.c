@@ -59,6 +59,17 @@ struct span exchange_body(const struct exchange *ex)
     return buf_span(&ex->body);
 }
 
+void exchange_drop_body(struct exchange *ex)
+{
+    ex->dropped_in += ex->body.len;
+    buf_release(&ex->body);
+}
+
+uint64_t exchange_bytes_in(const struct exchange *ex)
+{
+    return ex->dropped_in + ex->body.len;
+}
+
 const void *exchange_peer(const struct exchange *ex)
 {
     return MHD_get_connection_info(conn_of_const(ex)->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;

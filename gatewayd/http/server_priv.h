@@ -40,7 +40,7 @@ struct exchange {
     unsigned status;
     struct buf out; /* streaming queue: sent | queued at out_at */
     size_t out_at;
-    uint64_t bytes_out;
+    uint64_t bytes_out, dropped_in;
     bool has_begun;    /* on_head was called, on_end is owed */
     bool body_too_big; /* the rest is dropped */
     bool is_answered;

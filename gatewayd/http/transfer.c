@@ -41,7 +41,7 @@ struct transfer {
     struct transfer *next_stopped, *next_resumed, *next_upload;
     bool is_stopped, is_paused, is_resuming, is_uploading, has_new_connection, was_sent;
     size_t head_bytes, body_len;
-    long connect_ms;
+    long connect_ms, read_bytes;
     char method; /* 'P', 'G', 0: as set on the handle */
     struct buf url;
     struct buf lines;
@@ -94,6 +94,12 @@ int64_t transfer_uploaded(const struct transfer *t)
 
     (void)curl_easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &n);
     return n;
+}
+
+/* It can only rewind a body for a connection that died without an answer, and may_send() forbids that. */
+bool transfer_is_body_out(const struct transfer *t)
+{
+    return t->head_bytes && (size_t)transfer_uploaded(t) >= t->body_len;
 }
 
 static void note_sent(struct transfer *t)
@@ -489,7 +495,6 @@ static void set_fixed_options(struct transfer *t)
     SET(CURLOPT_HEADERDATA, t);
     SET(CURLOPT_WRITEFUNCTION, on_body_bytes);
     SET(CURLOPT_WRITEDATA, t);
-    SET(CURLOPT_BUFFERSIZE, (long)LIMIT_UPSTREAM_READ);
     SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)LIMIT_UPSTREAM_SEND);
     SET(CURLOPT_DNS_CACHE_TIMEOUT, -1L); /* its entries are ours: transfer_set_addresses() */
     SET(CURLOPT_MAXAGE_CONN, (long)LIMIT_UPSTREAM_IDLE_S);
@@ -603,6 +608,10 @@ enum err_code transfer_set(struct transfer *t, const struct transfer_request *rq
     if (t->connect_ms != (long)(rq->connect_us / 1000)) {
         t->connect_ms = (long)(rq->connect_us / 1000);
         (void)curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, t->connect_ms);
+    }
+    if (t->read_bytes != (long)(rq->is_stream ? LIMIT_UPSTREAM_EVENT : LIMIT_UPSTREAM_READ)) {
+        t->read_bytes = (long)(rq->is_stream ? LIMIT_UPSTREAM_EVENT : LIMIT_UPSTREAM_READ);
+        (void)curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, t->read_bytes);
     }
     return set_lines(t, rq->header_lines, err);
 }

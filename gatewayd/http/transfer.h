@@ -37,7 +37,8 @@ struct transfer_request {
     const char *method; /* "POST" or "GET" */
     const char *url;
     struct span header_lines; /* see header_lines.h; copied */
-    struct span body;         /* borrowed until the end, or until transfer_stop() outside of libcurl */
+    struct span body;         /* borrowed until transfer_is_body_out(), the end, or transfer_stop() outside of libcurl */
+    bool is_stream;           /* small events are expected */
     int64_t connect_us;       /* divided between the addresses of a name */
 };
 
@@ -62,5 +63,7 @@ void transfer_resume(struct transfer *t);
  * on_stopped follows, nothing else. */
 bool transfer_stop(struct transfer *t);
 int64_t transfer_uploaded(const struct transfer *t);
+/* libcurl has no more use for the request's body. Of a transfer that runs and has been sent. */
+bool transfer_is_body_out(const struct transfer *t);
 
 #endif

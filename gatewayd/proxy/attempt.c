@@ -168,11 +168,21 @@ void attempt_start(struct request *rq, const struct config_target *target, unsig
                                    .url = arena_dup(rq->arena, buf_span(&url)),
                                    .header_lines = &a->headers,
                                    .body = build_body(a),
+                                   .is_stream = rq->plan.is_stream,
                                    .timeouts = p->timeouts,
                                    .allow_private = p->allow_private,
                                    .cb = &CALLBACKS,
                                    .user = a};
     a->call = client_start(rq->proxy->client, &call);
+    buf_release(&a->headers); /* the client has its own */
+}
+
+void attempt_drop_body(struct attempt *a)
+{
+    if (!a->call || !client_call_is_body_out(a->call))
+        return;
+    buf_release(&a->sent);
+    exchange_drop_body(a->rq->ex);
 }
 
 void attempt_stop(struct attempt *a)
@@ -249,7 +259,7 @@ static void estimate_usage(struct attempt *a)
     if (operation_row(a->rq->op)->body != BODY_JSON)
         return;
     u->source = USAGE_ESTIMATED;
-    u->input = body_estimate_input(exchange_body(a->rq->ex));
+    u->input = body_estimate_input(exchange_bytes_in(a->rq->ex));
     u->output = (a->answer.output_chars + 3) / 4;
 }
 

@@ -10,6 +10,8 @@
 void attempt_start(struct request *rq, const struct config_target *target, unsigned key_index);
 /* Closes the upstream connection if it is still open. Not from inside a callback of the client. */
 void attempt_stop(struct attempt *a);
+/* Once nothing can be sent again: the request's body is given back, if all of it left. */
+void attempt_drop_body(struct attempt *a);
 /* The client reads again (or nobody does any more): the provider may go on. */
 void attempt_unpause(struct attempt *a);
 /* It is of no use: remembered, and the request resumes. Safe inside callbacks. */

@@ -168,7 +168,7 @@ bool body_patch(const struct body_plan *plan, struct span body, enum body_form f
     return true;
 }
 
-uint64_t body_estimate_input(struct span body)
+uint64_t body_estimate_input(uint64_t body_bytes)
 {
-    return (body.len + 3) / 4;
+    return (body_bytes + 3) / 4;
 }

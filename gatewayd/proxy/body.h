@@ -14,6 +14,6 @@ NODISCARD enum err_code body_scan_multipart(struct span body, struct span conten
 bool body_patch(const struct body_plan *plan, struct span body, enum body_form form, const char *model,
                 bool ask_usage, struct buf *out);
 /* A guess at the prompt's tokens where the provider never says: a quarter of the body's bytes. */
-uint64_t body_estimate_input(struct span body);
+uint64_t body_estimate_input(uint64_t body_bytes);
 
 #endif

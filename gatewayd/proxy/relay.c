@@ -46,6 +46,7 @@ static void commit(struct attempt *a)
     exchange_stream_begin(rq->ex, a->http_status);
     (void)!exchange_stream_write(rq->ex, buf_span(&a->held));
     buf_release(&a->held);
+    attempt_drop_body(a); /* no failing over from here on */
     pipeline_resume(rq);
 }
 

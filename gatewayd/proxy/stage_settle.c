@@ -118,7 +118,7 @@ static void make_fact(const struct request *rq, struct fact_request *f, struct f
                                .is_stream = rq->plan.is_stream,
                                .end = rq->end,
                                .ttft_us = rq->first_content_us,
-                               .bytes_in = exchange_body(rq->ex).len,
+                               .bytes_in = exchange_bytes_in(rq->ex),
                                .bytes_out = bytes_out_of(rq),
                                .is_priced = true};
     for (unsigned i = 0; i < rq->n_attempts; i++) {

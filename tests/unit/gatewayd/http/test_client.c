@@ -322,6 +322,74 @@ static void test_a_large_body_arrives_whole_and_without_waiting_for_a_continue(v
     close_rig(&r);
 }
 
+static char *lent_body;
+
+static void takes_the_body_back(struct probe *p)
+{
+    if (!lent_body)
+        return;
+    assert_true(client_call_is_body_out(p->call));
+    free(lent_body); /* whoever reads it from now on is found by the sanitizer */
+    lent_body = NULL;
+}
+
+static void test_a_body_may_be_taken_back_when_the_answer_to_all_of_it_comes(void **state)
+{
+    static const size_t LEN[] = {10, 60000, 3000000};
+    struct rig r;
+
+    (void)state;
+    open_rig(&r, answers_everything);
+    for (size_t i = 0; i < ARRAY_LEN(LEN); i++) {
+        struct probe p = {.rig = &r, .in_body = takes_the_body_back};
+        char url[128];
+        struct client_request rq = request_to(&r, url, "127.0.0.1", &p);
+
+        lent_body = malloc(LEN[i]);
+        memset(lent_body, 'x', LEN[i]);
+        rq.body = span_make(lent_body, LEN[i]);
+        rq.is_stream = i % 2;
+        p.call = client_start(r.client, &rq);
+        turn_until(&r, &p.done);
+        assert_int_equal(p.code, ERR_OK);
+        assert_null(lent_body);
+        buf_release(&p.body);
+    }
+    close_rig(&r);
+}
+
+static void answers_what_it_did_not_read(struct peer *p)
+{
+    (void)peer_say(p, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+    peer_wait_for_close(p);
+}
+
+static void notes_that_the_body_is_still_needed(struct probe *p)
+{
+    assert_false(client_call_is_body_out(p->call));
+    p->pauses = 1;
+}
+
+static void test_a_body_that_is_still_on_its_way_is_not_given_back(void **state)
+{
+    struct rig r;
+    struct probe p = {.rig = &r, .in_body = notes_that_the_body_is_still_needed};
+    char url[128];
+    char *big = calloc(1, 64000000);
+    struct client_request rq;
+
+    (void)state;
+    open_rig(&r, answers_what_it_did_not_read);
+    rq = request_to(&r, url, "127.0.0.1", &p);
+    rq.body = span_make(big, 64000000);
+    p.call = client_start(r.client, &rq);
+    turn_until(&r, &p.pauses);
+    client_cancel(p.call);
+    free(big);
+    buf_release(&p.body);
+    close_rig(&r);
+}
+
 static void test_proxy_variables_are_ignored_even_when_set_later(void **state)
 {
     struct rig r;
@@ -626,6 +694,8 @@ int main(void)
         cmocka_unit_test(test_header_lines_that_would_split_or_reframe_a_request_are_refused),
         cmocka_unit_test(test_urls_that_hide_something_are_refused),
         cmocka_unit_test(test_a_large_body_arrives_whole_and_without_waiting_for_a_continue),
+        cmocka_unit_test(test_a_body_may_be_taken_back_when_the_answer_to_all_of_it_comes),
+        cmocka_unit_test(test_a_body_that_is_still_on_its_way_is_not_given_back),
         cmocka_unit_test(test_proxy_variables_are_ignored_even_when_set_later),
         cmocka_unit_test(test_a_refused_connection_is_reported_and_nothing_was_sent),
         cmocka_unit_test(test_the_connect_deadline_ends_a_connection_that_never_stands),
