@@ -292,6 +292,8 @@ static enum err_code make_workers(struct gateway *gw, struct config *c, struct e
 {
     struct config_address at = c->listen;
 
+    if (listen_check_free(&at, err) != ERR_OK)
+        return ERR_IO;
     for (unsigned i = 0; i < c->workers; i++) {
         struct worker_options wo = {.index = i,
                                     .listen_fd = listen_tcp(&at, &gw->port, err),

@@ -199,6 +199,7 @@ static enum err_code catch_signals(struct signals *s, struct loop *l, struct err
     (void)sigaddset(&set, SIGINT);
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread, so that all inherit it */
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file-size limit is an error code like a full disk */
     s->watch = (struct loop_watch){.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC), .fn = on_signal};
     if (s->watch.fd < 0 || loop_watch(l, &s->watch, EPOLLIN) != ERR_OK)
         return err_set(err, ERR_IO, "signals: %s", strerror(errno));

@@ -245,6 +245,8 @@ static bool open_all(struct api_front *f, struct config *c, struct err *err)
     if (!f->unix_socket)
         return false;
     if (c->admin_listen.host[0]) {
+        if (listen_check_free(&c->admin_listen, err) != ERR_OK)
+            return false;
         f->tcp = listen_on(f, c, listen_tcp(&c->admin_listen, &f->port, err), false, err);
         if (!f->tcp)
             return false;

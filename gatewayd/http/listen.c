@@ -11,21 +11,46 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-int listen_tcp(const struct config_address *a, uint16_t *out_port, struct err *err)
+static struct addrinfo *resolve(const struct config_address *a, struct err *err)
 {
     struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM},
                     *found = NULL;
     char port[8];
-    struct sockaddr_storage bound;
-    socklen_t len = sizeof(bound);
-    int one = 1, fd, rc;
+    int rc;
 
     (void)snprintf(port, sizeof(port), "%u", a->port);
     rc = getaddrinfo(a->host, port, &hints, &found);
-    if (rc != 0) {
+    if (rc != 0)
         (void)err_set(err, ERR_CONFIG, "listen address '%s': %s", a->host, gai_strerror(rc));
-        return -1;
+    return rc == 0 ? found : NULL;
+}
+
+enum err_code listen_check_free(const struct config_address *a, struct err *err)
+{
+    struct addrinfo *at = a->port ? resolve(a, err) : NULL;
+    enum err_code e = a->port && !at ? ERR_CONFIG : ERR_OK;
+    int one = 1, fd = at ? socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
+
+    if (fd >= 0) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+        if (bind(fd, at->ai_addr, at->ai_addrlen) < 0)
+            e = err_set(err, ERR_IO, "listen on '%s:%u': %s", a->host, a->port, strerror(errno));
+        (void)close(fd);
     }
+    if (at)
+        freeaddrinfo(at);
+    return e;
+}
+
+int listen_tcp(const struct config_address *a, uint16_t *out_port, struct err *err)
+{
+    struct addrinfo *found = resolve(a, err);
+    struct sockaddr_storage bound;
+    socklen_t len = sizeof(bound);
+    int one = 1, fd;
+
+    if (!found)
+        return -1;
     fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
         setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) < 0 ||
