@@ -196,7 +196,9 @@ enum err_code exchange_stream_write(struct exchange *ex, struct span bytes)
 
     if (ex->is_cut || ex->is_gone)
         return ERR_CLIENT_GONE;
-    if (ex->out_at && ex->out.len - ex->out_at + bytes.len >= ex->out.cap / 2) {
+    /* Sent bytes go once they are half of what is there: a byte is moved once on average, and a client that never
+     * quite catches up does not make the buffer grow. */
+    if (ex->out_at && ex->out_at >= ex->out.len - ex->out_at) {
         buf_consume(&ex->out, ex->out_at);
         ex->out_at = 0;
     }
@@ -206,8 +208,10 @@ enum err_code exchange_stream_write(struct exchange *ex, struct span bytes)
             loop_timer(c->server->loop, &c->timer, c->server->o.write_stall_us);
     }
     e = buf_append(&ex->out, bytes.p, bytes.len);
-    if (e)
+    if (e) {
+        exchange_cut(ex); /* what follows a gap would read as if it were whole */
         return e;
+    }
     ex->bytes_out += bytes.len;
     if (exchange_queued(ex) > LIMIT_STREAM_HIGH)
         ex->was_high = true;
