@@ -3,13 +3,15 @@
 the books get the right end-state."""
 
 import json
+import socket
+import time
 
 import pytest
 
 from support.gateway import KEY, model, provider
 from support.load import Load
 from support.process import is_sanitized
-from support.rawhttp import Closed, RawClient, request
+from support.rawhttp import Closed, RawClient, dechunked, request
 from support.upstream import (
     CLOSE, DONE, LAST_CHUNK, RESET, STALL, as_chunk, chunk, event, sse_head, stream_events,
 )
@@ -260,17 +262,32 @@ def test_slow_reader_pauses_the_provider(stage):
             eventually_still(sent)
         assert sum(sent) < 24 << 20, "the provider was not paused"
         assert gateway.rss_bytes() - before < 16 << 20
-        total = 0
+        total, last = 0, b""
         while got := c.read_chunk():
-            total += len(got)
-    assert total > 60_000 * 1100
+            total, last = total + len(got), got
+    assert last_line(gateway)["stream_end"] == "complete", (last_line(gateway), last[-300:])
+    assert last.endswith(DONE) and total > 60_000 * 1100
+
+
+def test_reader_that_never_quite_catches_up_loses_nothing_and_costs_no_memory(stage):
+    events = [event(chunk({"content": f"{i:06d}" + "x" * 60_000})) for i in range(1100)]
+    gateway, _ = one_provider(stage, lambda r: [sse_head(), *map(as_chunk, events), as_chunk(DONE), LAST_CHUNK])
+    before, most, raw = gateway.rss_bytes(), 0, bytearray()
+    with RawClient(gateway.host_port, 30) as c:
+        c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        c.send(ask())
+        assert c.read_head().status == 200
+        while not raw.endswith(LAST_CHUNK):
+            raw += c.sock.recv(32768)
+            time.sleep(0.0002)  # slower than the provider, so that something is always waiting in the gateway
+            most = max(most, gateway.rss_bytes()) if len(raw) % 16 == 0 else most
+    assert dechunked(c.buffer + bytes(raw)) == b"".join(events) + DONE
     assert last_line(gateway)["stream_end"] == "complete"
+    assert most - before < 6 << 20, f"{(most - before) >> 10} KiB more"
 
 
 def eventually_still(sent, quiet=0.5):
     """Returns once `sent` has not grown for that long."""
-    import time
-
     since, size = time.monotonic(), len(sent)
     while time.monotonic() - since < quiet:
         if len(sent) != size:

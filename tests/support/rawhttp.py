@@ -219,3 +219,19 @@ def request(method="POST", target="/v1/chat/completions", headers=(), body=b"", 
 def chunked(body, size=None):
     pieces = [body] if not size else [body[i : i + size] for i in range(0, len(body), size)]
     return b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces if p) + b"0\r\n\r\n"
+
+
+def dechunked(data):
+    """The body of a whole chunked message without trailers, in linear time."""
+    out, at = [], 0
+    while True:
+        end = data.index(b"\r\n", at)
+        size = int(data[at:end], 16)
+        if size == 0:
+            if data[end + 2 :] != b"\r\n":
+                raise ProtocolError("bytes behind the last chunk")
+            return b"".join(out)
+        out.append(data[end + 2 : end + 2 + size])
+        at = end + 2 + size + 2
+        if data[at - 2 : at] != b"\r\n":
+            raise ProtocolError("a chunk does not end with CRLF")
