@@ -19,6 +19,8 @@
 
 #define EXIT_USAGE 2
 
+#define FILES_BESIDES 256u /* journal segments, logs, listeners, stores, lookups */
+
 struct arguments {
     struct config_options config;
     struct sim_options sim;
@@ -206,6 +208,21 @@ static enum err_code catch_signals(struct signals *s, struct loop *l, struct err
     return ERR_OK;
 }
 
+/* A request holds its client's connection and its provider's; the rest is files, stores and listeners. */
+static void warn_of_few_files(const struct config *c)
+{
+    uint64_t wanted = 2 * (uint64_t)c->http.max_connections + FILES_BESIDES;
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY || files.rlim_cur >= wanted)
+        return;
+    log_warn(
+        "only %llu files may be open, but 'http.max_connections' of %llu can take %llu; raise the hard limit "
+        "(LimitNOFILE, ulimit -Hn) or lower the option",
+        (unsigned long long)files.rlim_cur, (unsigned long long)c->http.max_connections,
+        (unsigned long long)wanted);
+}
+
 static int serve(const struct arguments *a, const struct demo *demo)
 {
     struct gateway_options go = {.config = a->config,
@@ -222,6 +239,7 @@ static int serve(const struct arguments *a, const struct demo *demo)
     if (signals.gw) {
         c = gateway_config_ref_mt(signals.gw);
         print_warnings(c);
+        warn_of_few_files(c);
         config_unref(c);
         loop_run(go.loop);
         log_info("stopped");
