@@ -30,7 +30,7 @@
 
 #define SUSPEND_WITHOUT_ITC 8192u
 #define RUNS_PER_TURN       4
-#define STREAM_BLOCK        1024u       /* a buffer that libmicrohttpd keeps per stream, and uses for HTTP/1.0 only */
+#define STREAM_BLOCK        1024u /* a buffer that libmicrohttpd keeps per stream, and uses for HTTP/1.0 only */
 #define DRAINED_BODY        (64u << 10) /* a refused request's body is read up to here: its connection lives on */
 #define HEADERS_MAX         100u
 #define OUT_KEEP            1024u /* queue memory an idle stream keeps */

@@ -65,12 +65,14 @@ struct span exchange_path(const struct exchange *ex);   /* raw, before '?' */
 struct span exchange_query(const struct exchange *ex);
 /* First header of that name, case-insensitive; empty span with p == NULL when absent. Borrowed until on_end. */
 struct span exchange_header(const struct exchange *ex, const char *name);
-struct span exchange_body(const struct exchange *ex); /* complete from on_request on; borrowed until on_end or drop */
-void exchange_drop_body(struct exchange *ex);         /* gives its memory back; exchange_bytes_in() keeps counting it */
+struct span
+exchange_body(const struct exchange *ex); /* complete from on_request on; borrowed until on_end or drop */
+void exchange_drop_body(
+    struct exchange *ex); /* gives its memory back; exchange_bytes_in() keeps counting it */
 uint64_t exchange_bytes_in(const struct exchange *ex);
 bool exchange_is_body_too_large(const struct exchange *ex); /* it was dropped; answer with ERR_TOO_LARGE */
-const void *exchange_peer(const struct exchange *ex); /* struct sockaddr * */
-bool exchange_is_local_peer(const struct exchange *ex); /* over the unix socket, same uid */
+const void *exchange_peer(const struct exchange *ex);       /* struct sockaddr * */
+bool exchange_is_local_peer(const struct exchange *ex);     /* over the unix socket, same uid */
 bool exchange_is_gone(const struct exchange *ex);
 bool exchange_accepts_trailers(const struct exchange *ex); /* TE: trailers, HTTP/1.1 */
 struct mono exchange_started(const struct exchange *ex);

@@ -15,8 +15,14 @@ struct wall { /* since 1970 UTC; may step */
 
 struct mono mono_now(void);
 struct wall wall_now(void);
-static inline int64_t mono_diff_us(struct mono later, struct mono earlier) { return later.us - earlier.us; }
-static inline struct mono mono_add_us(struct mono t, int64_t us) { return (struct mono){t.us + us}; }
+static inline int64_t mono_diff_us(struct mono later, struct mono earlier)
+{
+    return later.us - earlier.us;
+}
+static inline struct mono mono_add_us(struct mono t, int64_t us)
+{
+    return (struct mono){t.us + us};
+}
 
 /* RFC 3339 UTC with milliseconds, "2026-11-20T14:32:07.123Z"; `cap` >= WALL_TEXT_CAP. Returns the length. */
 #define WALL_TEXT_CAP 32

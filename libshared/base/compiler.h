@@ -9,9 +9,8 @@
 #define LIKELY(x)              __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)            __builtin_expect(!!(x), 0)
 /* A local that owns: `struct buf b AUTO(buf_release) = {0};` */
-#define AUTO(fn)     __attribute__((cleanup(fn)))
-#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define CONTAINER_OF(ptr, type, member)                                                                      \
-    ((type *)(void *)((char *)(ptr) - __builtin_offsetof(type, member)))
+#define AUTO(fn)                        __attribute__((cleanup(fn)))
+#define ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
+#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - __builtin_offsetof(type, member)))
 
 #endif

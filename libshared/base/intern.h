@@ -16,7 +16,10 @@ typedef uint32_t label; /* 0 is the empty string */
 /* Past INTERN_MAX distinct names every new one becomes `__overflow__`. Text is capped at 128 bytes on a character
  * boundary and bad UTF-8 is replaced, so that a label can always be exposed. */
 label intern(struct span text);
-static inline label intern_z(const char *z) { return intern(span_of(z)); }
+static inline label intern_z(const char *z)
+{
+    return intern(span_of(z));
+}
 /* Borrowed for ever, NUL-terminated. */
 const char *label_text(label l);
 

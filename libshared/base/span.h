@@ -15,13 +15,22 @@ struct span {
 
 #define SPAN_LIT(s) ((struct span){"" s, sizeof(s) - 1})
 
-static inline struct span span_of(const char *z) { return (struct span){z, z ? strlen(z) : 0}; }
-static inline struct span span_make(const void *p, size_t len) { return (struct span){(const char *)p, len}; }
+static inline struct span span_of(const char *z)
+{
+    return (struct span){z, z ? strlen(z) : 0};
+}
+static inline struct span span_make(const void *p, size_t len)
+{
+    return (struct span){(const char *)p, len};
+}
 static inline bool span_eq(struct span a, struct span b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.p, b.p, a.len) == 0);
 }
-static inline bool span_is(struct span a, const char *z) { return span_eq(a, span_of(z)); }
+static inline bool span_is(struct span a, const char *z)
+{
+    return span_eq(a, span_of(z));
+}
 static inline bool span_starts(struct span a, struct span prefix)
 {
     return a.len >= prefix.len && memcmp(a.p, prefix.p, prefix.len) == 0;

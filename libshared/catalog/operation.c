@@ -8,4 +8,7 @@ static const struct operation_row ROWS[] = {
 };
 _Static_assert(sizeof(ROWS) / sizeof(ROWS[0]) == OP_COUNT, "operations.def is complete");
 
-const struct operation_row *operation_row(enum operation op) { return &ROWS[op]; }
+const struct operation_row *operation_row(enum operation op)
+{
+    return &ROWS[op];
+}

@@ -119,7 +119,7 @@ def check_c(path, text):
             if target.startswith(header) and product and not any(path.startswith(h) for h in homes):
                 report(path, line, f"<{target}> belongs to {' and '.join(sorted(homes))} only")
     bare = code_only(text)
-    for m in BANNED_CALL.finditer(bare):
+    for m in BANNED_CALL.finditer("" if path == "libshared/base/banned.h" else bare):  # the one that names them
         report(path, bare.count("\n", 0, m.start()) + 1, f"{m.group(1)}() is banned")
     if not text.startswith("/* SPDX-License-Identifier: Apache-2.0 */"):
         report(path, 1, "the first line is not the SPDX line")
