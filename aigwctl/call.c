@@ -125,6 +125,9 @@ static int no_answer(const struct ctl *ctl, const struct err *err)
 {
     if (err->code == ERR_CLIENT_GONE)
         return 128 + ctl_stop;
+    if (err->code == ERR_FORBIDDEN)
+        return ctl_fail(CLI_NO_AUTH, "%s: %s; the daemon's own user and root may", ctl->found_url,
+                        err_text(err));
     (void)ctl_fail(CLI_NO_ANSWER, "no answer from %s: %s", ctl->found_url, err_text(err));
     (void)fputs("  Is the daemon up?     systemctl status gatewayd, or aigwctl demo\n"
                 "  Wrong address?        --url http://HOST:PORT or unix:/PATH, or GATEWAYD_URL\n",
@@ -171,7 +174,7 @@ static int call_json(struct ctl *ctl, const char *method, const char *path, json
     if (!rc && (a.status < 200 || a.status > 299))
         rc = ctl_refused(&a);
     else if (!rc && ctl->is_raw)
-        (void)fwrite(a.body.p ? a.body.p : "", 1, a.body.len, stdout);
+        term_put_body(stdout, buf_span(&a.body));
     else if (!rc && !(*out = json_loadb(a.body.p ? a.body.p : "", a.body.len, JSON_REJECT_DUPLICATES, &why)))
         rc = ctl_fail(CLI_FAILED, "the answer of %s%s is not JSON: %s", ctl->found_url, path, why.text);
     api_answer_release(&a);
@@ -189,6 +192,13 @@ int ctl_post(struct ctl *ctl, const char *path, json_t **out)
 }
 
 /* ---- printing ------------------------------------------------------------------------------------------------------ */
+
+void ctl_put_member(FILE *f, const json_t *object, const char *name)
+{
+    const char *text = json_string_value(json_object_get(object, name));
+
+    term_put(f, text ? text : "-");
+}
 
 /* `f` may be memory; what counts is where it ends up, which is stdout. */
 struct table_style ctl_style(const struct ctl *ctl, FILE *f)

@@ -65,7 +65,7 @@ static int run(struct ctl *ctl)
     if (!rc)
         rc = ctl_call(ctl, ctl->args[0], ctl->args[1], data ? buf_span(&body) : (struct span){0}, &a);
     if (!rc && a.status >= 200 && a.status <= 299)
-        (void)fwrite(a.body.p ? a.body.p : "", 1, a.body.len, stdout);
+        term_put_body(stdout, buf_span(&a.body));
     else if (!rc)
         rc = ctl_refused(&a);
     api_answer_release(&a);
@@ -78,7 +78,7 @@ const struct command CMD_API = {
     .group = GROUP_LOOK,
     .summary = "any call of the gateway's API",
     .help = "Calls any path with the address and token that the other commands use, and prints the answer as "
-            "it is.\v"
+            "it is (on a terminal without control characters).\v"
             "  aigwctl api GET /metrics/json",
     .options = OPTIONS,
     .take = take,

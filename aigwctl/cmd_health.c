@@ -92,16 +92,15 @@ static void explain(FILE *f, const json_t *row)
     const json_t *terms = json_object_get(row, "terms");
     char errors[HUMAN_CAP], p95[HUMAN_CAP], target[HUMAN_CAP], detail[128];
 
+    ctl_put_member(f, row, "provider");
     if (!json_is_object(terms)) {
-        (void)fprintf(f, "%s  unknown: no attempts in the last %lld s\n",
-                      json_string_value(json_object_get(row, "provider")),
+        (void)fprintf(f, "  unknown: no attempts in the last %lld s\n",
                       (long long)json_integer_value(json_object_get(row, "window_s")));
         return;
     }
-    (void)fprintf(f, "%s  %.1f %s   (healthy >= 80, unhealthy < 50)\n",
-                  json_string_value(json_object_get(row, "provider")),
-                  json_number_value(json_object_get(row, "health_score")),
-                  json_string_value(json_object_get(row, "status")));
+    (void)fprintf(f, "  %.1f ", json_number_value(json_object_get(row, "health_score")));
+    ctl_put_member(f, row, "status");
+    (void)fputs("   (healthy >= 80, unhealthy < 50)\n", f);
     human_percent(errors, json_number_value(json_object_get(row, "error_rate")));
     (void)snprintf(detail, sizeof(detail), "%s errors", errors);
     print_term(f, terms, "success_rate", "success rate", detail);
@@ -159,6 +158,8 @@ int health_show(struct ctl *ctl, FILE *f)
         ctl_print(ctl, f, "health", COLUMNS, rows, NULL);
     if (f == stdout && ctl->output == OUTPUT_TABLE && !opt.explain)
         print_footer(t);
+    if (f == stdout && ctl->output == OUTPUT_TABLE && !t.n && opt.has_below)
+        (void)fprintf(stderr, "no provider scores below %g\n", opt.below);
     json_decref(rows);
     json_decref(doc);
     return code_of(ctl, t);

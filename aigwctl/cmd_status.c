@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The whole picture on one page, or in one line. */
+#include <math.h>
 #include <string.h>
 
 #include "aigwctl/command.h"
@@ -23,9 +24,9 @@ static error_t take(int key, char *arg, struct argp_state *state)
 }
 
 static const struct table_column COLUMNS[] = {
-    {"name", "PROVIDER", FORM_TEXT},         {"status", "STATUS", FORM_HEALTH},
-    {"health_score", "SCORE", FORM_PERCENT}, {"availability", "AVAILABLE", FORM_PERCENT},
-    {"error_rate", "ERR", FORM_PERCENT},     {0},
+    {"name", "PROVIDER", FORM_TEXT},       {"status", "STATUS", FORM_HEALTH},
+    {"health_score", "SCORE", FORM_SCORE}, {"availability", "AVAILABLE", FORM_PERCENT},
+    {"error_rate", "ERR", FORM_PERCENT},   {0},
 };
 
 static uint64_t count_of(const json_t *o, const char *name)
@@ -38,7 +39,6 @@ static uint64_t count_of(const json_t *o, const char *name)
 static void print_head(FILE *f, const json_t *doc)
 {
     const json_t *s = json_object_get(doc, "summary");
-    const char *version = json_string_value(json_object_get(doc, "version"));
     char uptime[HUMAN_CAP], requests[HUMAN_CAP], cost[HUMAN_CAP], rate[HUMAN_CAP] = "-";
 
     human_duration(uptime, json_integer_value(json_object_get(doc, "uptime_s")));
@@ -46,9 +46,12 @@ static void print_head(FILE *f, const json_t *doc)
     human_usd(cost, json_integer_value(json_object_get(s, "total_cost_nanousd")));
     if (json_is_number(json_object_get(s, "requests_per_s")))
         human_rate(rate, json_number_value(json_object_get(s, "requests_per_s")));
-    (void)fprintf(f, "gatewayd %s, up %s%s: %s\n", version ? version : "?", uptime,
-                  json_is_true(json_object_get(doc, "draining")) ? ", draining" : "",
-                  json_string_value(json_object_get(s, "status")));
+    (void)fputs("gatewayd ", f);
+    ctl_put_member(f, doc, "version");
+    (void)fprintf(f, ", up %s%s: ", uptime,
+                  json_is_true(json_object_get(doc, "draining")) ? ", draining" : "");
+    ctl_put_member(f, s, "status");
+    (void)fputc('\n', f);
     (void)fprintf(
         f, "%s requests, %s/s: %llu ok, %llu failed, %llu rejected, %llu cancelled; %llu streams open; %s\n",
         requests, rate, (unsigned long long)count_of(s, "successful_requests"),
@@ -62,8 +65,9 @@ static void print_brief(FILE *f, const json_t *doc)
 {
     const json_t *s = json_object_get(doc, "summary");
 
-    (void)fprintf(f, "%s: %llu of %llu providers healthy, %llu degraded, %llu unhealthy\n",
-                  json_string_value(json_object_get(s, "status")), (unsigned long long)count_of(s, "healthy"),
+    ctl_put_member(f, s, "status");
+    (void)fprintf(f, ": %llu of %llu providers healthy, %llu degraded, %llu unhealthy\n",
+                  (unsigned long long)count_of(s, "healthy"),
                   (unsigned long long)count_of(s, "total_providers"),
                   (unsigned long long)count_of(s, "degraded"), (unsigned long long)count_of(s, "unhealthy"));
 }
@@ -77,6 +81,24 @@ static int code_of(const struct ctl *ctl, const json_t *doc)
     return strcmp(status, "unhealthy") == 0  ? CLI_CRITICAL
            : strcmp(status, "degraded") == 0 ? CLI_WARNING
                                              : CLI_OK;
+}
+
+/* The dashboard's scores are 0 to 1; operators see 0 to 100 everywhere. */
+static void rescale(json_t *o, const char *name)
+{
+    const json_t *score = json_object_get(o, name);
+
+    if (json_is_number(score))
+        (void)json_object_set_new(o, name, json_real(round(json_number_value(score) * 1e6) / 1e4));
+}
+
+static void rescale_all(json_t *doc)
+{
+    json_t *row;
+    size_t i;
+
+    json_array_foreach(json_object_get(doc, "providers"), i, row) rescale(row, "health_score");
+    rescale(json_object_get(doc, "summary"), "avg_health_score");
 }
 
 static int show(struct ctl *ctl, FILE *f)
@@ -95,6 +117,7 @@ static int show(struct ctl *ctl, FILE *f)
             print_head(f, doc);
             (void)fputc('\n', f);
         }
+        rescale_all(doc);
         ctl_print(ctl, f, "status", COLUMNS, json_object_get(doc, "providers"), doc);
     }
     rc = rc ? rc : code_of(ctl, doc);

@@ -65,6 +65,8 @@ int ctl_post(struct ctl *ctl, const char *path, json_t **out);
 int ctl_call(struct ctl *ctl, const char *method, const char *path, struct span body, struct api_answer *out);
 /* Exit code of an answer that is not 2xx, after saying what it says. */
 int ctl_refused(const struct api_answer *a);
+/* The text of a member, "-" without one. */
+void ctl_put_member(FILE *f, const json_t *object, const char *name);
 /* How `f` shows tables under these options. */
 struct table_style ctl_style(const struct ctl *ctl, FILE *f);
 /* Prints rows in the chosen form; `data` is what JSON carries (NULL: the rows). */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads the global options, finds the command's row, lets argp read the rest with both lists of options, runs it. */
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "aigwctl/command.h"
 #include "libshared/base/log.h"
 #include "libshared/cli/human.h"
+#include "libshared/cli/options.h"
 
 enum { KEY_TOKEN_FILE = 0x1000, KEY_URL, KEY_COLOR, KEY_RAW, KEY_EXIT_CODE, KEY_TIMEOUT, KEY_USAGE };
 
@@ -341,6 +343,28 @@ static int run(struct ctl *ctl, const struct command *c, int argc, char **argv)
     return rc;
 }
 
+static bool has_abbreviation(int argc, char **argv, const struct command *c)
+{
+    static const struct argp_option NONE = {0};
+    const struct argp_option *lists[] = {GLOBAL_OPTIONS, c->options ? c->options : &NONE, NULL};
+    const char *whole, *word = cli_abbreviated(argc, argv, lists, &whole);
+
+    if (word)
+        (void)ctl_fail(CLI_USAGE, "%s: no option is '%s'; did you mean '--%s'?", c->name, word, whole);
+    return word != NULL;
+}
+
+/* Names from a server are UTF-8, so where nothing is said about the locale, neither is about ASCII. */
+static void set_locale(void)
+{
+    const char *names[] = {getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")};
+    bool is_said = false;
+
+    for (size_t i = 0; i < 3; i++)
+        is_said |= names[i] && *names[i];
+    (void)setlocale(LC_CTYPE, is_said ? "" : "C.UTF-8");
+}
+
 int main(int argc, char **argv)
 {
     static const struct argp FIRST = {.parser = take_first, .children = NULL};
@@ -350,6 +374,7 @@ int main(int argc, char **argv)
     void *input[2] = {&ctl, &at};
 
     log_set_name("aigwctl");
+    set_locale();
     argp_err_exit_status = CLI_USAGE;
     first.children = children_of();
     if (argc == 2 && strcmp(argv[1], "--version") == 0)
@@ -361,6 +386,8 @@ int main(int argc, char **argv)
         return help(argv[at + 1]);
     if (!find(argv[at]))
         return unknown_command(argv[at]);
+    if (has_abbreviation(argc, argv, find(argv[at])))
+        return CLI_USAGE;
     catch_signals();
     rc = run(&ctl, find(argv[at]), argc - at, argv + at);
     api_client_free(ctl.client);

@@ -16,6 +16,7 @@
 #include "gatewayd/http/client.h"
 #include "gatewayd/sim/sim.h"
 #include "libshared/base/log.h"
+#include "libshared/cli/options.h"
 
 #define EXIT_USAGE 2
 
@@ -272,6 +273,18 @@ static int serve_demo(struct arguments *a)
     return rc;
 }
 
+static bool has_abbreviation(int argc, char **argv)
+{
+    static const struct argp_option BUILT_IN[] = {
+        {"help", '?', 0, 0, 0, 0}, {"usage", 'u', 0, 0, 0, 0}, {"version", 'V', 0, 0, 0, 0}, {0}};
+    static const struct argp_option *const LISTS[] = {OPTIONS, BUILT_IN, NULL};
+    const char *whole, *word = cli_abbreviated(argc, argv, LISTS, &whole);
+
+    if (word)
+        (void)fprintf(stderr, "gatewayd: no option is '%s'; did you mean '--%s'?\n", word, whole);
+    return word != NULL;
+}
+
 int main(int argc, char **argv)
 {
     static const struct argp PARSER = {
@@ -288,6 +301,8 @@ int main(int argc, char **argv)
 
     argp_program_version = "gatewayd " GATEWAYD_VERSION;
     argp_err_exit_status = EXIT_USAGE;
+    if (has_abbreviation(argc, argv))
+        return EXIT_USAGE;
     (void)argp_parse(&PARSER, argc, argv, 0, NULL, &a);
     if (a.print_docs)
         return print_docs();

@@ -4,6 +4,7 @@
 #include "libshared/api/client.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -175,6 +176,19 @@ static struct curl_slist *headers_of(struct api_client *c, bool has_body)
     return list;
 }
 
+static enum err_code explain_connect(const struct api_client *c, struct err *err)
+{
+    long why = 0;
+
+    (void)curl_easy_getinfo(c->easy, CURLINFO_OS_ERRNO, &why);
+    if (!c->socket)
+        return err_set(err, ERR_UP_CONNECT, "the connection was refused");
+    if (why == EACCES || why == EPERM)
+        return err_set(err, ERR_FORBIDDEN, "this user may not use the socket");
+    return err_set(err, ERR_UP_CONNECT,
+                   why == ENOENT ? "there is no such socket" : "nobody listens on the socket");
+}
+
 static enum err_code explain(const struct api_client *c, CURLcode rc, struct err *err)
 {
     switch (rc) {
@@ -183,8 +197,7 @@ static enum err_code explain(const struct api_client *c, CURLcode rc, struct err
     case CURLE_ABORTED_BY_CALLBACK:
         return err_set(err, ERR_CLIENT_GONE, "interrupted");
     case CURLE_COULDNT_CONNECT:
-        return err_set(err, ERR_UP_CONNECT,
-                       c->socket ? "nobody listens on the socket" : "the connection was refused");
+        return explain_connect(c, err);
     case CURLE_COULDNT_RESOLVE_HOST:
         return err_set(err, ERR_UP_CONNECT, "the name is not known");
     case CURLE_PARTIAL_FILE:

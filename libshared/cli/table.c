@@ -11,6 +11,7 @@
 #include "libshared/base/compiler.h"
 #include "libshared/base/span.h"
 #include "libshared/cli/human.h"
+#include "libshared/cli/term.h"
 
 static bool is_figure(enum table_form form)
 {
@@ -132,7 +133,8 @@ void table_print(FILE *f, const struct table_column *columns, const json_t *rows
 
 /* ---- CSV ----------------------------------------------------------------------------------------------------------- */
 
-/* A text that a spreadsheet would take for a formula gets an apostrophe in front. */
+/* A text that a spreadsheet would take for a formula gets an apostrophe in front; what would move a terminal's cursor is
+ * a question mark. */
 static void csv_text(FILE *f, const char *z)
 {
     bool quoted = z[strcspn(z, ",\"\r\n")] != '\0';
@@ -142,9 +144,12 @@ static void csv_text(FILE *f, const char *z)
     if (strchr("=+-@\t", z[0]) && z[0])
         (void)fputc('\'', f);
     for (; *z; z++) {
+        size_t n = strchr("\t\r\n", *z) ? 0 : term_control(span_of(z));
+
         if (*z == '"')
             (void)fputc('"', f);
-        (void)fputc(*z, f);
+        (void)fputc(n ? '?' : *z, f);
+        z += n > 1;
     }
     if (quoted)
         (void)fputc('"', f);
@@ -181,6 +186,24 @@ void table_print_csv(FILE *f, const struct table_column *columns, const json_t *
     }
 }
 
+/* The library escapes C0 only; DEL and C1, which terminals obey too, are within strings and can be escaped there. */
+static void put_json(FILE *f, const json_t *o)
+{
+    char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+
+    for (const char *p = text; p && *p; p++) {
+        size_t n = *p == '\n' ? 0 : term_control(span_of(p));
+
+        if (n)
+            (void)fprintf(f, "\\u%04x", (unsigned char)p[n - 1]);
+        else
+            (void)fputc(*p, f);
+        p += n > 1;
+    }
+    (void)fputc('\n', f);
+    free(text);
+}
+
 void table_print_json(FILE *f, const char *schema, const json_t *data)
 {
     char when[WALL_TEXT_CAP], name[128];
@@ -194,7 +217,6 @@ void table_print_json(FILE *f, const char *schema, const json_t *data)
     (void)json_object_set_new(o, "stale", json_false());
     (void)json_object_set_new(o, "warnings", json_array());
     (void)json_object_set_new(o, "data", json_deep_copy(data));
-    (void)json_dumpf(o, f, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
-    (void)fputc('\n', f);
+    put_json(f, o);
     json_decref(o);
 }

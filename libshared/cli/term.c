@@ -49,12 +49,35 @@ unsigned term_width(FILE *f)
     return n >= 20 && n <= 1000 ? (unsigned)n : 80;
 }
 
+size_t term_control(struct span text)
+{
+    const unsigned char *p = (const unsigned char *)text.p;
+
+    if (text.len > 1 && p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f)
+        return 2;
+    return text.len && (p[0] < 0x20 || p[0] == 0x7f);
+}
+
+static void put_filtered(FILE *f, struct span text, const char *kept)
+{
+    while (text.len) {
+        size_t n = *text.p && strchr(kept, *text.p) ? 0 : term_control(text);
+        size_t step = n ? n : 1;
+
+        (void)fputc(n ? '?' : *text.p, f);
+        text = span_make(text.p + step, text.len - step);
+    }
+}
+
 void term_put(FILE *f, const char *text)
 {
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-        bool is_c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f;
+    put_filtered(f, span_of(text), "\n");
+}
 
-        (void)fputc((*p < 0x20 && *p != '\n') || *p == 0x7f || is_c1 ? '?' : *p, f);
-        p += is_c1;
-    }
+void term_put_body(FILE *f, struct span body)
+{
+    if (term_is_tty(f))
+        put_filtered(f, body, "\n\t");
+    else if (body.len)
+        (void)fwrite(body.p, 1, body.len, f);
 }

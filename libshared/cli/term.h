@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "libshared/base/span.h"
+
 enum cli_exit {
     CLI_OK = 0,
     CLI_FAILED = 1,
@@ -30,7 +32,11 @@ bool term_wants_color(FILE *f, enum term_color option);
 bool term_is_tty(FILE *f);
 /* Columns of the terminal; 80 when it is none or does not say. */
 unsigned term_width(FILE *f);
-/* Printable text: control characters become '?', so that no server can move the cursor. */
+/* Printable text: control characters become '?', so that no server can move the cursor. Line ends stay. */
 void term_put(FILE *f, const char *text);
+/* A server's own bytes: as they are, but like term_put (tabs stay too) where `f` is a terminal. */
+void term_put_body(FILE *f, struct span body);
+/* Bytes of the control character that `text` begins with, C1 ones in UTF-8 included; 0: it is none. */
+size_t term_control(struct span text);
 
 #endif

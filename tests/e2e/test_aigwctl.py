@@ -105,7 +105,9 @@ def test_status_is_one_page_or_one_line(gw, sim, ctl):
     text = ctl("status").stdout
     assert "2 requests" in text and "1 ok, 1 failed, 0 rejected" in text
     ctl("status", "--brief", "--exit-code", code=CRITICAL)
-    assert json.loads(ctl("status", "-o", "json").stdout)["data"]["summary"]["total_requests"] == 2
+    board = json.loads(ctl("status", "-o", "json").stdout)["data"]
+    assert board["summary"]["total_requests"] == 2
+    assert {p["name"]: p["health_score"] for p in board["providers"]}["steady"] == 100.0
 
 
 def test_raw_is_what_the_server_says(gw, ctl):
@@ -139,10 +141,12 @@ def test_exit_codes_tell_what_went_wrong(gw, ctl, tmp_path):
     assert 'Did you mean "health"?' in ctl("helth", code=USAGE).stderr
     for wrong in (["frobnicate"], ["health", "-o", "xml"], ["health", "--nope"], ["health", "a", "b"],
                   ["cost", "--days", "0"], ["cost", "--by", "moon"], ["health", "--explain"], ["status", "extra"],
-                  ["api", "GET"], ["api", "get", "/x"], ["-w0.01s", "health"], ["--url", "nonsense", "health"]):
+                  ["api", "GET"], ["api", "get", "/x"], ["health", "--outp", "json"], ["health", "--exp"], ["-w0.01s", "health"], ["--url", "nonsense", "health"]):
         done = ctl(*wrong, code=USAGE)
         assert done.stdout == "" and done.stderr.startswith("aigwctl"), wrong
     ctl("api", "GET", "/no/such/path", code=NOT_FOUND)
+    nothing = ctl("health", "--below", "1")
+    assert nothing.stdout == "" and nothing.stderr == "no provider scores below 1\n"
     ctl("mock", "list", code=FAILED)  # this gateway has no simulator of its own
 
 
@@ -178,6 +182,13 @@ def test_watch_appends_blocks_and_ends_on_a_signal(gw, ctl, tmp_path):
     finally:
         child.kill()
     assert "\033" not in out.read_text()
+
+
+def test_names_are_shown_as_they_are_written(stage, sim, tmp_path):
+    gw = stage.gateway([provider("steady", sim.base_url("steady"))], [model("näme", "steady/modèle-日本")])
+    gw.chat(model="näme")
+    ctl = Ctl(tmp_path, "unix:" + gw.ready["admin_socket"], {"LC_ALL": "", "LC_CTYPE": "", "LANG": ""})
+    assert "modèle-日本" in ctl("cost", "--by", "model").stdout
 
 
 def test_output_that_nobody_takes_is_a_failure(gw, ctl):

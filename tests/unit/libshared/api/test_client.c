@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -169,6 +170,27 @@ static void test_a_call_can_be_ended_early(void **state)
     api_answer_release(&a);
 }
 
+static void test_a_socket_that_this_user_may_not_reach_is_not_called_dead(void **state)
+{
+    char dir[] = "/tmp/test-client-XXXXXX", url[64];
+    uid_t me = geteuid();
+    struct err err = {0};
+    struct api_answer a = {0};
+    struct api_client *c;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(chmod(dir, 0), 0);
+    (void)snprintf(url, sizeof(url), "unix:%s/admin.sock", dir);
+    c = api_client_new(&(struct api_client_options){.url = url}, &err);
+    assert_int_equal(seteuid(me ? me : 65534), 0);
+    assert_int_equal(api_client_call(c, "GET", "/", (struct span){0}, &a, &err), ERR_FORBIDDEN);
+    assert_int_equal(seteuid(me), 0);
+    assert_int_equal(rmdir(dir), 0);
+    api_answer_release(&a);
+    api_client_free(c);
+}
+
 static void test_what_is_no_address_or_token_is_refused(void **state)
 {
     static const char *const URLS[] = {"",
@@ -199,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_a_unix_socket_is_an_address),
         cmocka_unit_test(test_failures_are_told_apart),
         cmocka_unit_test(test_a_call_can_be_ended_early),
+        cmocka_unit_test(test_a_socket_that_this_user_may_not_reach_is_not_called_dead),
         cmocka_unit_test(test_what_is_no_address_or_token_is_refused),
     };
 

@@ -118,6 +118,32 @@ static void test_csv_has_exact_figures_and_quotes_what_needs_it(void **state)
     json_decref(data);
 }
 
+/* ESC as the library would print it, and C1's CSI, which is two bytes in UTF-8. */
+static void test_no_format_lets_a_name_move_the_cursor(void **state)
+{
+    json_t *data = rows("a\x1b[2J\xc2\x9b"
+                        "1m\x7f\xc3\xa9");
+    char *csv = NULL, *json = NULL;
+    size_t len;
+    FILE *f = open_memstream(&csv, &len);
+    json_t *o;
+
+    (void)state;
+    table_print_csv(f, COLUMNS, data);
+    (void)fclose(f);
+    assert_non_null(strstr(csv, "a?[2J?1m?\xc3\xa9,"));
+    f = open_memstream(&json, &len);
+    table_print_json(f, "health", data);
+    (void)fclose(f);
+    assert_null(strpbrk(json, "\x1b\x7f\x9b"));
+    o = json_loads(json, 0, NULL);
+    assert_true(json_equal(json_object_get(o, "data"), data));
+    json_decref(o);
+    json_decref(data);
+    free(csv);
+    free(json);
+}
+
 static void test_json_travels_in_an_envelope(void **state)
 {
     json_t *data = rows("a"), *o;
@@ -146,6 +172,7 @@ int main(void)
         cmocka_unit_test(test_colour_never_stands_alone),
         cmocka_unit_test(test_a_hostile_name_cannot_move_the_cursor),
         cmocka_unit_test(test_csv_has_exact_figures_and_quotes_what_needs_it),
+        cmocka_unit_test(test_no_format_lets_a_name_move_the_cursor),
         cmocka_unit_test(test_json_travels_in_an_envelope),
     };
 
