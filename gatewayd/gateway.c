@@ -43,6 +43,7 @@ struct gateway {
     _Atomic bool is_draining;
     struct timer deadline;
     _Atomic uint64_t reloads_ok, reloads_failed;
+    struct stat ready; /* the ready file as it was written; st_ino 0: none */
 };
 
 /* ---- snapshot ------------------------------------------------------------------------------------------------------ */
@@ -341,13 +342,24 @@ static enum err_code write_ready_file(struct gateway *gw, const struct config *c
     add_member(&b, "simulator", gw->o.simulator ? gw->o.simulator : "");
     buf_addf(&b, ",\"demo_keys\":%s}\n", gw->o.demo_keys_json ? gw->o.demo_keys_json : "{}");
     (void)snprintf(tmp, sizeof(tmp), "%s.tmp", gw->o.ready_file);
-    fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    ok = fd >= 0 && write(fd, b.p, b.len) == (ssize_t)b.len;
+    (void)unlink(tmp);
+    fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    ok = fd >= 0 && write(fd, b.p, b.len) == (ssize_t)b.len && fstat(fd, &gw->ready) == 0;
     if (fd >= 0)
         ok = close(fd) == 0 && ok;
     if (!ok || rename(tmp, gw->o.ready_file) < 0)
         return err_set(err, ERR_IO, "ready file '%s': %s", gw->o.ready_file, strerror(errno));
     return ERR_OK;
+}
+
+/* Nobody who waits for the file may find that of a gateway that is gone. */
+static void remove_ready_file(struct gateway *gw)
+{
+    struct stat now;
+
+    if (gw->ready.st_ino && stat(gw->o.ready_file, &now) == 0 && now.st_ino == gw->ready.st_ino &&
+        now.st_dev == gw->ready.st_dev)
+        (void)unlink(gw->o.ready_file);
 }
 
 static enum err_code start(struct gateway *gw, struct err *err)
@@ -361,6 +373,8 @@ static enum err_code start(struct gateway *gw, struct err *err)
     e = open_journals(gw, c, err);
     if (e)
         return e;
+    if (gw->o.ready_file) /* of an earlier run: the state directory is ours now */
+        (void)unlink(gw->o.ready_file);
     gw->api = api_front_start(gw, c, err);
     e = gw->api ? make_workers(gw, c, err) : ERR_IO;
     for (unsigned i = 0; !e && i < gw->n_workers; i++) {
@@ -401,6 +415,7 @@ void gateway_free(struct gateway *gw)
 {
     if (!gw)
         return;
+    remove_ready_file(gw);
     if (gw->n_running)
         gateway_cut(gw);
     loop_timer_cancel(gw->o.loop, &gw->deadline);

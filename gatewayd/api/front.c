@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "gatewayd/gateway.h"
@@ -21,6 +22,7 @@ struct api_front {
     uint16_t port;
     pthread_t thread;
     bool is_started;
+    char *socket_path; /* owned; removed at the end */
     struct letter stop;
 };
 
@@ -244,6 +246,7 @@ static bool open_all(struct api_front *f, struct config *c, struct err *err)
     f->unix_socket = listen_on(f, c, listen_unix(c->admin_socket, err), true, err);
     if (!f->unix_socket)
         return false;
+    f->socket_path = strdup(c->admin_socket);
     if (c->admin_listen.host[0]) {
         if (listen_check_free(&c->admin_listen, err) != ERR_OK)
             return false;
@@ -286,6 +289,9 @@ void api_front_stop(struct api_front *f)
     mailbox_free(f->mailbox); /* opens what is left, so that every job comes home */
     server_free(f->tcp);
     server_free(f->unix_socket);
+    if (f->socket_path)
+        (void)unlink(f->socket_path);
+    free(f->socket_path);
     facts_free(f->facts);
     loop_free(f->loop);
     free(f);

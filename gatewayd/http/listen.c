@@ -68,6 +68,27 @@ int listen_tcp(const struct config_address *a, uint16_t *out_port, struct err *e
     return fd;
 }
 
+/* A socket that still answers belongs to another process, and what is no socket was not left by us. */
+static enum err_code remove_left_over(const struct sockaddr_un *sun, struct err *err)
+{
+    struct stat st;
+    int fd, rc, why;
+
+    if (lstat(sun->sun_path, &st) < 0)
+        return ERR_OK; /* if it is more than "not there", bind says so */
+    if (!S_ISSOCK(st.st_mode))
+        return err_set(err, ERR_IO, "'%s' is in the way of the socket; it is no socket", sun->sun_path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    rc = fd < 0 ? -1 : connect(fd, (const struct sockaddr *)sun, sizeof(*sun));
+    why = errno;
+    if (fd >= 0)
+        (void)close(fd);
+    if (rc == 0 || why == EAGAIN)
+        return err_set(err, ERR_CONFLICT, "another process listens on '%s'", sun->sun_path);
+    (void)unlink(sun->sun_path);
+    return ERR_OK;
+}
+
 int listen_unix(const char *path, struct err *err)
 {
     struct sockaddr_un sun = {.sun_family = AF_UNIX};
@@ -80,7 +101,8 @@ int listen_unix(const char *path, struct err *err)
         return -1;
     }
     (void)span_copy(sun.sun_path, sizeof(sun.sun_path), span_of(path));
-    (void)unlink(path);
+    if (remove_left_over(&sun, err) != ERR_OK)
+        return -1;
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 || chmod(path, 0660) < 0 ||
         listen(fd, LIMIT_ACCEPT_BACKLOG) < 0) {

@@ -136,6 +136,8 @@ static enum err_code start(struct sim_server *sv, const struct sim_options *o, s
     enum err_code e;
 
     allow_many_files();
+    if (o->ready_file)
+        (void)unlink(o->ready_file); /* of an earlier run */
     sv->listener.fd = sv->signals.fd = -1;
     sv->seed = o->seed;
     sv->in = malloc(SIM_READ_BYTES);

@@ -42,6 +42,17 @@ def test_ready_file_says_where_and_who(stage):
     assert gateway.get("/readyz", key=None).status == 200
 
 
+def test_ready_file_goes_with_its_gateway_and_not_with_another(stage):
+    gateway, _ = one_provider(stage)
+    again = run(["gatewayd", *gateway.args], gateway.env, gateway.directory)
+    assert again.returncode == 1 and "in use by another process" in again.stderr
+    assert json.loads(gateway.ready_file.read_text())["pid"] == gateway.pid
+    assert gateway.get("/readyz", key=None).status == 200
+    gateway.stop()
+    assert not gateway.ready_file.exists()
+    assert not (gateway.state_dir / "admin.sock").exists()
+
+
 def test_environment_alone_starts_a_gateway(stage, tmp_path):
     g = Gateway(tmp_path, None, "envonly", {"OPENAI_API_KEY": "sk-env-0123456789", "GATEWAYD_LISTEN": "127.0.0.1:0"})
     stage.endings.append(g.stop)
@@ -103,13 +114,16 @@ def test_bad_file_does_not_start(tmp_path):
 
 
 def test_port_in_use_is_said_and_ends_the_start(tmp_path):
+    stale = tmp_path / "ready"
+    stale.write_text("{}")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run(
-            ["gatewayd", "--listen", f"127.0.0.1:{port}", "--state-dir", tmp_path / "s"],
+            ["gatewayd", "--listen", f"127.0.0.1:{port}", "--state-dir", tmp_path / "s", "--ready-file", stale],
             {"OPENAI_API_KEY": "sk-x"}, tmp_path,
         )
     assert done.returncode != 0 and str(port) in done.stderr, done
+    assert not stale.exists(), "of an earlier run: whoever waits for it would believe it"
 
 
 def test_help_and_version(tmp_path):
@@ -118,7 +132,9 @@ def test_help_and_version(tmp_path):
     for flag in ("--check-config", "--listen", "--state-dir", "--ready-file", "--simulate", "--demo"):
         assert flag in done.stdout
     assert run(["gatewayd", "--version"], directory=tmp_path).stdout.startswith("gatewayd 0.")
-    assert run(["gatewayd", "--nonsense"], directory=tmp_path).returncode not in (0, -11)
+    assert run(["gatewayd", "--nonsense"], directory=tmp_path).returncode == 2
+    shortened = run(["gatewayd", "--check"], directory=tmp_path)
+    assert shortened.returncode == 2 and "did you mean '--check-config'" in shortened.stderr
 
 
 # ---- reload -------------------------------------------------------------------------------------------------------
