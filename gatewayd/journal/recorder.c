@@ -25,6 +25,8 @@
 #define READ_AT_ONCE 8192u  /* records of one journal before the others have their turn */
 #define SINKS_MAX    8u
 #define LAST_FLUSHES 20 /* rounds that a slow sink gets at the end */
+#define CALM_US                                                                                              \
+    5000000 /* without trouble, before it is called over: at the edge it comes and goes with each segment */
 
 struct sink {
     const struct sink_ops *ops;
@@ -43,6 +45,7 @@ struct recorder {
     } fold;
     struct {
         bool is_told, was_recovered;
+        struct mono bad;              /* when it last was */
     } * state;                        /* by journal: trouble is reported once per change */
     bool hold_is_full, hold_is_stuck; /* reported */
 
@@ -207,11 +210,16 @@ static void tend(struct recorder *r, size_t i)
     struct err err = {0};
     bool is_bad = journal_tend(r->journals[i], &err) != ERR_OK;
 
+    if (is_bad)
+        r->state[i].bad = mono_now();
     if (is_bad && !r->state[i].is_told)
         log_error("journal: %s; requests are refused when the segments at hand are full", err_text(&err));
-    if (!is_bad && r->state[i].is_told)
-        log_info("journal: '%s' can allocate again", journal_dir(r->journals[i]));
-    r->state[i].is_told = is_bad;
+    if (is_bad || !r->state[i].is_told || mono_diff_us(mono_now(), r->state[i].bad) < CALM_US) {
+        r->state[i].is_told |= is_bad;
+        return;
+    }
+    log_info("journal: '%s' can allocate again", journal_dir(r->journals[i]));
+    r->state[i].is_told = false;
 }
 
 static bool flush_sinks(struct recorder *r)
