@@ -45,6 +45,7 @@
 #define LIMIT_UPSTREAM_SPARE   512u               /* pooled handles without a call, about 8 KiB each */
 #define LIMIT_UPSTREAM_IDLE_S  50                 /* idle connections: shorter than what providers allow (60 s and up) */
 #define LIMIT_UPSTREAM_SWEEP_US 20000000          /* idle connections are looked at this often when no call comes */
+#define LIMIT_UPSTREAM_POKE_US  100000            /* libcurl forgets to try a name's next address unless it is reminded */
 #define LIMIT_UPSTREAM_LIFE_S  600                /* an older connection is not used again, so that changes in DNS take */
 #define LIMIT_UPSTREAM_READ    ((size_t)8 << 10)  /* receive buffer of a running call */
 #define LIMIT_UPSTREAM_EVENT   ((size_t)4 << 10)  /* the same, when a stream of small events was asked for: there may be 10,000 */
@@ -58,6 +59,7 @@
 #define LIMIT_DNS_FRESH_US     60000000
 #define LIMIT_DNS_STALE_US     600000000          /* addresses older than this are not used while DNS is down */
 #define LIMIT_DNS_NEGATIVE_US  1000000
+#define LIMIT_DNS_PREFER_US    600000000          /* an address that answered in place of a silent one stays first */
 
 /* Attempts */
 #define LIMIT_ATTEMPTS       8u       /* per request, all targets together; fits the journal's record */

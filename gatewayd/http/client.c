@@ -321,6 +321,8 @@ static bool may_send(void *user, const struct address *to, bool is_new)
     /* A pooled connection may have been opened with another provider's permission. */
     if (is_resend(call) || !is_allowed(call, to))
         return false;
+    if (is_new && call->site->name)
+        resolver_prefer(call->client->resolver, call->site->name, to);
     call->timing.was_sent = true;
     call->timing.is_reused = !is_new;
     call->timing.connected_us = after_start(call, mono_now());

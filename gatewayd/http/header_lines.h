@@ -22,4 +22,9 @@ enum header_verdict {
 };
 enum header_verdict header_line_check(struct span line);
 
+/* Checks all lines and adds a pointer to each to `out`, which holds `*n` of at most `max`. ERR_INTERNAL at the first that is not
+ * acceptable, or one too many. */
+NODISCARD enum err_code header_lines_collect(struct span lines, const char **out, size_t max, size_t *n,
+                                             bool *has_type);
+
 #endif

@@ -29,7 +29,8 @@ struct resolver_name {
     struct resolver_name *queued; /* waits for a free thread */
     struct resolver_wait *waits;
     struct resolver_answer answer;
-    struct mono fresh_until, stale_until, retry_at;
+    struct mono fresh_until, stale_until, retry_at, prefer_until;
+    struct address preferred;
     uint32_t generation;
     bool is_asking; /* a thread runs, or is queued */
     char text[];
@@ -185,7 +186,36 @@ static bool is_before(struct mono a, struct mono b)
     return a.us < b.us;
 }
 
-static void keep(struct resolver *r, struct resolver_name *n, const struct resolver_answer *found)
+static bool is_same(const struct address *a, const struct address *b)
+{
+    return memcmp(a, b, sizeof(*a)) == 0;
+}
+
+static void put_first(struct resolver_answer *answer, const struct address *a)
+{
+    unsigned at = 0;
+
+    while (at < answer->n && !is_same(&answer->addresses[at], a))
+        at++;
+    if (at == answer->n)
+        return;
+    memmove(&answer->addresses[1], &answer->addresses[0], at * sizeof(*a));
+    answer->addresses[0] = *a;
+}
+
+void resolver_prefer(struct resolver *r, struct resolver_name *n, const struct address *a)
+{
+    struct address first = *a; /* may point into the list */
+
+    if (!n->answer.n || is_same(&n->answer.addresses[0], a))
+        return;
+    n->preferred = first;
+    n->prefer_until = mono_add_us(loop_now(r->loop), LIMIT_DNS_PREFER_US);
+    put_first(&n->answer, &first);
+    n->generation++;
+}
+
+static void keep(struct resolver *r, struct resolver_name *n, struct resolver_answer *found)
 {
     struct mono now = loop_now(r->loop);
 
@@ -198,6 +228,8 @@ static void keep(struct resolver *r, struct resolver_name *n, const struct resol
             n->fresh_until = n->retry_at;
         return;
     }
+    if (is_before(now, n->prefer_until))
+        put_first(found, &n->preferred);
     if (n->answer.n != found->n ||
         memcmp(n->answer.addresses, found->addresses, found->n * sizeof(struct address)) != 0)
         n->generation++;

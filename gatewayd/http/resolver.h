@@ -45,6 +45,8 @@ struct resolver_name *resolver_name(struct resolver *r, struct span name);
 enum resolver_state resolver_ask(struct resolver *r, struct resolver_name *n, struct resolver_wait *w);
 void resolver_wait_cancel(struct resolver_wait *w);
 const struct resolver_answer *resolver_answer(const struct resolver_name *n);
+/* This one answered where those before it did not: it comes first for the next LIMIT_DNS_PREFER_US. */
+void resolver_prefer(struct resolver *r, struct resolver_name *n, const struct address *a);
 /* Rises whenever the addresses change; 0 while nothing is known. */
 uint32_t resolver_generation(const struct resolver_name *n);
 struct resolver_stats resolver_stats_mt(const struct resolver *r);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gatewayd/http/sockets.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,11 +42,20 @@ static void set_events(struct sock *s, uint32_t events)
     s->registered = events;
 }
 
+static bool is_quiet(int fd)
+{
+    char c;
+
+    return recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
 static void on_event(struct loop_watch *w, uint32_t events)
 {
     struct sock *s = CONTAINER_OF(w, struct sock, watch);
 
     if (!s->wanted) {
+        if (s->is_pooled && is_quiet(w->fd))
+            return; /* what the event meant was read by the last transfer, in this turn */
         set_events(s, 0);
         if (s->is_pooled)
             (void)dup3(s->all->ended_fd, w->fd, O_CLOEXEC); /* which also closes the connection */

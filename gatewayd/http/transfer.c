@@ -12,13 +12,13 @@
 
 #include <assert.h>
 #include <curl/curl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "gatewayd/config/limits.h"
 #include "gatewayd/http/header_lines.h"
 #include "gatewayd/http/sockets.h"
+#include "gatewayd/http/surroundings.h"
 #include "libshared/base/buf.h"
 
 #define SMALL_BODY ((size_t)16 << 10) /* goes out with the header in one send */
@@ -39,6 +39,7 @@ struct transfer {
     void *user;
     CURL *easy;
     struct transfer *next_stopped, *next_resumed, *next_upload;
+    struct transfer *next_connecting, **connecting_link; /* the link is NULL while not connecting */
     bool is_stopped, is_paused, is_resuming, is_uploading, has_new_connection, was_sent;
     size_t head_bytes, body_len;
     long connect_ms, read_bytes;
@@ -61,7 +62,8 @@ struct transfers {
     struct transfer *stopped, *resumed;
     struct transfer *uploads; /* began to send a large body in this call of libcurl */
     struct loop_task task;
-    struct timer sweep;
+    struct transfer *connecting;
+    struct timer sweep, poke;
     unsigned depth;
     bool is_kicking;
     char ca_file[512];
@@ -72,11 +74,37 @@ static void enter(struct transfers *ts)
     ts->depth++;
 }
 
+static void begin_connecting(struct transfer *t)
+{
+    struct transfers *ts = t->all;
+
+    if (t->connecting_link)
+        return;
+    t->next_connecting = ts->connecting;
+    if (t->next_connecting)
+        t->next_connecting->connecting_link = &t->next_connecting;
+    ts->connecting = t;
+    t->connecting_link = &ts->connecting;
+    if (!timer_is_armed(&ts->poke))
+        loop_timer(ts->loop, &ts->poke, LIMIT_UPSTREAM_POKE_US);
+}
+
+static void end_connecting(struct transfer *t)
+{
+    if (!t->connecting_link)
+        return;
+    *t->connecting_link = t->next_connecting;
+    if (t->next_connecting)
+        t->next_connecting->connecting_link = t->connecting_link;
+    t->connecting_link = NULL;
+}
+
 static void take_out(struct transfer *t)
 {
     struct shard *sh = t->shard;
 
     assert(!t->all->depth);
+    end_connecting(t);
     t->is_uploading = false;
     if (!sh)
         return;
@@ -154,15 +182,10 @@ static enum err_code code_of(const struct transfer *t, CURLcode rc)
         return ERR_UP_TIMEOUT;
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_ENGINE_NOTFOUND:
-    case CURLE_SSL_ENGINE_SETFAILED:
     case CURLE_SSL_CERTPROBLEM:
     case CURLE_SSL_CIPHER:
     case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_CRL_BADFILE:
-    case CURLE_SSL_ISSUER_ERROR:
     case CURLE_SSL_INVALIDCERTSTATUS:
-    case CURLE_SSL_CLIENTCERT:
         return ERR_UP_TLS;
     case CURLE_PARTIAL_FILE:
         return ERR_UP_CUT;
@@ -249,6 +272,22 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *user)
     return 0;
 }
 
+/* When one address of a name fails, libcurl prepares the next and then waits for an event that nobody has asked for. Any
+ * change of the pause state makes it look. */
+static void on_poke(struct timer *timer)
+{
+    struct transfers *ts = CONTAINER_OF(timer, struct transfers, poke);
+
+    enter(ts);
+    for (struct transfer *t = ts->connecting; t; t = t->next_connecting) {
+        (void)curl_easy_pause(t->easy, CURLPAUSE_SEND);
+        (void)curl_easy_pause(t->easy, CURLPAUSE_CONT);
+    }
+    leave(ts);
+    if (ts->connecting)
+        loop_timer(ts->loop, &ts->poke, LIMIT_UPSTREAM_POKE_US);
+}
+
 static void on_socket_event(void *user, int fd, uint32_t events)
 {
     act(user, fd, (events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0));
@@ -294,6 +333,7 @@ static curl_socket_t on_open_socket(void *user, curlsocktype purpose, struct cur
     if (t->is_stopped || !address_from_sockaddr(&to->addr, &a) || !ts->ops->may_connect(t->user, &a))
         return CURL_SOCKET_BAD;
     t->has_new_connection = true;
+    begin_connecting(t);
     fd = socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
     if (fd >= 0)
         sockets_forget(&ts->sockets, fd);
@@ -430,6 +470,7 @@ static int on_prereq(void *user, char *ip, char *local_ip, int port, int local_p
     if (t->is_stopped || !address_parse(span_of(ip), &a) ||
         !t->all->ops->may_send(t->user, &a, t->has_new_connection))
         return CURL_PREREQFUNC_ABORT;
+    end_connecting(t);
     t->was_sent = true;
     if (t->body_len <= SMALL_BODY) {
         note_sent(t);
@@ -475,7 +516,6 @@ static void set_fixed_options(struct transfer *t)
     SET(CURLOPT_PRIVATE, t);
     SET(CURLOPT_SHARE, t->all->share);
     SET(CURLOPT_NOSIGNAL, 1L);
-    SET(CURLOPT_NOPROGRESS, 1L);
     SET(CURLOPT_ERRORBUFFER, t->errbuf);
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_REDIR_PROTOCOLS_STR, "");
@@ -548,31 +588,23 @@ static struct curl_slist node(const char *z)
 
 static enum err_code set_lines(struct transfer *t, struct span lines, struct err *err)
 {
-    struct curl_slist *at = t->nodes;
-    struct curl_slist *const last = &t->nodes[LIMIT_UPSTREAM_LINES - 1];
+    const char *all[LIMIT_UPSTREAM_LINES] = {"Expect:", "Accept-Encoding: identity"};
     bool has_type = false;
-    struct span rest, line;
-    int n = 0;
+    size_t n = 2;
+    enum err_code e;
 
     buf_clear(&t->lines);
     if (buf_append(&t->lines, lines.p, lines.len) != ERR_OK)
         return err_set(err, ERR_INTERNAL, "request headers exceed %zu bytes", LIMIT_UPSTREAM_HEADER);
-    *at++ = node("Expect:");
-    *at++ = node("Accept-Encoding: identity");
-    rest = buf_span(&t->lines);
-    while (header_lines_next(&rest, &line)) {
-        enum header_verdict v = header_line_check(line);
-
-        n++;
-        if (v == HEADER_MALFORMED || v == HEADER_NOT_YOURS || at == last)
-            return err_set(err, ERR_INTERNAL, "request header %d of its list is not acceptable", n);
-        has_type |= v == HEADER_CONTENT_TYPE;
-        *at++ = node(line.p);
-    }
+    e = header_lines_collect(buf_span(&t->lines), all, ARRAY_LEN(all) - 1, &n, &has_type);
+    if (e)
+        return err_set(err, e, "request header %zu of its list is not acceptable", n - 1);
     if (!has_type)
-        *at++ = node("Content-Type:"); /* libcurl would call it a form */
-    for (struct curl_slist *s = t->nodes; s + 1 < at; s++)
-        s->next = s + 1;
+        all[n++] = "Content-Type:"; /* libcurl would call it a form */
+    for (size_t i = 0; i < n; i++) {
+        t->nodes[i] = node(all[i]);
+        t->nodes[i].next = i + 1 < n ? &t->nodes[i + 1] : NULL;
+    }
     return ERR_OK;
 }
 
@@ -722,27 +754,8 @@ static void run_task(struct loop_task *task)
 
 void transfer_global_init(void)
 {
-    static const char *const FOREIGN[] = {"http_proxy", "https_proxy", "all_proxy",    "no_proxy",
-                                          "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",    "NO_PROXY",
-                                          "NETRC",      "CURL_HOME",   "SSLKEYLOGFILE"};
-
-    for (size_t i = 0; i < ARRAY_LEN(FOREIGN); i++)
-        (void)unsetenv(FOREIGN[i]);
-    (void)signal(SIGPIPE, SIG_IGN);
+    surroundings_clear();
     (void)curl_global_init(CURL_GLOBAL_DEFAULT);
-}
-
-static void find_ca_file(struct transfers *ts)
-{
-    static const char *const PLACES[] = {"/etc/ssl/certs/ca-certificates.crt",
-                                         "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"};
-    const char *given = getenv("GATEWAYD_CA_FILE");
-
-    for (size_t i = 0; i < ARRAY_LEN(PLACES) && !(given && given[0]); i++)
-        if (access(PLACES[i], R_OK) == 0)
-            given = PLACES[i];
-    if (given)
-        (void)span_copy(ts->ca_file, sizeof(ts->ca_file), span_of(given));
 }
 
 struct transfers *transfers_new(struct loop *l, const struct transfer_ops *ops, struct err *err)
@@ -757,6 +770,7 @@ struct transfers *transfers_new(struct loop *l, const struct transfer_ops *ops, 
     ts->ops = ops;
     ts->task.fn = run_task;
     ts->sweep.fn = on_sweep;
+    ts->poke.fn = on_poke;
     ts->share = curl_share_init();
     ts->janitor = new_janitor();
     if (sockets_init(&ts->sockets, l, on_socket_event) != ERR_OK || !ts->share || !ts->janitor) {
@@ -766,14 +780,9 @@ struct transfers *transfers_new(struct loop *l, const struct transfer_ops *ops, 
     }
     (void)curl_share_setopt(ts->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
     (void)curl_share_setopt(ts->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
-    find_ca_file(ts);
+    surroundings_ca_file(ts->ca_file, sizeof(ts->ca_file));
     loop_timer(l, &ts->sweep, LIMIT_UPSTREAM_SWEEP_US);
     return ts;
-}
-
-bool transfers_are_inside(const struct transfers *ts)
-{
-    return ts->depth > 0;
 }
 
 void transfers_free(struct transfers *ts)
@@ -781,6 +790,7 @@ void transfers_free(struct transfers *ts)
     if (!ts)
         return;
     loop_timer_cancel(ts->loop, &ts->sweep);
+    loop_timer_cancel(ts->loop, &ts->poke);
     while (ts->shards) {
         struct shard *sh = ts->shards;
 

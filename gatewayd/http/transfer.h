@@ -47,7 +47,6 @@ void transfer_global_init(void);
 struct transfers *transfers_new(struct loop *l, const struct transfer_ops *ops, struct err *err);
 /* No transfer may be running. Transfers are freed before. */
 void transfers_free(struct transfers *ts);
-bool transfers_are_inside(const struct transfers *ts);
 
 struct transfer *transfer_new(struct transfers *ts, void *user); /* NULL: out of memory */
 void transfer_free(struct transfer *t);

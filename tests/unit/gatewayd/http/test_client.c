@@ -76,6 +76,7 @@ static void test_a_connection_that_dies_under_a_request_is_not_sent_the_request_
     assert_non_null(strstr(second.detail, "resend refused"));
     assert_true(second.timing.was_sent);
     assert_true(second.timing.is_reused);
+    turn_for(&r, 50000);
     assert_int_equal(atomic_load(&r.up.requests), 2);
     assert_int_equal(atomic_load(&r.up.connections), 1);
     assert_int_equal(client_stats_mt(r.client).resends_refused, 1);
@@ -429,9 +430,9 @@ static void test_a_refused_connection_is_reported_and_nothing_was_sent(void **st
 }
 
 /* A listener whose queue is full drops connection attempts, like a black hole. */
-static int full_listener(uint16_t *port, int fillers[8])
+static int full_listener(uint32_t ip, uint16_t *port, int fillers[8])
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(ip), .sin_port = htons(*port)};
     socklen_t len = sizeof(a);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -451,8 +452,8 @@ static void test_the_connect_deadline_ends_a_connection_that_never_stands(void *
     struct rig r;
     struct probe p = {.rig = &r};
     int fillers[8];
-    uint16_t port;
-    int fd = full_listener(&port, fillers);
+    uint16_t port = 0;
+    int fd = full_listener(INADDR_LOOPBACK, &port, fillers);
     char url[128];
     struct client_request rq;
 
@@ -473,6 +474,30 @@ static void test_the_connect_deadline_ends_a_connection_that_never_stands(void *
 
 /* ---- names ---- */
 
+static pthread_mutex_t gate_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t gate_moved = PTHREAD_COND_INITIALIZER;
+static bool is_gate_open;
+
+static void move_gate(bool is_open)
+{
+    (void)pthread_mutex_lock(&gate_lock);
+    is_gate_open = is_open;
+    (void)pthread_cond_broadcast(&gate_moved);
+    (void)pthread_mutex_unlock(&gate_lock);
+}
+
+static void answers_when_allowed(struct peer *p)
+{
+    while (peer_read(p)) {
+        (void)pthread_mutex_lock(&gate_lock);
+        while (!is_gate_open)
+            (void)pthread_cond_wait(&gate_moved, &gate_lock);
+        (void)pthread_mutex_unlock(&gate_lock);
+        if (!peer_say(p, ANSWER))
+            return;
+    }
+}
+
 static atomic_bool hole_is_open;
 static atomic_int lookups;
 
@@ -488,15 +513,17 @@ static void fake_lookup(const char *name, struct resolver_answer *out)
     }
     if (strcmp(name, "two.example") == 0)
         (void)address_parse(SPAN_LIT("127.77.0.1"), &out->addresses[out->n++]); /* nobody listens there */
+    if (strcmp(name, "silent.example") == 0)
+        (void)address_parse(SPAN_LIT("127.0.0.2"), &out->addresses[out->n++]); /* nobody answers there */
     if (strcmp(name, "metadata.example") == 0)
         (void)address_parse(SPAN_LIT("169.254.169.254"), &out->addresses[out->n++]);
     else
         (void)address_parse(SPAN_LIT("127.0.0.1"), &out->addresses[out->n++]);
 }
 
-static void open_rig_with_names(struct rig *r)
+static void open_rig_with_names(struct rig *r, void (*script)(struct peer *))
 {
-    open_rig(r, answers_everything);
+    open_rig(r, script);
     atomic_store(&hole_is_open, false);
     atomic_store(&lookups, 0);
     client_set_lookup(r->client, fake_lookup);
@@ -534,7 +561,7 @@ static void test_a_name_that_leads_inside_is_blocked_unless_the_provider_may(voi
     struct rig r;
 
     (void)state;
-    open_rig_with_names(&r);
+    open_rig_with_names(&r, answers_everything);
     for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
         struct probe p = {0};
 
@@ -550,13 +577,46 @@ static void test_a_name_that_leads_inside_is_blocked_unless_the_provider_may(voi
     close_rig(&r);
 }
 
+static void test_an_address_that_is_silent_delays_one_call_and_not_the_next(void **state)
+{
+    struct probe first = {0}, next[2] = {0};
+    int fillers[8], fd;
+    struct rig r;
+
+    (void)state;
+    open_rig_with_names(&r, answers_when_allowed);
+    move_gate(true);
+    fd = full_listener(INADDR_LOOPBACK + 1, &r.up.port, fillers);
+    start_to(&r, &first, "silent.example", true, 3000000);
+    turn_until(&r, &first.done);
+    assert_int_equal(first.code, ERR_OK);
+    assert_true(first.timing.connected_us >= 1000000); /* half of its time went to the first address */
+    buf_release(&first.body);
+    move_gate(false);
+    for (int i = 0; i < 2; i++) /* both at once, so that one needs a new connection */
+        start_to(&r, &next[i], "silent.example", true, 3000000);
+    turn_until_count(&r, &r.up.requests, 3);
+    move_gate(true);
+    for (int i = 0; i < 2; i++) {
+        turn_until(&r, &next[i].done);
+        assert_int_equal(next[i].code, ERR_OK);
+        assert_true(next[i].timing.connected_us < 1000000);
+        buf_release(&next[i].body);
+    }
+    assert_int_equal(atomic_load(&r.up.connections), 2);
+    for (int i = 0; i < 8; i++)
+        close(fillers[i]);
+    close(fd);
+    close_rig(&r);
+}
+
 static void test_a_name_is_looked_up_once_for_many_calls(void **state)
 {
     struct rig r;
     struct probe p[20] = {0};
 
     (void)state;
-    open_rig_with_names(&r);
+    open_rig_with_names(&r, answers_everything);
     for (int round = 0; round < 2; round++)
         for (int i = 0; i < 10; i++)
             start_to(&r, &p[round * 10 + i], round ? "INSIDE.example" : "inside.example", true, 20000000);
@@ -576,7 +636,7 @@ static void test_a_black_holed_name_delays_nobody_and_is_cancelled_at_once(void 
     struct probe hung = {0}, given_up = {0};
 
     (void)state;
-    open_rig_with_names(&r);
+    open_rig_with_names(&r, answers_everything);
     start_to(&r, &hung, "hole.example", true, 20000000);
     start_to(&r, &given_up, "hole.example", true, 100000);
     turn_until_count(&r, &lookups, 1);
@@ -605,7 +665,7 @@ static void test_a_late_answer_of_dns_serves_those_who_still_wait(void **state)
     struct probe p = {0};
 
     (void)state;
-    open_rig_with_names(&r);
+    open_rig_with_names(&r, answers_everything);
     start_to(&r, &p, "hole.example", true, 20000000);
     turn_until_count(&r, &lookups, 1);
     turn_for(&r, 50000);
@@ -618,18 +678,6 @@ static void test_a_late_answer_of_dns_serves_those_who_still_wait(void **state)
 
 /* ---- many ---- */
 
-static atomic_bool may_answer;
-
-static void answers_when_allowed(struct peer *p)
-{
-    while (peer_read(p)) {
-        while (!atomic_load(&may_answer) && !atomic_load(&p->up->is_stopping))
-            usleep(1000);
-        if (!peer_say(p, ANSWER))
-            return;
-    }
-}
-
 static void test_more_calls_than_one_shard_holds_run_at_once_and_reuse_connections_later(void **state)
 {
     enum { N = 300 };
@@ -640,12 +688,12 @@ static void test_more_calls_than_one_shard_holds_run_at_once_and_reuse_connectio
     open_rig(&r, answers_when_allowed);
     for (int round = 0; round < 2; round++) {
         memset(p, 0, sizeof(p));
-        atomic_store(&may_answer, false);
+        move_gate(false);
         for (int i = 0; i < N; i++)
             start(&r, &p[i]);
         turn_until_count(&r, &r.up.requests, N * (round + 1));
         assert_int_equal(client_stats_mt(r.client).in_flight, N);
-        atomic_store(&may_answer, true);
+        move_gate(true);
         for (int i = 0; i < N; i++) {
             turn_until(&r, &p[i].done);
             assert_int_equal(p[i].code, ERR_OK);
@@ -700,6 +748,7 @@ int main(void)
         cmocka_unit_test(test_a_refused_connection_is_reported_and_nothing_was_sent),
         cmocka_unit_test(test_the_connect_deadline_ends_a_connection_that_never_stands),
         cmocka_unit_test(test_a_name_that_leads_inside_is_blocked_unless_the_provider_may),
+        cmocka_unit_test(test_an_address_that_is_silent_delays_one_call_and_not_the_next),
         cmocka_unit_test(test_a_name_is_looked_up_once_for_many_calls),
         cmocka_unit_test(test_a_black_holed_name_delays_nobody_and_is_cancelled_at_once),
         cmocka_unit_test(test_a_late_answer_of_dns_serves_those_who_still_wait),

@@ -52,6 +52,7 @@ static void drop_identity(struct identity *id)
 
 static SSL_CTX *server_ctx;
 static atomic_int resumed;
+static atomic_bool is_held;
 
 static SSL_CTX *make_server(const struct identity *id, int version)
 {
@@ -79,6 +80,8 @@ static void answers_over_tls(struct peer *p)
         atomic_fetch_add(&resumed, 1);
     while (is_open && SSL_read(ssl, in, sizeof(in)) > 0) {
         atomic_fetch_add(&p->up->requests, 1);
+        while (atomic_load(&is_held))
+            usleep(1000);
         is_open = SSL_write(ssl, ANSWER, sizeof(ANSWER) - 1) > 0 &&
                   p->number > 0; /* the first connection is for one request */
     }
@@ -106,6 +109,7 @@ static void open_tls_rig(struct rig *r, const struct identity *server, const str
     else
         (void)unsetenv("GATEWAYD_CA_FILE");
     atomic_store(&resumed, 0);
+    atomic_store(&is_held, false);
     server_ctx = make_server(server, version);
     open_rig(r, answers_over_tls);
 }
@@ -116,25 +120,47 @@ static void close_tls_rig(struct rig *r)
     SSL_CTX_free(server_ctx);
 }
 
-static void test_a_trusted_provider_is_served_and_its_sessions_are_resumed(void **state)
+static void start_tls(struct rig *r, struct probe *p)
 {
+    char url[128];
+    struct client_request rq = request_to(r, url, "localhost", p);
+
+    (void)snprintf(url, sizeof(url), "https://localhost:%u/v1", r->up.port);
+    p->rig = r;
+    p->call = client_start(r->client, &rq);
+}
+
+static void test_a_trusted_provider_is_served_and_its_sessions_are_everyones(void **state)
+{
+    struct probe first, p[2] = {0};
     struct identity id;
     struct rig r;
 
     (void)state;
     make_identity(&id, "DNS:localhost,IP:127.0.0.1", 10);
     open_tls_rig(&r, &id, &id, 0);
-    for (int i = 0; i < 4; i++) {
-        struct probe p = call_tls(&r, "localhost");
-
-        assert_int_equal(p.code, ERR_OK);
-        assert_string_equal(p.body.p, "hello");
-        assert_int_equal(p.timing.is_reused, i > 1);
-        buf_release(&p.body);
-        turn_for(&r, 20000);
+    first = call_tls(&r, "localhost");
+    assert_int_equal(first.code, ERR_OK);
+    assert_string_equal(first.body.p, "hello");
+    turn_until_count(&r, &r.up.ended, 1); /* its connection was for one request */
+    atomic_store(&is_held, true);
+    start_tls(&r, &p[0]);
+    turn_until_count(&r, &r.up.requests, 2);
+    start_tls(&r, &p[1]); /* the first handle is busy, so this one is new */
+    turn_until_count(&r, &r.up.requests, 3);
+    atomic_store(&is_held, false);
+    for (int i = 0; i < 2; i++) {
+        turn_until(&r, &p[i].done);
+        assert_int_equal(p[i].code, ERR_OK);
+        assert_false(p[i].timing.is_reused);
+        buf_release(&p[i].body);
     }
-    assert_int_equal(atomic_load(&r.up.connections), 2);
-    assert_int_equal(atomic_load(&resumed), 1);
+    assert_int_equal(atomic_load(&r.up.connections), 3);
+    assert_int_equal(atomic_load(&resumed), 2);
+    p[0] = call_tls(&r, "localhost");
+    assert_true(p[0].timing.is_reused);
+    buf_release(&p[0].body);
+    buf_release(&first.body);
     close_tls_rig(&r);
     drop_identity(&id);
 }
@@ -196,7 +222,7 @@ static void test_a_provider_without_tls_is_a_tls_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_trusted_provider_is_served_and_its_sessions_are_resumed),
+        cmocka_unit_test(test_a_trusted_provider_is_served_and_its_sessions_are_everyones),
         cmocka_unit_test(test_a_provider_that_cannot_prove_itself_gets_no_request),
         cmocka_unit_test(test_a_provider_without_tls_is_a_tls_error),
     };

@@ -51,9 +51,10 @@ static void fake(const char *name, struct resolver_answer *out)
     if (atomic_load(&is_broken)) {
         (void)snprintf(out->why, sizeof(out->why), "broken");
     } else {
-        out->n = 1;
-        out->addresses[0] =
-            (struct address){.family = AF_INET, .bytes = {192, 0, 2, (unsigned char)atomic_load(&last_byte)}};
+        out->n = 2;
+        for (int i = 0; i < 2; i++)
+            out->addresses[i] = (struct address){
+                .family = AF_INET, .bytes = {192, 0, 2, (unsigned char)(atomic_load(&last_byte) + 100 * i)}};
     }
     atomic_fetch_sub(&running, 1);
 }
@@ -131,7 +132,7 @@ static void test_the_first_asker_waits_and_the_next_is_answered_at_once(void **s
 
     (void)state;
     assert_int_equal(resolver_ask(resolver, n, &b.wait), RESOLVER_KNOWN);
-    assert_int_equal(resolver_answer(n)->n, 1);
+    assert_int_equal(resolver_answer(n)->n, 2);
     assert_int_equal(resolver_generation(n), 1);
     assert_int_equal(atomic_load(&lookups), 1);
 }
@@ -189,6 +190,29 @@ static void test_addresses_that_did_not_change_are_no_news(void **state)
     assert_int_equal(resolver_ask(resolver, n, &a.wait), RESOLVER_KNOWN);
     turn_until_home(2);
     assert_int_equal(resolver_generation(n), 1);
+}
+
+static void test_an_address_that_answered_stays_first_for_a_while(void **state)
+{
+    struct asker a = {.wait.fn = on_answer};
+    struct resolver_name *n = known("a.example");
+
+    (void)state;
+    resolver_prefer(resolver, n, &resolver_answer(n)->addresses[0]);
+    assert_int_equal(resolver_generation(n), 1);
+    resolver_prefer(resolver, n, &resolver_answer(n)->addresses[1]);
+    assert_int_equal(resolver_generation(n), 2);
+    assert_int_equal(resolver_answer(n)->addresses[0].bytes[3], 101);
+    assert_int_equal(resolver_answer(n)->addresses[1].bytes[3], 1);
+    pass(LIMIT_DNS_FRESH_US);
+    (void)resolver_ask(resolver, n, &a.wait);
+    turn_until_home(2);
+    assert_int_equal(resolver_answer(n)->addresses[0].bytes[3], 101);
+    assert_int_equal(resolver_generation(n), 2);
+    pass(LIMIT_DNS_PREFER_US);
+    assert_int_equal(resolver_ask(resolver, n, &a.wait), RESOLVER_WAIT);
+    turn_until(&a.told);
+    assert_int_equal(resolver_answer(n)->addresses[0].bytes[3], 1);
 }
 
 static void test_old_addresses_outlive_a_failing_dns_but_not_for_ever(void **state)
@@ -297,6 +321,7 @@ int main(void)
         TEST(test_askers_of_one_name_share_a_lookup_and_one_may_leave),
         TEST(test_old_addresses_are_served_while_new_ones_are_fetched),
         TEST(test_addresses_that_did_not_change_are_no_news),
+        TEST(test_an_address_that_answered_stays_first_for_a_while),
         TEST(test_old_addresses_outlive_a_failing_dns_but_not_for_ever),
         TEST(test_a_failure_is_remembered_for_a_moment_only),
         TEST(test_lookups_in_flight_are_bounded_and_the_rest_take_their_turn),

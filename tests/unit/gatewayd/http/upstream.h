@@ -35,7 +35,7 @@ struct upstream {
     pthread_t thread;
     void (*script)(struct peer *);
     struct peer *peers[UPSTREAM_CONNECTIONS];
-    atomic_int connections, requests, closed_by_peer;
+    atomic_int connections, requests, closed_by_peer, ended;
     atomic_size_t body_bytes, sent_bytes;
     atomic_bool is_stopping;
     pthread_mutex_t lock; /* of the peers' descriptors and requests */
@@ -128,6 +128,7 @@ static inline void *upstream_serve(void *arg)
     close(p->fd);
     p->fd = -1;
     (void)pthread_mutex_unlock(&p->up->lock);
+    atomic_fetch_add(&p->up->ended, 1);
     return NULL;
 }
 
