@@ -104,6 +104,21 @@ void buf_addu(struct buf *b, uint64_t v)
     buf_add(b, span_make(p, (size_t)(end - p)));
 }
 
+/* One character beyond ASCII, or one byte that belongs to none. */
+static size_t add_wide(struct buf *b, struct span s)
+{
+    size_t n = utf8_valid_len(s.p, s.len);
+    uint32_t code = n ? utf8_decode(s.p, n) : 0xfffd;
+
+    if (!n)
+        buf_addz(b, "\xef\xbf\xbd");
+    else if (utf8_is_unseen(code)) /* whoever looks at the text on a terminal shall see that it is there */
+        buf_addf(b, "\\u%04x", code);
+    else
+        buf_add(b, span_make(s.p, n));
+    return n ? n : 1;
+}
+
 void buf_add_json(struct buf *b, struct span s)
 {
     static const char HEX[] = "0123456789abcdef";
@@ -131,13 +146,7 @@ void buf_add_json(struct buf *b, struct span s)
             buf_add(b, span_make(s.p + i, run - i));
             i = run;
         } else {
-            size_t n = utf8_valid_len(s.p + i, s.len - i);
-
-            if (n)
-                buf_add(b, span_make(s.p + i, n));
-            else
-                buf_addz(b, "\xef\xbf\xbd");
-            i += n ? n : 1;
+            i += add_wide(b, span_make(s.p + i, s.len - i));
         }
     }
     buf_addc(b, '"');

@@ -34,3 +34,19 @@ size_t utf8_valid_len(const char *s, size_t len)
     }
     return 0;
 }
+
+uint32_t utf8_decode(const char *p, size_t len)
+{
+    static const unsigned char LEAD[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+    uint32_t code = (unsigned char)p[0] & LEAD[len];
+
+    for (size_t i = 1; i < len; i++)
+        code = code << 6 | ((unsigned char)p[i] & 0x3f);
+    return code;
+}
+
+bool utf8_is_unseen(uint32_t code)
+{
+    return (code >= 0x80 && code <= 0x9f) || code == 0x061c || code == 0x200e || code == 0x200f ||
+           (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+}
