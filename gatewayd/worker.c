@@ -248,6 +248,8 @@ void worker_join(struct worker *w)
     if (w->is_started)
         (void)pthread_join(w->thread, NULL);
     w->is_started = false;
+    if (w->proxy.facts)
+        facts_leave(w->proxy.facts); /* what is still open ends on the caller's thread */
 }
 
 void worker_free(struct worker *w)

@@ -285,6 +285,7 @@ void api_front_stop(struct api_front *f)
         f->stop.fn = on_stop;
         mailbox_post_mt(f->mailbox, &f->stop);
         (void)pthread_join(f->thread, NULL);
+        facts_leave(f->facts);
     }
     mailbox_free(f->mailbox); /* opens what is left, so that every job comes home */
     server_free(f->tcp);

@@ -99,6 +99,11 @@ static void assert_owner(struct facts *f)
 #endif
 }
 
+void facts_leave(struct facts *f)
+{
+    f->owner = 0;
+}
+
 /* What a moment of observation is: when, how long, whose trace. */
 struct moment {
     uint64_t at_us, epoch;

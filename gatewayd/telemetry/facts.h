@@ -11,6 +11,8 @@ struct facts;
 
 struct facts *facts_new(struct err *err);
 void facts_free(struct facts *f);
+/* Its thread has ended; the next to count is its owner. */
+void facts_leave(struct facts *f);
 /* Any thread: how many lines of exposition all series together may become (metrics.max_series; 0 is the
  * default); beyond, new label values are folded into `__overflow__`. */
 void facts_limit_series(size_t max_series);
