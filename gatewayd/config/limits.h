@@ -12,6 +12,7 @@
 
 /* HTTP front */
 #define LIMIT_HEADER_POOL_BYTES ((size_t)8 << 10)  /* per connection, request line and headers; zeroed per request */
+#define LIMIT_HEADER_REPLY_BYTES ((size_t)1536)    /* of it, kept for the header of the answer and a first chunk */
 #define LIMIT_BODY_BYTES        ((size_t)32 << 20) /* default of http.max_body: images travel inside bodies */
 #define LIMIT_BODY_BYTES_MAX    ((size_t)256 << 20) /* what http.max_body may be set to */
 #define LIMIT_TARGET_BYTES      2048u              /* longest request target that any route needs, generously */

@@ -233,7 +233,13 @@ void exchange_stream_end(struct exchange *ex)
 
 void exchange_cut(struct exchange *ex)
 {
+    struct conn *c = conn_of(ex);
+
     ex->is_cut = true;
     ex->is_answered = true;
-    conn_want_resume(conn_of(ex));
+    /* libmicrohttpd may be waiting for room in the socket of a client that reads no more, and closes a connection whose
+     * reader failed no sooner than at the next event on it. */
+    if (c->phase == PHASE_STREAM)
+        (void)shutdown(c->fin.fd, SHUT_RDWR);
+    conn_want_resume(c);
 }

@@ -33,6 +33,9 @@
 #define STREAM_BLOCK        1024u /* a buffer that libmicrohttpd keeps per stream, and uses for HTTP/1.0 only */
 #define DRAINED_BODY        (64u << 10) /* a refused request's body is read up to here: its connection lives on */
 #define HEADERS_MAX         100u
+#define HEADER_NODE_BYTES   64u /* what libmicrohttpd's pool holds for a header line beside its text */
+#define RATION_RUNS         32u /* runs of the daemon from which nothing comes, in each RATION_US */
+#define RATION_US           10000
 #define OUT_KEEP            1024u /* queue memory an idle stream keeps */
 
 static const struct exchange_ops NO_OPS;
@@ -108,6 +111,30 @@ static bool wants_more(struct server *s)
     return MHD_get_timeout(s->daemon, &ms) == MHD_YES && ms == 0;
 }
 
+/* A connection that can neither read nor write (its buffer is full of the beginning of an endless chunk line) stays on
+ * libmicrohttpd's list of ready ones: it asks to be run at once, for ever. So runs that bring nothing are rationed. */
+static bool may_run_again(struct server *s)
+{
+    struct mono now = loop_now(s->loop);
+
+    if (s->has_news)
+        return true;
+    if (mono_diff_us(now, s->ration_began) >= RATION_US) {
+        s->ration_began = now;
+        s->idle_runs = 0;
+    }
+    if (++s->idle_runs <= RATION_RUNS)
+        return true;
+    if (!timer_is_armed(&s->ration))
+        loop_timer(s->loop, &s->ration, RATION_US);
+    return false;
+}
+
+static void on_ration(struct timer *t)
+{
+    CONTAINER_OF(t, struct server, ration)->has_events = true;
+}
+
 /* End of a turn: one pass over everything that became ready in it. */
 static bool on_turn_end(struct loop_hook *h)
 {
@@ -119,8 +146,9 @@ static bool on_turn_end(struct loop_hook *h)
         more |= resume_all(s);
         if (!more)
             return false;
+        s->has_news = false;
         (void)MHD_run(s->daemon);
-        more = wants_more(s);
+        more = wants_more(s) && may_run_again(s);
     }
     s->has_events = more;
     return more || s->resumes;
@@ -178,7 +206,7 @@ static void on_timer(struct timer *t)
     case PHASE_STREAM: {
         int64_t quiet = mono_diff_us(loop_now(c->server->loop), c->last_read);
 
-        if (c->ex.out.len == c->ex.out_at && !c->ex.is_ended)
+        if (c->ex.out.len == c->ex.out_at && !c->ex.is_ended && !c->ex.is_cut)
             return; /* nothing waits for the client; armed again by the next write */
         if (quiet < c->server->o.write_stall_us) {
             loop_timer(c->server->loop, t, c->server->o.write_stall_us - quiet + 1000);
@@ -229,7 +257,8 @@ void conn_add_headers(struct conn *c)
 {
     struct exchange *ex = &c->ex;
 
-    conn_add_header(ex->response, MHD_HTTP_HEADER_DATE, span_of(date_header(c->server)), false);
+    if (ex->status != 431) /* whose header must fit into what is left of the pool */
+        conn_add_header(ex->response, MHD_HTTP_HEADER_DATE, span_of(date_header(c->server)), false);
     for (unsigned i = 0; i < ex->n_out_headers; i++)
         conn_add_header(ex->response, ex->out_headers[i].name, ex->out_headers[i].value, false);
     if (ex->closes || c->server->is_quiesced)
@@ -282,6 +311,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *dst, size_t max)
     size_t n = ex->out.len - ex->out_at;
 
     (void)pos;
+    c->server->has_news = true;
     if (ex->is_cut)
         return MHD_CONTENT_READER_END_WITH_ERROR;
     c->last_read = loop_now(c->server->loop);
@@ -316,7 +346,11 @@ struct MHD_Response *conn_make_stream(struct conn *c)
 
 static struct conn *conn_from(struct MHD_Connection *mhd)
 {
-    return MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    struct conn *c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+
+    if (c)
+        c->server->has_news = true;
+    return c;
 }
 
 static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
@@ -393,6 +427,16 @@ static bool has_unseen_bytes(const struct conn *c, const char *method, const cha
     return (int64_t)(info->header_size - seen) > padding;
 }
 
+/* The header of the answer comes out of the same pool; when it does not fit, libmicrohttpd closes without a word. */
+static size_t pool_left(const struct conn *c)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    size_t used = (info ? info->header_size : 0) + c->ex.n_headers * HEADER_NODE_BYTES;
+
+    return used < LIMIT_HEADER_POOL_BYTES ? LIMIT_HEADER_POOL_BYTES - used : 0;
+}
+
 static void set_error_body(struct conn *c, enum err_code code, const char *text)
 {
     struct buf b AUTO(buf_release) = {.max = 4096};
@@ -401,7 +445,8 @@ static void set_error_body(struct conn *c, enum err_code code, const char *text)
     buf_add_json(&b, span_of(text));
     buf_addf(&b, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}", err_row(code)->type,
              err_row(code)->code);
-    exchange_set_header(&c->ex, "content-type", SPAN_LIT("application/json"));
+    if (code != ERR_HEADER_TOO_LARGE)
+        exchange_set_header(&c->ex, "content-type", SPAN_LIT("application/json"));
     exchange_reply_adopt(&c->ex, err_row(code)->status, &b);
 }
 
@@ -431,7 +476,9 @@ static enum MHD_Result begin(struct conn *c, const char *method, const char *ver
                               .headers = ex->headers,
                               .n_headers = ex->n_headers <= HEADERS_MAX ? ex->n_headers : HEADERS_MAX,
                               .max_body = c->server->o.max_body};
-    if (ex->n_headers > HEADERS_MAX)
+    if (pool_left(c) < LIMIT_HEADER_REPLY_BYTES)
+        e = err_set(&err, ERR_HEADER_TOO_LARGE, "the request line and the headers are too large");
+    else if (ex->n_headers > HEADERS_MAX)
         e = err_set(&err, ERR_BAD_REQUEST, "more than %u header lines", HEADERS_MAX);
     else if (has_unseen_bytes(c, method, version))
         e = err_set(&err, ERR_BAD_FRAMING,
@@ -552,6 +599,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
     struct server *s = cls;
     struct conn *c;
 
+    s->has_news = true;
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         c = *socket_context;
         if (!c)
@@ -663,6 +711,7 @@ struct server *server_new(struct loop *l, const struct server_options *o, struct
     s->loop = l;
     s->o = *o;
     s->resumes_end = &s->resumes;
+    s->ration.fn = on_ration;
     s->daemon = start_daemon(s, err);
     if (!s->daemon) {
         (void)close(o->listen_fd);
@@ -716,6 +765,7 @@ void server_free(struct server *s)
     }
     loop_unwatch(s->loop, &s->watch);
     MHD_stop_daemon(s->daemon);
+    loop_timer_cancel(s->loop, &s->ration);
     loop_remove_hook(s->loop, &s->hook);
     free(s);
 }

@@ -79,6 +79,10 @@ struct server {
     struct conn *conns;
     struct conn *resumes, **resumes_end;
     bool has_events;
+    bool has_news; /* libmicrohttpd called us since it was run */
+    unsigned idle_runs;
+    struct mono ration_began;
+    struct timer ration;
     bool is_quiesced;
     size_t n_exchanges;
     time_t date_at;
