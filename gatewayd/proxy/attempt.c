@@ -95,8 +95,10 @@ static bool on_body(void *user, struct span bytes)
     if (a->state == ATTEMPT_FAILED)
         return true; /* dropped until the loop cancels it */
     if (a->mode == MODE_ERROR) {
-        if (buf_append(&a->body, bytes.p, bytes.len) != ERR_OK)
-            a->is_error_body_cut = true;
+        if (buf_append(&a->body, bytes.p, bytes.len) != ERR_OK && !a->is_error_body_cut) {
+            a->is_error_body_cut = true; /* enough to judge by; the rest may have no end */
+            pipeline_resume(a->rq);
+        }
         return true;
     }
     return relay_take(a, bytes);

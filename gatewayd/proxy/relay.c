@@ -10,6 +10,7 @@
 
 #define RAW_TAIL_BYTES ((size_t)8 << 10) /* of a large buffered answer: its usage stands near the end */
 #define HELD_BYTES     ((size_t)64 << 10)
+#define TAIL_BYTES     (2 * LIMIT_SSE_EVENT) /* the closing event may repeat the whole answer */
 
 void relay_set_headers(struct request *rq)
 {
@@ -28,6 +29,23 @@ void relay_set_headers(struct request *rq)
     exchange_set_header(rq->ex, "x-gatewayd-attempts", span_make(&digit, 1));
 }
 
+/* Nothing more of it is taken: what the client has is the beginning of an answer, and its end says so. */
+static void break_off(struct attempt *a, enum err_code code)
+{
+    a->answer.end = ANSWER_ERROR;
+    a->answer.error = code;
+    a->is_unfit = true;
+    pipeline_resume(a->rq);
+}
+
+static void pass_on(struct attempt *a, struct span bytes)
+{
+    enum err_code e = exchange_stream_write(a->rq->ex, bytes);
+
+    if (e && e != ERR_CLIENT_GONE)
+        break_off(a, e == ERR_NO_MEMORY ? e : ERR_UP_TOO_LARGE);
+}
+
 static void commit(struct attempt *a)
 {
     struct request *rq = a->rq;
@@ -44,7 +62,7 @@ static void commit(struct attempt *a)
     if (exchange_accepts_trailers(rq->ex))
         exchange_set_header(rq->ex, "trailer", SPAN_LIT("x-gatewayd-cost-usd"));
     exchange_stream_begin(rq->ex, a->http_status);
-    (void)!exchange_stream_write(rq->ex, buf_span(&a->held));
+    pass_on(a, buf_span(&a->held));
     buf_release(&a->held);
     attempt_drop_body(a); /* no failing over from here on */
     pipeline_resume(rq);
@@ -92,10 +110,12 @@ static void take_event(struct attempt *a, const struct sse_event *ev)
         commit(a);
     a->is_mid_event = !ev->is_end;
     if (is_plain) {
-        (void)!exchange_stream_write(a->rq->ex, ev->raw);
+        pass_on(a, ev->raw);
         return;
     }
-    buf_add(&a->tail, ev->raw);
+    a->tail.max = TAIL_BYTES;
+    if (buf_append(&a->tail, ev->raw.p, ev->raw.len) != ERR_OK)
+        a->is_unfit = true; /* it ended long ago, yet goes on: enough of it */
     pipeline_resume(a->rq);
 }
 
@@ -103,7 +123,7 @@ static void take_events(struct attempt *a)
 {
     struct sse_event ev;
 
-    while (a->state != ATTEMPT_FAILED) {
+    while (a->state != ATTEMPT_FAILED && !a->is_unfit) {
         switch (sse_next(&a->sse, &ev)) {
         case SSE_EVENT:
             take_event(a, &ev);
@@ -112,14 +132,10 @@ static void take_events(struct attempt *a)
             return;
         case SSE_TOO_LARGE:
         case SSE_OUT_OF_MEMORY:
-            if (a->state == ATTEMPT_WAITING) {
+            if (a->state == ATTEMPT_WAITING)
                 attempt_fail(a, ERR_UP_TOO_LARGE, "an event exceeds the hard limit");
-            } else {
-                a->answer.end = ANSWER_ERROR;
-                a->answer.error = ERR_UP_TOO_LARGE;
-                a->is_unfit = true;
-                pipeline_resume(a->rq);
-            }
+            else
+                break_off(a, ERR_UP_TOO_LARGE);
             return;
         }
     }
@@ -145,8 +161,8 @@ static void take_whole(struct attempt *a, struct span bytes)
     a->body = (struct buf){.max = 4 * RAW_TAIL_BYTES};
     commit(a);
     note_content(a);
-    (void)!exchange_stream_write(a->rq->ex, buf_span(&so_far));
-    (void)!exchange_stream_write(a->rq->ex, bytes);
+    pass_on(a, buf_span(&so_far));
+    pass_on(a, bytes);
     keep_tail(a, buf_span(&so_far));
     keep_tail(a, bytes);
     buf_release(&so_far);
@@ -164,16 +180,16 @@ bool relay_take(struct attempt *a, struct span bytes)
     }
     switch (a->mode) {
     case MODE_SSE:
-        if (sse_feed(&a->sse, bytes) != ERR_OK)
-            attempt_fail(a, ERR_UP_TOO_LARGE, "the stream cannot be buffered");
-        else
+        if (sse_feed(&a->sse, bytes) == ERR_OK)
             take_events(a);
+        else
+            break_off(a, ERR_INTERNAL);
         return true;
     case MODE_BUFFER:
         take_whole(a, bytes);
         return true;
     case MODE_RAW:
-        (void)!exchange_stream_write(rq->ex, bytes);
+        pass_on(a, bytes);
         keep_tail(a, bytes);
         return true;
     case MODE_ERROR:
@@ -193,7 +209,7 @@ static void flush_sse(struct attempt *a)
     sse_finish(&a->sse);
     take_events(a);
     rest = sse_rest(&a->sse);
-    if (!rest.len || !a->is_clean_end || a->state == ATTEMPT_FAILED)
+    if (!rest.len || !a->is_clean_end || a->is_unfit || a->state == ATTEMPT_FAILED)
         return;
     buf_add(&closed, rest);
     buf_addz(&closed, "\n\n");

@@ -83,12 +83,12 @@ enum step stage_dispatch(struct request *rq)
     if (rq->is_backing_off) {
         if (!rq->timer_fired)
             return STEP_WAIT;
-        rq->is_backing_off = false;
+        rq->is_backing_off = rq->timer_fired = false;
         return start(rq, first_key(rq, &rq->targets[0]));
     }
     if (!a)
         return start(rq, first_key(rq, &rq->targets[0]));
-    if (a->has_ended && a->state == ATTEMPT_WAITING)
+    if ((a->has_ended || a->is_error_body_cut) && a->state == ATTEMPT_WAITING)
         attempt_judge(a);
     switch (a->state) {
     case ATTEMPT_WAITING:

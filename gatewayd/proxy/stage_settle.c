@@ -163,8 +163,10 @@ static void end_stream(struct request *rq, int64_t cost_nanousd)
     }
     if (exchange_accepts_trailers(rq->ex))
         exchange_stream_trailer(rq->ex, "x-gatewayd-cost-usd", cost_text(cost, cost_nanousd));
-    (void)!exchange_stream_write(rq->ex, buf_span(&a->tail));
-    exchange_stream_end(rq->ex);
+    if (exchange_stream_write(rq->ex, buf_span(&a->tail)) == ERR_OK)
+        exchange_stream_end(rq->ex);
+    else
+        exchange_cut(rq->ex);
 }
 
 static void reply_error(struct request *rq)
