@@ -121,10 +121,13 @@ static int connect_it(struct ctl *ctl)
     return rc;
 }
 
-static int no_answer(const struct ctl *ctl, const struct err *err)
+static int no_answer(struct ctl *ctl, const struct err *err)
 {
     if (err->code == ERR_CLIENT_GONE)
         return 128 + ctl_stop;
+    if (ctl->is_gone)
+        return CLI_NO_ANSWER;
+    ctl->is_gone = ctl->is_watch;
     if (err->code == ERR_FORBIDDEN)
         return ctl_fail(CLI_NO_AUTH, "%s: %s; the daemon's own user and root may", ctl->found_url,
                         err_text(err));
@@ -132,6 +135,8 @@ static int no_answer(const struct ctl *ctl, const struct err *err)
     (void)fputs("  Is the daemon up?     systemctl status gatewayd, or aigwctl demo\n"
                 "  Wrong address?        --url http://HOST:PORT or unix:/PATH, or GATEWAYD_URL\n",
                 stderr);
+    if (ctl->is_watch)
+        (void)fputs("  Trying on until it answers, or Ctrl-C.\n", stderr);
     return CLI_NO_ANSWER;
 }
 
@@ -142,7 +147,10 @@ int ctl_call(struct ctl *ctl, const char *method, const char *path, struct span 
 
     if (rc)
         return rc;
-    return api_client_call(ctl->client, method, path, body, out, &err) ? no_answer(ctl, &err) : CLI_OK;
+    if (api_client_call(ctl->client, method, path, body, out, &err))
+        return no_answer(ctl, &err);
+    ctl->is_gone = false;
+    return CLI_OK;
 }
 
 int ctl_refused(const struct api_answer *a)
@@ -280,6 +288,8 @@ int ctl_watch(struct ctl *ctl, ctl_show show)
             abort();
         rc = show(ctl, f);
         (void)fclose(f);
+        if (rc == CLI_NO_ANSWER)
+            lines = 0; /* what it said stays, and so does the last picture above it */
         if (len)
             show_block(ctl, text, &lines);
         free(text);

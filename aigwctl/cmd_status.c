@@ -52,13 +52,14 @@ static void print_head(FILE *f, const json_t *doc)
                   json_is_true(json_object_get(doc, "draining")) ? ", draining" : "");
     ctl_put_member(f, s, "status");
     (void)fputc('\n', f);
-    (void)fprintf(
-        f, "%s requests, %s/s: %llu ok, %llu failed, %llu rejected, %llu cancelled; %llu streams open; %s\n",
-        requests, rate, (unsigned long long)count_of(s, "successful_requests"),
-        (unsigned long long)count_of(s, "failed_requests"),
-        (unsigned long long)count_of(s, "rejected_requests"),
-        (unsigned long long)count_of(s, "cancelled_requests"),
-        (unsigned long long)count_of(s, "active_streams"), cost);
+    (void)fprintf(f,
+                  "%s requests, %s/s, %llu streams open, %s\n"
+                  "%llu ok, %llu failed, %llu rejected, %llu cancelled\n",
+                  requests, rate, (unsigned long long)count_of(s, "active_streams"), cost,
+                  (unsigned long long)count_of(s, "successful_requests"),
+                  (unsigned long long)count_of(s, "failed_requests"),
+                  (unsigned long long)count_of(s, "rejected_requests"),
+                  (unsigned long long)count_of(s, "cancelled_requests"));
 }
 
 static void print_brief(FILE *f, const json_t *doc)

@@ -20,6 +20,7 @@ struct ctl { /* global options and what came of them */
     enum output output;
     enum term_color color;
     bool is_watch, is_raw, has_exit_code;
+    bool is_gone; /* said already, under --watch, that nobody answers */
     int64_t watch_ms, timeout_ms;
     struct api_client *client; /* made on first use */
     char *found_url;           /* owned */

@@ -306,6 +306,7 @@ static void catch_signals(void)
     (void)sigemptyset(&sa.sa_mask);
     (void)sigaction(SIGINT, &sa, NULL);
     (void)sigaction(SIGTERM, &sa, NULL);
+    (void)sigaction(SIGHUP, &sa, NULL); /* the terminal is gone: a demo still has to be cleaned up */
     (void)signal(SIGPIPE, SIG_DFL);
 }
 

@@ -184,6 +184,27 @@ def test_watch_appends_blocks_and_ends_on_a_signal(gw, ctl, tmp_path):
     assert "\033" not in out.read_text()
 
 
+def test_watch_says_once_that_nobody_answers_and_goes_on(gw, ctl, tmp_path):
+    out, err = tmp_path / "watch.out", tmp_path / "watch.err"
+    p = Process(tmp_path, "watch", ["health", "-w200ms"], ctl.env, "aigwctl")
+    with open(out, "wb") as o, open(err, "wb") as e:
+        child = subprocess.Popen(
+            [BIN / "aigwctl", *p.args], stdout=o, stderr=e, env=p.environment(), stdin=subprocess.DEVNULL
+        )
+    try:
+        eventually(lambda: out.read_text().count("PROVIDER") >= 1, 20, what="a table")
+        gw.stop()
+        eventually(lambda: "no answer" in err.read_text(), 20, what="its end")
+        gw.start()
+        blocks = out.read_text().count("PROVIDER")
+        eventually(lambda: out.read_text().count("PROVIDER") >= blocks + 2, 20, what="tables again")
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 143
+    finally:
+        child.kill()
+    assert err.read_text().count("no answer") == 1
+
+
 def test_names_are_shown_as_they_are_written(stage, sim, tmp_path):
     gw = stage.gateway([provider("steady", sim.base_url("steady"))], [model("näme", "steady/modèle-日本")])
     gw.chat(model="näme")

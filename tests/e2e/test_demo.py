@@ -146,6 +146,19 @@ def test_what_is_answered_too_seldom_is_a_failure(demo):
     assert "less than 95%" in d.err.read_text() and "failures" in d.text
 
 
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_removes_everything(demo, number, code):
+    """Ctrl-C, kill, and a terminal that is closed."""
+    d = demo()
+    d.found("Ctrl-C stops")
+    context = d.directory / "state/gatewayd/contexts/demo.json"
+    private = eventually(lambda: context.exists() and d.private)
+    d.child.send_signal(number)
+    assert d.wait() == code, d.err.read_text()
+    assert not private.exists() and not context.exists()
+    assert processes_in(private) == []
+
+
 def test_its_children_die_with_it(demo):
     d = demo("--rps", "2", "--port", "0")
     d.found("Ctrl-C stops")
