@@ -249,9 +249,7 @@ void ctl_redraw(FILE *f, const char *text, unsigned *lines)
 {
     if (*lines)
         (void)fprintf(f, "\033[%uA\r\033[J", *lines);
-    *lines = 0;
-    for (const char *p = text; *p; p++)
-        *lines += *p == '\n';
+    *lines = term_rows(text, term_width(f));
     (void)fputs(text, f);
     (void)fflush(f);
 }

@@ -86,11 +86,11 @@ static double share_answered(const struct demo_figures *f)
 
 static void print_figures(FILE *f, const struct demo_figures *d)
 {
-    (void)fprintf(f, "%llu requests sent, %llu answered, %llu streamed, %llu failed over, %llu failed%s%s\n",
-                  (unsigned long long)d->sent, (unsigned long long)d->answered,
-                  (unsigned long long)d->streamed, (unsigned long long)d->failed_over,
-                  (unsigned long long)d->failed, d->failed ? ", latest: " : "",
-                  d->failed ? d->complaint : "");
+    (void)fprintf(
+        f, "%llu requests sent, %llu answered, %llu streamed, %llu failed over, %llu failed\n%s%s%s",
+        (unsigned long long)d->sent, (unsigned long long)d->answered, (unsigned long long)d->streamed,
+        (unsigned long long)d->failed_over, (unsigned long long)d->failed,
+        d->failed ? "latest failure: " : "", d->failed ? d->complaint : "", d->failed ? "\n" : "");
 }
 
 static void show(struct ctl *ctl, struct demo_traffic *t, unsigned *lines)

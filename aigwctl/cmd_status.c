@@ -25,7 +25,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
 
 static const struct table_column COLUMNS[] = {
     {"name", "PROVIDER", FORM_TEXT},       {"status", "STATUS", FORM_HEALTH},
-    {"health_score", "SCORE", FORM_SCORE}, {"availability", "AVAILABLE", FORM_PERCENT},
+    {"health_score", "SCORE", FORM_SCORE}, {"availability", "AVAILABLE", FORM_YES},
     {"error_rate", "ERR", FORM_PERCENT},   {0},
 };
 

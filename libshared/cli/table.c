@@ -51,6 +51,9 @@ static void figure_text(char dst[HUMAN_CAP], enum table_form form, const json_t 
     case FORM_PERCENT:
         human_percent(dst, d);
         break;
+    case FORM_YES:
+        (void)span_copy(dst, HUMAN_CAP, d > 0 ? SPAN_LIT("yes") : SPAN_LIT("no"));
+        break;
     default:
         human_rate(dst, d);
         break;

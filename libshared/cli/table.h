@@ -18,6 +18,7 @@ enum table_form {
     FORM_MS,
     FORM_PERCENT, /* of a ratio */
     FORM_RATE,
+    FORM_YES,    /* of 1 and 0: yes, no */
     FORM_SCORE,  /* one decimal */
     FORM_AGE,    /* of an RFC 3339 time: "3s ago" on a terminal, the time itself elsewhere */
     FORM_HEALTH, /* a text; healthy, degraded, unhealthy have their colours */

@@ -49,6 +49,27 @@ unsigned term_width(FILE *f)
     return n >= 20 && n <= 1000 ? (unsigned)n : 80;
 }
 
+unsigned term_rows(const char *text, unsigned width)
+{
+    unsigned rows = 0, column = 0;
+
+    for (const char *p = text; *p; p++) {
+        if (*p == '\033' && p[1] == '[') {
+            p += 2 + strspn(p + 2, "0123456789;");
+            if (!*p)
+                break;
+        } else if (*p == '\n') {
+            rows++;
+            column = 0;
+        } else if (((unsigned char)*p & 0xc0) != 0x80 &&
+                   column++ == width) { /* the last column does not wrap by itself */
+            rows++;
+            column = 1;
+        }
+    }
+    return rows;
+}
+
 size_t term_control(struct span text)
 {
     const unsigned char *p = (const unsigned char *)text.p;

@@ -32,6 +32,8 @@ bool term_wants_color(FILE *f, enum term_color option);
 bool term_is_tty(FILE *f);
 /* Columns of the terminal; 80 when it is none or does not say. */
 unsigned term_width(FILE *f);
+/* Rows that the text takes on a terminal of that width. Colours take no room; every character takes one column. */
+unsigned term_rows(const char *text, unsigned width);
 /* Printable text: control characters become '?', so that no server can move the cursor. Line ends stay. */
 void term_put(FILE *f, const char *text);
 /* A server's own bytes: as they are, but like term_put (tabs stay too) where `f` is a terminal. */

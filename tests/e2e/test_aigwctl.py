@@ -103,6 +103,7 @@ def test_status_is_one_page_or_one_line(gw, sim, ctl):
     sim.control.profile("shaky", faults={"503": 1.0})
     gw.chat(model="rough")
     text = ctl("status").stdout
+    assert "yes" in next(line for line in text.splitlines() if line.startswith("steady"))
     assert "2 requests" in text and "1 ok, 1 failed, 0 rejected" in text
     ctl("status", "--brief", "--exit-code", code=CRITICAL)
     board = json.loads(ctl("status", "-o", "json").stdout)["data"]

@@ -61,11 +61,24 @@ static void test_control_characters_are_not_put(void **state)
     free(text);
 }
 
+static void test_rows_count_what_a_terminal_wraps(void **state)
+{
+    (void)state;
+    assert_int_equal(term_rows("", 80), 0);
+    assert_int_equal(term_rows("a\nb\n", 80), 2);
+    assert_int_equal(term_rows("12345\n", 5), 1);
+    assert_int_equal(term_rows("123456\n", 5), 2);
+    assert_int_equal(term_rows("12345678901\n", 5), 3);
+    assert_int_equal(term_rows("\033[31m12345\033[39m\n\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\n", 5), 2);
+    assert_int_equal(term_rows("cut \033[", 80), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_a_file_has_no_colour_unless_it_is_asked_for, setup),
         cmocka_unit_test_setup(test_no_color_wins_over_force_and_the_option_over_both, setup),
+        cmocka_unit_test(test_rows_count_what_a_terminal_wraps),
         cmocka_unit_test(test_control_characters_are_not_put),
     };
 
