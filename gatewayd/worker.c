@@ -203,7 +203,7 @@ static bool make_parts(struct worker *w, struct err *err)
 
     w->proxy.loop = loop_new(err);
     w->mailbox = w->proxy.loop ? mailbox_new(w->proxy.loop, err) : NULL;
-    w->proxy.client = w->mailbox ? client_new(w->proxy.loop, w->mailbox, err) : NULL;
+    w->proxy.client = w->mailbox ? client_new(w->proxy.loop, w->mailbox, c->upstream_ca_file, err) : NULL;
     w->proxy.facts = w->proxy.client ? facts_new(err) : NULL;
     w->server = w->proxy.facts ? server_new(w->proxy.loop, &so, err) : NULL;
     return w->server != NULL;

@@ -696,7 +696,7 @@ void client_global_init(void)
     transfer_global_init();
 }
 
-struct client *client_new(struct loop *l, struct mailbox *m, struct err *err)
+struct client *client_new(struct loop *l, struct mailbox *m, const char *ca_file, struct err *err)
 {
     struct client *c = calloc(1, sizeof(*c));
 
@@ -709,7 +709,7 @@ struct client *client_new(struct loop *l, struct mailbox *m, struct err *err)
     c->queue_end = &c->queue;
     c->task.fn = run_task;
     c->resolver = resolver_new(l, m, NULL, err);
-    c->transfers = c->resolver ? transfers_new(l, &OPS, err) : NULL;
+    c->transfers = c->resolver ? transfers_new(l, &OPS, ca_file, err) : NULL;
     if (!c->transfers) {
         client_free(c);
         return NULL;

@@ -10,7 +10,7 @@
  * ERR_UP_TIMEOUT) total       client_start to the end                           ERR_UP_TIMEOUT
  *
  * Callbacks come on the loop's thread, never from inside a client_*() call of the caller. After on_done or
- * client_cancel() the call is gone. TLS peers are verified against the system's CA file or GATEWAYD_CA_FILE.
+ * client_cancel() the call is gone. TLS peers are always verified.
  */
 #ifndef HTTP_CLIENT_H
 #define HTTP_CLIENT_H
@@ -67,7 +67,8 @@ struct client_stats {
 
 void client_global_init(
     void); /* once per process, before threads; clears proxy and key log environment, ignores SIGPIPE */
-struct client *client_new(struct loop *l, struct mailbox *m, struct err *err);
+/* `ca_file`: certificates to trust, NULL or empty for the system's. */
+struct client *client_new(struct loop *l, struct mailbox *m, const char *ca_file, struct err *err);
 /* Cancels what is left. */
 void client_free(struct client *c);
 /* Always answers through on_done, also for early failures. Never NULL. */

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "libshared/base/compiler.h"
-#include "libshared/base/span.h"
 
 void surroundings_clear(void)
 {
@@ -19,14 +18,13 @@ void surroundings_clear(void)
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
-void surroundings_ca_file(char *dst, size_t cap)
+const char *surroundings_ca_file(void)
 {
     static const char *const PLACES[] = {"/etc/ssl/certs/ca-certificates.crt",
                                          "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"};
-    const char *found = getenv("GATEWAYD_CA_FILE");
 
-    for (size_t i = 0; i < ARRAY_LEN(PLACES) && !(found && found[0]); i++)
+    for (size_t i = 0; i < ARRAY_LEN(PLACES); i++)
         if (access(PLACES[i], R_OK) == 0)
-            found = PLACES[i];
-    (void)span_copy(dst, cap, span_of(found));
+            return PLACES[i];
+    return NULL;
 }

@@ -3,11 +3,9 @@
 #ifndef HTTP_SURROUNDINGS_H
 #define HTTP_SURROUNDINGS_H
 
-#include <stddef.h>
-
 /* Removes proxy, netrc and key log variables, and ignores SIGPIPE. Before threads. */
 void surroundings_clear(void);
-/* GATEWAYD_CA_FILE, else the system's; empty when there is none. */
-void surroundings_ca_file(char *dst, size_t cap);
+/* Where this system keeps the certificates it trusts, NULL when nowhere known. */
+const char *surroundings_ca_file(void);
 
 #endif

@@ -66,13 +66,8 @@ struct transfers {
     struct timer sweep, poke;
     unsigned depth;
     bool is_kicking;
-    char ca_file[512];
+    char *ca_file; /* NULL: libcurl's own idea */
 };
-
-static void enter(struct transfers *ts)
-{
-    ts->depth++;
-}
 
 static void begin_connecting(struct transfer *t)
 {
@@ -108,7 +103,7 @@ static void take_out(struct transfer *t)
     t->is_uploading = false;
     if (!sh)
         return;
-    enter(t->all);
+    t->all->depth++;
     (void)curl_multi_remove_handle(sh->multi, t->easy);
     t->all->depth--;
     sh->running--;
@@ -232,7 +227,7 @@ static void act(struct shard *sh, int fd, int flags)
 {
     int running;
 
-    enter(sh->all);
+    sh->all->depth++;
     (void)curl_multi_socket_action(sh->multi, fd, flags, &running);
     leave(sh->all);
     reap(sh);
@@ -278,7 +273,7 @@ static void on_poke(struct timer *timer)
 {
     struct transfers *ts = CONTAINER_OF(timer, struct transfers, poke);
 
-    enter(ts);
+    ts->depth++;
     for (struct transfer *t = ts->connecting; t; t = t->next_connecting) {
         (void)curl_easy_pause(t->easy, CURLPAUSE_SEND);
         (void)curl_easy_pause(t->easy, CURLPAUSE_CONT);
@@ -382,7 +377,7 @@ static struct shard *shard_with_room(struct transfers *ts)
 
 static void shard_free(struct shard *sh)
 {
-    enter(sh->all);
+    sh->all->depth++;
     (void)curl_multi_cleanup(sh->multi);
     leave(sh->all);
     loop_timer_cancel(sh->all->loop, &sh->timer);
@@ -415,17 +410,12 @@ static CURL *new_janitor(void)
 /* libcurl drops dead and aged connections only when a new transfer begins, so this one begins and goes nowhere. */
 static void drop_aged_connections(struct shard *sh)
 {
-    struct transfers *ts = sh->all;
+    CURL *janitor = sh->all->janitor;
 
-    enter(ts);
-    if (curl_multi_add_handle(sh->multi, ts->janitor) == CURLM_OK) {
-        int running;
-
-        (void)curl_multi_socket_action(sh->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-        (void)curl_multi_remove_handle(sh->multi, ts->janitor);
-    }
-    leave(ts);
-    reap(sh);
+    if (curl_multi_add_handle(sh->multi, janitor) != CURLM_OK)
+        return;
+    act(sh, CURL_SOCKET_TIMEOUT, 0);
+    (void)curl_multi_remove_handle(sh->multi, janitor);
 }
 
 /* The first shard stays: it keeps the parsed CA file. */
@@ -543,7 +533,7 @@ static void set_fixed_options(struct transfer *t)
     SET(CURLOPT_SSL_VERIFYPEER, 1L);
     SET(CURLOPT_SSL_VERIFYHOST, 2L);
     SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    if (t->all->ca_file[0]) {
+    if (t->all->ca_file) {
         SET(CURLOPT_CAINFO, t->all->ca_file);
         SET(CURLOPT_CAPATH, NULL); /* the parsed file is kept only when there is no folder beside it */
     }
@@ -673,7 +663,7 @@ enum err_code transfer_start(struct transfer *t)
         false;
     t->head_bytes = 0;
     t->errbuf[0] = '\0';
-    enter(t->all);
+    t->all->depth++;
     if (curl_multi_add_handle(sh->multi, t->easy) == CURLM_OK) {
         t->shard = sh;
         sh->running++;
@@ -725,7 +715,7 @@ static void unpause(struct transfer *t)
     struct transfers *ts = t->all;
     CURLcode rc;
 
-    enter(ts);
+    ts->depth++;
     rc = curl_easy_pause(t->easy, CURLPAUSE_CONT); /* calls on_body_bytes */
     if (rc != CURLE_OK && !t->is_stopped) {
         leave(ts);
@@ -758,7 +748,8 @@ void transfer_global_init(void)
     (void)curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
-struct transfers *transfers_new(struct loop *l, const struct transfer_ops *ops, struct err *err)
+struct transfers *transfers_new(struct loop *l, const struct transfer_ops *ops, const char *ca_file,
+                                struct err *err)
 {
     struct transfers *ts = calloc(1, sizeof(*ts));
 
@@ -780,7 +771,9 @@ struct transfers *transfers_new(struct loop *l, const struct transfer_ops *ops, 
     }
     (void)curl_share_setopt(ts->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
     (void)curl_share_setopt(ts->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
-    surroundings_ca_file(ts->ca_file, sizeof(ts->ca_file));
+    if (!ca_file || !ca_file[0])
+        ca_file = surroundings_ca_file();
+    ts->ca_file = ca_file ? strdup(ca_file) : NULL;
     loop_timer(l, &ts->sweep, LIMIT_UPSTREAM_SWEEP_US);
     return ts;
 }
@@ -801,5 +794,6 @@ void transfers_free(struct transfers *ts)
     sockets_release(&ts->sockets);
     curl_easy_cleanup(ts->janitor);
     (void)curl_share_cleanup(ts->share);
+    free(ts->ca_file);
     free(ts);
 }

@@ -44,7 +44,9 @@ struct transfer_request {
 };
 
 void transfer_global_init(void);
-struct transfers *transfers_new(struct loop *l, const struct transfer_ops *ops, struct err *err);
+/* `ca_file`: NULL or empty for the system's. */
+struct transfers *transfers_new(struct loop *l, const struct transfer_ops *ops, const char *ca_file,
+                                struct err *err);
 /* No transfer may be running. Transfers are freed before. */
 void transfers_free(struct transfers *ts);
 

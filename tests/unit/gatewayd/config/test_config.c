@@ -524,7 +524,6 @@ static void test_settings_without_effect_are_named_once_and_only_when_they_ask_f
                         "conf.yaml:5:20: provider 'p' is called over plain HTTP: its keys travel readable\n"
                         "conf.yaml:6:39: key 'k' of tenant 't' is shorter than 16 characters\n"
                         "conf.yaml:6:59: tenant 'u' has no keys, so nobody can use it\n"
-                        "conf.yaml:4:19: 'upstream_ca_file' is accepted, but has no effect yet\n"
                         "conf.yaml:3:21: 'metrics.profiles' is accepted, but has no effect yet\n"
                         "conf.yaml:1:8: 'redis' is accepted, but has no effect yet\n"
                         "conf.yaml:2:11: 'database' is accepted, but has no effect yet\n");

@@ -142,14 +142,19 @@ static inline void call(struct rig *r, struct probe *p)
     turn_until(r, &p->done);
 }
 
-static inline void open_rig(struct rig *r, void (*script)(struct peer *))
+static inline void open_rig_trusting(struct rig *r, void (*script)(struct peer *), const char *ca_file)
 {
     memset(r, 0, sizeof(*r));
     upstream_start(&r->up, script);
     r->loop = loop_new(NULL);
     r->mailbox = mailbox_new(r->loop, NULL);
-    r->client = client_new(r->loop, r->mailbox, NULL);
+    r->client = client_new(r->loop, r->mailbox, ca_file, NULL);
     assert_non_null(r->client);
+}
+
+static inline void open_rig(struct rig *r, void (*script)(struct peer *))
+{
+    open_rig_trusting(r, script, NULL);
 }
 
 static inline void close_rig(struct rig *r)

@@ -104,14 +104,10 @@ static struct probe call_tls(struct rig *r, const char *host)
 static void open_tls_rig(struct rig *r, const struct identity *server, const struct identity *trusted,
                          int version)
 {
-    if (trusted)
-        (void)setenv("GATEWAYD_CA_FILE", trusted->path, 1);
-    else
-        (void)unsetenv("GATEWAYD_CA_FILE");
     atomic_store(&resumed, 0);
     atomic_store(&is_held, false);
     server_ctx = make_server(server, version);
-    open_rig(r, answers_over_tls);
+    open_rig_trusting(r, answers_over_tls, trusted ? trusted->path : NULL);
 }
 
 static void close_tls_rig(struct rig *r)
