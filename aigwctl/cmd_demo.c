@@ -128,7 +128,7 @@ static void print_books(struct ctl *ctl, const struct demo_figures *d)
 {
     json_t *doc = NULL, *s;
     char cost[HUMAN_CAP];
-    uint64_t counted, sent = d->sent + d->refused;
+    uint64_t counted, sent = d->sent + d->barred;
 
     if (ctl_get(ctl, "/health/dashboard", &doc) || !doc)
         return;
@@ -154,11 +154,12 @@ static void print_report(struct ctl *ctl, const struct demo_figures *d)
     (void)printf("Report\n"
                  "  requests   %llu expected, %llu sent, %llu answered (%s), %llu of them streamed\n"
                  "  failover   %llu answered by another provider than the first\n"
-                 "  refused    %llu of a tenant that may not use these models, as it should be\n"
+                 "  refused    %llu of %llu of a tenant that may not use these models\n"
                  "  latency    p50 %s, p95 %s\n",
                  (unsigned long long)d->expected, (unsigned long long)d->sent,
                  (unsigned long long)d->answered, share, (unsigned long long)d->streamed,
-                 (unsigned long long)d->failed_over, (unsigned long long)d->refused, p50, p95);
+                 (unsigned long long)d->failed_over, (unsigned long long)d->refused,
+                 (unsigned long long)d->barred, p50, p95);
     print_books(ctl, d);
     if (d->failed)
         (void)printf("  failures   %llu, the latest: %s\n", (unsigned long long)d->failed, d->complaint);

@@ -125,11 +125,35 @@ static bool is_refused_turn(const struct demo_traffic *t, uint64_t n)
     return t->refused_key && n % REFUSED_EACH == REFUSED_EACH - 1;
 }
 
+/* The refused tenant may use embeddings, so it asks for something else. */
+static const char *model_of(const struct demo_traffic *t, uint64_t n, bool is_refused)
+{
+    uint64_t first = is_refused ? n / REFUSED_EACH : n;
+
+    for (uint64_t i = 0; is_refused && i < t->n_models; i++)
+        if (!strstr(t->models[(first + i) % t->n_models], "embed"))
+            return t->models[(first + i) % t->n_models];
+    return t->models[first % t->n_models];
+}
+
+static void book_refusal(struct demo_traffic *t, const struct api_answer *a, const struct err *err,
+                         const char *model)
+{
+    (void)pthread_mutex_lock(&t->lock);
+    if (!err->code && a->status == 403) {
+        t->figures.refused++;
+    } else if (!t->is_over) {
+        t->figures.failed++;
+        complain(&t->figures, a, err, model);
+    }
+    (void)pthread_mutex_unlock(&t->lock);
+}
+
 static void send_one(struct sender *s, uint64_t n)
 {
     struct demo_traffic *t = s->t;
     bool is_refused = is_refused_turn(t, n);
-    const char *model = t->models[n % t->n_models];
+    const char *model = model_of(t, n, is_refused);
     bool is_stream = n / t->n_models % 2 && !strstr(model, "embed");
     struct api_client *c = client_of(s, is_refused ? t->n_keys : n % t->n_keys);
     struct buf body AUTO(buf_release) = {.max = 4096};
@@ -141,11 +165,13 @@ static void send_one(struct sender *s, uint64_t n)
         return;
     (void)pthread_mutex_lock(&t->lock);
     t->figures.sent += !is_refused;
-    t->figures.refused += is_refused;
+    t->figures.barred += is_refused;
     (void)pthread_mutex_unlock(&t->lock);
     (void)!api_client_call(c, "POST", strstr(model, "embed") ? "/v1/embeddings" : "/v1/chat/completions",
                            request_body(&body, model, n, is_stream), &a, &err);
-    if (!is_refused)
+    if (is_refused)
+        book_refusal(t, &a, &err, model);
+    else
         book(t, &a, &err, model, is_stream, mono_diff_us(mono_now(), began));
     api_answer_release(&a);
 }

@@ -23,9 +23,10 @@ struct demo_figures {
     uint64_t expected; /* due by now */
     uint64_t sent, answered, failed;
     uint64_t streamed, failed_over; /* of the answered */
-    uint64_t refused;               /* of the tenant that is to be refused; in none of the above */
-    int64_t p50_us, p95_us;         /* of the answered; -1 when none */
-    char complaint[160];            /* what the latest failure was */
+    uint64_t barred,
+        refused;            /* sent by the tenant that is to be refused, and refused; in none of the above */
+    int64_t p50_us, p95_us; /* of the answered; -1 when none */
+    char complaint[160];    /* what the latest failure was */
 };
 
 /* Reads the list of models, then starts. NULL when the gateway does not give one. */
