@@ -168,8 +168,8 @@ static void list_targets(const struct config *c, struct arena *a, struct metrics
         for (size_t t = 0; t < c->models[m].n_targets; t++)
             set[n++] = (struct metrics_label_set){c->models[m].targets[t].provider->label,
                                                   c->models[m].targets[t].model_label};
-    for (size_t p = 0; p < c->n_providers;
-         p++) /* providers without a configured model: no series per model */
+    /* Providers without a configured model have no series per model. */
+    for (size_t p = 0; p < c->n_providers; p++)
         set[n++] = (struct metrics_label_set){c->providers[p].label, 0};
     for (size_t t = 0; t < c->n_tenants; t++)
         tenants[t] = c->tenants[t].label;

@@ -7,9 +7,8 @@
 
 #include "gatewayd/config/config_priv.h"
 
-#define SHOWN_MAX                                                                                            \
-    24u /* longer values are not repeated in messages: they may be secrets in the wrong place                \
-         */
+/* Longer values are not repeated in messages: they may be secrets in the wrong place. */
+#define SHOWN_MAX 24u
 
 /* ---- messages ---- */
 

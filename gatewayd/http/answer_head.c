@@ -157,7 +157,6 @@ enum err_code answer_head_line(struct answer_head *h, struct span line, const ch
         return end_block(h, why);
     name = span_split(&value, ':');
     if (!value.p || name.len == 0)
-        return ERR_OK; /* curl has judged the line; what it lets through and we do not need is not looked at
-                        */
+        return ERR_OK; /* curl has judged the line; what it lets through and we do not need is not looked at */
     return keep_header(h, name, span_trim(value), why);
 }

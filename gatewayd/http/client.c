@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a call is: where it goes, whether it may, how long it may take. How bytes move is transfer.c.
  *
- *   IDLE ─client_start─► QUEUED ─begin─► RESOLVING ─launch─► CONNECTING ─may_send─► SENDING ─on_sent─►
- * WAITING ─on_bytes─► STREAMING IDLE ◄─recycle── ENDED ◄─finish (on_done) or client_cancel, from any state
+ *   IDLE ─client_start─► QUEUED ─begin─► RESOLVING ─launch─► CONNECTING ─may_send─► SENDING
+ *                                        SENDING ─on_sent─► WAITING ─on_bytes─► STREAMING
+ *   IDLE ◄─recycle── ENDED ◄─finish (on_done) or client_cancel, from any state
  *
  * Nothing of the caller runs inside client_start/resume/cancel: starts are queued and worked off at the
  * turn's end. A call and its transfer are pooled per site (scheme, host, port), so that a warm call costs no

@@ -4,10 +4,11 @@
  * wire, never a silent resend (a second PREREQ aborts).
  *
  * Names are resolved by threads of our own and cached, so neither the loop nor the removal of a transfer ever
- * waits for DNS. Deadlines are our own timers: connect     name, TCP, TLS ERR_UP_TIMEOUT (while the name is
- * missing: ERR_UP_DNS) first byte  request sent to first byte of the answer's body   ERR_UP_TIMEOUT idle
- * between two chunks; not while paused by us        ERR_UP_IDLE (while the request is being sent:
- * ERR_UP_TIMEOUT) total       client_start to the end                           ERR_UP_TIMEOUT
+ * waits for DNS. Deadlines are our own timers:
+ *   connect     name, TCP, TLS                                    ERR_UP_TIMEOUT (while the name is missing: ERR_UP_DNS)
+ *   first byte  request sent to first byte of the answer's body   ERR_UP_TIMEOUT
+ *   idle        between two chunks; not while paused by us        ERR_UP_IDLE (while the request is sent: ERR_UP_TIMEOUT)
+ *   total       client_start to the end                           ERR_UP_TIMEOUT
  *
  * Callbacks come on the loop's thread, never from inside a client_*() call of the caller. After on_done or
  * client_cancel() the call is gone. TLS peers are always verified.
@@ -34,8 +35,8 @@ struct client_headers { /* of the answer; spans are borrowed for the callback on
 struct client_timing { /* microseconds after client_start; -1 when not reached */
     int64_t connected_us, sent_us, first_byte_us;
     bool is_reused; /* connection from the pool */
-    bool was_sent;  /* the request may have reached the provider: it must be journalled as an attempt that can
-                       cost */
+    /* The request may have reached the provider: to be journalled as an attempt that can cost. */
+    bool was_sent;
 };
 
 struct client_callbacks {
@@ -54,8 +55,8 @@ struct client_request {
     struct span body;               /* borrowed until client_call_is_body_out(), on_done or client_cancel */
     bool is_stream;                 /* an answer of small events is expected */
     struct config_timeouts timeouts;
-    bool allow_private; /* the URL's name may resolve to private addresses; literal ones and "localhost"
-                           always may */
+    /* The URL's name may resolve to private addresses; literal ones and "localhost" always may. */
+    bool allow_private;
     const struct client_callbacks *cb;
     void *user;
 };

@@ -5,15 +5,15 @@
  *
  * What passes is exactly this:
  *   method    GET HEAD POST PUT PATCH DELETE OPTIONS; version HTTP/1.0 or HTTP/1.1
- *   target    a path from '/', of printable ASCII; no fragment, empty segment, dot segment, backslash, and in
- * the path no encoded dot, percent sign, backslash, control or non-ASCII byte. An encoded slash only below
- * the routes whose last part is a name that may hold one (models and the API); it counts as a slash in these
- * rules headers   at most GUARD_HEADERS_MAX; names are tokens, values hold no control bytes; what frames,
- * addresses or authenticates the request stands once; Host as HTTP/1.1 requires it body      one
- * Content-Length in plain digits, or `Transfer-Encoding: chunked` on HTTP/1.1, never both; required with
- *             POST, PUT and PATCH, refused with the others (Content-Length 0 is no body); not compressed
- *   Expect    100-continue or absent. Upgrade and HTTP2-Settings are nobody's business here: they are
- * ignored. */
+ *   target    a path from '/', of printable ASCII; no fragment, empty segment, dot segment, backslash, and in the
+ *             path no encoded dot, percent sign, backslash, control or non-ASCII byte. An encoded slash only below
+ *             the routes whose last part is a name that may hold one (models and the API); it counts as a slash in
+ *             these rules
+ *   headers   at most GUARD_HEADERS_MAX; names are tokens, values hold no control bytes; what frames, addresses or
+ *             authenticates the request stands once; Host as HTTP/1.1 requires it
+ *   body      one Content-Length in plain digits, or `Transfer-Encoding: chunked` on HTTP/1.1, never both; required
+ *             with POST, PUT and PATCH, refused with the others (Content-Length 0 is no body); not compressed
+ *   Expect    100-continue or absent. Upgrade and HTTP2-Settings are nobody's business here: they are ignored. */
 #ifndef HTTP_GUARD_H
 #define HTTP_GUARD_H
 

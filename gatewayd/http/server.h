@@ -65,8 +65,8 @@ struct span exchange_path(const struct exchange *ex);   /* raw, before '?' */
 struct span exchange_query(const struct exchange *ex);
 /* First header of that name, case-insensitive; empty span with p == NULL when absent. Borrowed until on_end. */
 struct span exchange_header(const struct exchange *ex, const char *name);
-struct span
-exchange_body(const struct exchange *ex); /* complete from on_request on; borrowed until on_end or drop */
+/* Complete from on_request on; borrowed until on_end or drop. */
+struct span exchange_body(const struct exchange *ex);
 void exchange_drop_body(
     struct exchange *ex); /* gives its memory back; exchange_bytes_in() keeps counting it */
 uint64_t exchange_bytes_in(const struct exchange *ex);

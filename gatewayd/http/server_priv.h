@@ -48,9 +48,9 @@ struct exchange {
     bool is_streaming, is_ended, is_cut;
     bool was_high;
     bool is_gone, gone_told;
-    bool
-        closes; /* no keep-alive after this one: a chunked body's framing is read leniently by the library, so what
-                  * stands behind one is never taken for a request */
+    /* No keep-alive after this one: a chunked body's framing is read leniently by the library, so what stands behind
+     * one is never taken for a request. */
+    bool closes;
     bool expects_continue;
     bool is_http11;
 };

@@ -15,8 +15,7 @@
  *       │                      ▼     \n or any other
  *       │ \r                  CR ─────────────────► START   (a \n is swallowed, another byte is read again)
  *       ▼
- *     BLANK_CR ── \n, any other byte, or sse_finish(): end (a \n belongs to this event, another byte to the
- * next) */
+ *     BLANK_CR ── \n, any other byte, or sse_finish(): end (a \n belongs to this event, another byte to the next) */
 #include "gatewayd/http/sse.h"
 
 #ifdef __SSE2__

@@ -241,8 +241,7 @@ static void kick(struct shard *sh)
     sh->wants_kick = false;
     act(sh, CURL_SOCKET_TIMEOUT, 0);
     ts->is_kicking = false;
-    if (sh->wants_kick) /* a transfer that wants on at once waits for a tick, so that others come in between
-                         */
+    if (sh->wants_kick) /* a transfer that wants on at once waits for a tick, so that others come in between */
         loop_timer(ts->loop, &sh->timer, 0);
 }
 

@@ -37,8 +37,8 @@ struct transfer_request {
     const char *method; /* "POST" or "GET" */
     const char *url;
     struct span header_lines; /* see header_lines.h; copied */
-    struct span
-        body; /* borrowed until transfer_is_body_out(), the end, or transfer_stop() outside of libcurl */
+    /* Borrowed until transfer_is_body_out(), the end, or transfer_stop() outside of libcurl. */
+    struct span body;
     bool is_stream;     /* small events are expected */
     int64_t connect_us; /* divided between the addresses of a name */
 };

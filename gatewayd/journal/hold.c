@@ -2,11 +2,11 @@
 /* A chained hash table by request id. A request is in the table while it waits and in the `settled` list from
  * its SETTLE until the journal forgot both.
  *
- * The file: magic u64, then per attempt: u32 payload length, u32 crc32c of the rest, u64 seq, u64
- * settled_seq, payload as in an ATTEMPT record. It is replaced whole by rename. What the file says is read
- * against the journal's position P: settled_seq != 0 and below P   the SETTLE was delivered and forgotten:
- * drop otherwise                      hold; when the journal still has the attempt too, its seq tells that it
- * is the same */
+ * The file: magic u64, then per attempt: u32 payload length, u32 crc32c of the rest, u64 seq, u64 settled_seq,
+ * payload as in an ATTEMPT record. It is replaced whole by rename. What the file says is read against the
+ * journal's position P:
+ *   settled_seq != 0 and below P   the SETTLE was delivered and forgotten: drop
+ *   otherwise                      hold; when the journal still has the attempt too, its seq tells that it is the same */
 #include "gatewayd/journal/hold.h"
 
 #include <endian.h>
@@ -239,8 +239,7 @@ enum err_code hold_save(struct hold *h, unsigned journal, const char *dir, struc
     for (size_t i = 0; h->waiting && i < BUCKETS; i++)
         put_all(&b, h->bucket[i], journal);
     if (!b.len && !*has_file(h, journal))
-        return ERR_OK; /* an attempt that came and went between two saves was never forgotten without its
-                          SETTLE */
+        return ERR_OK; /* an attempt that came and went between two saves was never forgotten without its SETTLE */
     put_all(&b, h->settled, journal);
     if (!b.len) {
         *has_file(h, journal) = false;

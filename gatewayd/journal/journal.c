@@ -41,10 +41,8 @@
 #define SEGMENTS_MIN 4u  /* current, two ready, one being read */
 #define READY        2u  /* segments ahead of the worker when it is calm */
 #define READY_MAX    16u /* and when it is not */
-#define ROOM_BYTES                                                                                           \
-    (JOURNAL_SEGMENT /                                                                                       \
-     2) /* kept for requests that are under way when new ones are refused                  \
-                           */
+/* Kept for requests that are under way when new ones are refused. */
+#define ROOM_BYTES (JOURNAL_SEGMENT / 2)
 
 _Static_assert(JOURNAL_SEGMENT >> 3 == (size_t)1 << OFFSET_BITS, "an offset fits into its bits");
 

@@ -3,9 +3,8 @@
  * that the worker appends to and the recorder thread reads. Records survive the death of the process at any
  * instruction; a record counts once its header word is published (release) behind its bytes and CRC.
  *
- *   dir/w<N>/<sequence>.seg   segments of JOURNAL_SEGMENT bytes, allocated ahead with posix_fallocate by the
- * recorder record (8-byte aligned): u32 payload length | u8 type | u8 version | u16 zero | u64 seq | payload
- * | u32 crc32c
+ *   dir/w<N>/<sequence>.seg   segments of JOURNAL_SEGMENT bytes, allocated ahead with posix_fallocate by the recorder
+ *   record (8-byte aligned)   u32 payload length | u8 type | u8 version | u16 zero | u64 seq | payload | u32 crc32c
  *
  * The worker never does file I/O: it takes a ready segment from the recorder, and without one the journal is
  * full: journal_has_room() is false and the request is refused before anything is spent.

@@ -24,9 +24,8 @@
 #define SYNC_US      100000 /* what a power loss may take */
 #define READ_AT_ONCE 8192u  /* records of one journal before the others have their turn */
 #define SINKS_MAX    8u
-#define LAST_FLUSHES 20 /* rounds that a slow sink gets at the end */
-#define CALM_US                                                                                              \
-    5000000 /* without trouble, before it is called over: at the edge it comes and goes with each segment */
+#define LAST_FLUSHES 20      /* rounds that a slow sink gets at the end */
+#define CALM_US      5000000 /* without trouble before it is called over: a disk that is nearly full flickers */
 
 struct sink {
     const struct sink_ops *ops;

@@ -9,13 +9,13 @@
 
 /* One request with the attempts that were made for it, in order. */
 struct recorded {
-    const struct fact_request
-        *rq; /* never NULL; of an unsettled one only id, tenant, key and attempts are known */
+    /* Never NULL; of an unsettled one only id, tenant, key and attempts are known. */
+    const struct fact_request *rq;
     const struct fact_attempt *a;
     size_t n;
     bool is_recovered; /* from an earlier run's journal */
-    bool is_unsettled; /* the earlier run died before the request ended: these attempts are all that is known
-                        */
+    /* The earlier run died before the request ended: these attempts are all that is known. */
+    bool is_unsettled;
 };
 
 /* A consumer of records; called on the recorder thread. NULL slots are fine but for `request`. */

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One segment file: created, mapped, recycled, checked. All of it on the recorder thread (or in
- * journal_open).
+/* One segment file: created, mapped, recycled, checked. All of it on the recorder thread (or in journal_open).
  *
  *   0       magic          u64
  *   8       sequence       u64   the order of segments; the file's name only repeats it
  *   16      worker, size   u32, u32
  *   24      crc32c of 0..24 u32, zero u32
- *   32      released       u64   offset up to which records are safe elsewhere, times two checks: low 32 bits
- * the offset, high 32 bits its complement 64      first record; each starts at a multiple of 8; a zero header
- * word is the end of what was written
- */
+ *   32      released       u64   offset up to which records are safe elsewhere, and its check: low 32 bits the offset,
+ *                                high 32 bits its complement
+ *   64      first record; each starts at a multiple of 8; a zero header word is the end of what was written */
 #ifndef JOURNAL_SEGMENT_PRIV_H
 #define JOURNAL_SEGMENT_PRIV_H
 

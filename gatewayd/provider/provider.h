@@ -31,29 +31,30 @@ struct answer {
 
 /* Verdict on one decoded event. */
 struct event_view {
-    bool is_usage_only; /* a chunk that exists only because usage was asked for (OpenAI: empty choices +
-                           usage) */
-    bool has_content; /* carries generated text, tool arguments or reasoning: time to first token counts from
-                         it */
+    /* A chunk that exists only because usage was asked for (OpenAI: empty choices + usage). */
+    bool is_usage_only;
+    /* Carries generated text, tool arguments or reasoning: time to first token counts from it. */
+    bool has_content;
     bool is_terminal; /* the last event of the stream by the protocol */
 };
 
 struct failure {
-    enum err_code code;      /* UP_… */
-    bool is_retryable;       /* another attempt may be made, at this target or the next */
-    bool is_next_only;       /* with is_retryable: the same key and model would be refused again (quota,
-                                credentials,       unknown model), so only another key or target makes sense */
+    enum err_code code; /* UP_… */
+    bool is_retryable;  /* another attempt may be made, at this target or the next */
+    /* With is_retryable: the same key and model would be refused again (quota, credentials, unknown model), so only
+     * another key or target makes sense. */
+    bool is_next_only;
     bool is_breaker_failure; /* counts against the provider (never the caller's 4xx) */
     int64_t retry_after_ms;  /* -1 when not said */
     char reason[64];         /* the provider's own error code or type, for the log; may be empty */
 };
 
-struct answer_headers {          /* the few response headers that judging needs; empty spans when absent */
-    struct span retry_after;     /* seconds or HTTP date */
-    struct span retry_after_ms;  /* milliseconds */
-    struct span ratelimit_reset; /* x-ratelimit-reset-requests or -tokens, e.g. "1s", "6m0s";
-                                    anthropic-ratelimit-*-reset */
-    struct span should_retry;    /* x-should-retry: true|false */
+struct answer_headers {         /* the few response headers that judging needs; empty spans when absent */
+    struct span retry_after;    /* seconds or HTTP date */
+    struct span retry_after_ms; /* milliseconds */
+    /* x-ratelimit-reset-requests or -tokens, e.g. "1s", "6m0s"; anthropic-ratelimit-*-reset. */
+    struct span ratelimit_reset;
+    struct span should_retry; /* x-should-retry: true|false */
 };
 
 struct provider_ops {

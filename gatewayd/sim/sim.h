@@ -9,10 +9,10 @@
 
 struct sim_options {
     const char *listen; /* "127.0.0.1:0" */
-    const char
-        *ready_file; /* NULL, or written atomically once serving: {"listen":"127.0.0.1:PORT","pid":N} */
-    const char
-        *truth_log; /* NULL, or a file that every received POST is appended to, one JSON object a line */
+    /* NULL, or written atomically once serving: {"listen":"127.0.0.1:PORT","pid":N} */
+    const char *ready_file;
+    /* NULL, or a file that every received POST is appended to, one JSON object a line. */
+    const char *truth_log;
     unsigned long long seed;
 };
 

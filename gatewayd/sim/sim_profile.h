@@ -36,9 +36,9 @@ struct sim_behaviour {
     bool sse_crlf, sse_comments, usage_every_chunk, strict_models;
     unsigned output_min, output_max; /* tokens */
     char *require_key;               /* NULL: any key will do */
-    char *headers,
-        *error_headers;    /* ready header lines for every answer, and for error answers; NULL: none */
-    struct json_t *models; /* array of ids; NULL: the built-in list */
+    /* Ready header lines for every answer, and for error answers; NULL: none. */
+    char *headers, *error_headers;
+    struct json_t *models;          /* array of ids; NULL: the built-in list */
     double faults[SIM_FAULT_COUNT]; /* probabilities */
 };
 

@@ -3,8 +3,7 @@
  * no buffers, and a stream keeps a position, not a text, so ten thousand slow ones are cheap.
  *
  *   READ_HEAD ──head──► READ_BODY ──body──► BUSY (a job plays) ──sim_conn_next()──► READ_HEAD
- *        └────────────────request is whole────────►┘   └──sim_conn_close() or _reset()──► CLOSED, buried next
- * turn */
+ *        └────────────────request is whole────────►┘   └──sim_conn_close() or _reset()──► CLOSED, buried next turn */
 #ifndef SIM_SIM_SERVER_H
 #define SIM_SIM_SERVER_H
 

@@ -45,8 +45,8 @@ struct projection {
     enum measure measure;
     enum facts_kind kind;
     unsigned word;
-    unsigned
-        n_children; /* that many words, one for each value of the family's last label; 0: the word itself */
+    /* That many words, one for each value of the family's last label; 0: the word itself. */
+    unsigned n_children;
     const char *(*child_name)(unsigned child);
     enum lines_unit unit;
     unsigned from_status;    /* HTTP: only status codes from here on */

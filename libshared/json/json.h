@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading JSON without building a document: spans into the caller's bytes, no allocation.
  *
- *   json_check()  proves that bytes are one complete JSON value (RFC 8259: strict numbers, literals, escapes,
- * UTF-8) within limits on depth and on the number of values, and refuses duplicate keys of the top-level
- * object. json_walk() / json_next()  walk the members of one object, or the elements of an array, in order,
- * skipping values. They may be used on bytes that were not checked (provider answers): a malformed byte ends
- *                 the walk with `bad` set, never a read outside the span. They are as strict as json_check(),
- * except that they let invalid UTF-8 pass inside strings and do not look for duplicates. Nothing here
- * recurses, and the time is linear in the bytes. Documents are only built (jansson, control plane) elsewhere.
- */
+ *   json_check()               proves that bytes are one complete JSON value (RFC 8259: strict numbers, literals, escapes,
+ *                              UTF-8) within limits on depth and on the number of values, and refuses duplicate keys of
+ *                              the top-level object.
+ *   json_walk() / json_next()  walk the members of one object, or the elements of an array, in order, skipping values.
+ *                              They may be used on bytes that were not checked (provider answers): a malformed byte ends
+ *                              the walk with `bad` set, never a read outside the span. They are as strict as
+ *                              json_check(), except that they let invalid UTF-8 pass inside strings and do not look for
+ *                              duplicates.
+ *
+ * Nothing here recurses, and the time is linear in the bytes. Documents are only built (jansson, control plane)
+ * elsewhere. */
 #ifndef JSON_JSON_H
 #define JSON_JSON_H
 

@@ -98,8 +98,7 @@ static void frame_seen(struct stream *s, uint64_t now)
     frames_all++;
     if (now >= window_from && now < window_to) {
         frames_in_window++;
-        if (now >= s->stamp &&
-            now - s->stamp < 60000000000u) { /* else a chunk boundary fell into the stamp */
+        if (now >= s->stamp && now - s->stamp < 60000000000u) { /* else a chunk boundary cut the stamp */
             histogram[bucket_of(now - s->stamp)]++;
         }
     }
@@ -131,8 +130,7 @@ static void scan(struct stream *s, const char *p, size_t len, uint64_t now)
         for (; p < end && s->digits > 0; p++) {
             char c = *p;
             if (c == '\r' || c == '\n') {
-                continue; /* a chunk boundary inside the stamp; its size line would be misread, but the frame
-                             counts */
+                continue; /* a chunk boundary inside the stamp: its size line would be misread, but the frame counts */
             }
             s->stamp = s->stamp << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
             if (--s->digits == 0) {

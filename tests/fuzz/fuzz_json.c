@@ -190,8 +190,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         MUST(count <= USUAL.max_values);
     }
     walk_unchecked(text);
-    if (!memchr(data, '\0',
-                size)) /* jansson loses a NUL that it has looked at: it takes "0\0" for a number */
+    /* jansson loses a NUL that it has looked at: it takes "0\0" for a number. */
+    if (!memchr(data, '\0', size))
         compare(text);
     else
         MUST(!is_ok);

@@ -333,8 +333,8 @@ static void *read_on(void *unused)
         r.format = EXPOSITION_OPENMETRICS;
         exposition_render(&b, r.format, workers, 2, &state);
         read_all(&r, &b);
-        for (x = b.p; (x = memmem(x, (size_t)(b.p + b.len - x), "trace_id=\"", 10));
-             x++) /* never half of one trace and half of another */
+        /* Never half of one trace and half of another. */
+        for (x = b.p; (x = memmem(x, (size_t)(b.p + b.len - x), "trace_id=\"", 10)); x++)
             for (size_t i = 2; i < 32; i++)
                 assert_true(x[10 + i] == x[10 + i % 2]);
     }
