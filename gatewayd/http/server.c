@@ -34,7 +34,7 @@
 #define DRAINED_BODY        (64u << 10) /* a refused request's body is read up to here: its connection lives on */
 #define HEADERS_MAX         100u
 #define HEADER_NODE_BYTES   64u /* what libmicrohttpd's pool holds for a header line beside its text */
-#define RATION_RUNS         32u /* runs of the daemon from which nothing comes, in each RATION_US */
+#define RATION_RUNS         64u /* runs of the daemon from which nothing comes, in each RATION_US */
 #define RATION_US           10000
 #define OUT_KEEP            1024u /* queue memory an idle stream keeps */
 
@@ -111,31 +111,39 @@ static bool wants_more(struct server *s)
     return MHD_get_timeout(s->daemon, &ms) == MHD_YES && ms == 0;
 }
 
-/* A connection that can neither read nor write (its buffer is full of the beginning of an endless chunk line) stays on
- * libmicrohttpd's list of ready ones: it asks to be run at once, for ever. So runs that bring nothing are rationed. */
-static bool may_run_again(struct server *s)
+/* Two things make the daemon ask to be run at once, for ever: a connection that can neither read nor write (its buffer is
+ * full of the beginning of an endless chunk line), and a client that cannot be accepted because no descriptor is free.
+ * So runs that bring nothing are rationed, and the daemon is not listened to while the ration is used up. */
+static bool is_in_ration(struct server *s)
 {
     struct mono now = loop_now(s->loop);
 
-    if (s->has_news)
-        return true;
     if (mono_diff_us(now, s->ration_began) >= RATION_US) {
         s->ration_began = now;
         s->idle_runs = 0;
     }
-    if (++s->idle_runs <= RATION_RUNS)
-        return true;
-    if (!timer_is_armed(&s->ration))
+    return ++s->idle_runs <= RATION_RUNS;
+}
+
+static void pause_daemon(struct server *s)
+{
+    if (timer_is_armed(&s->ration))
+        return;
+    if (loop_rewatch(s->loop, &s->watch, 0) == ERR_OK)
         loop_timer(s->loop, &s->ration, RATION_US);
-    return false;
 }
 
 static void on_ration(struct timer *t)
 {
-    CONTAINER_OF(t, struct server, ration)->has_events = true;
+    struct server *s = CONTAINER_OF(t, struct server, ration);
+
+    s->has_events = true;
+    if (loop_rewatch(s->loop, &s->watch, EPOLLIN) != ERR_OK)
+        loop_timer(s->loop, &s->ration, RATION_US);
 }
 
-/* End of a turn: one pass over everything that became ready in it. */
+/* End of a turn: one pass over everything that became ready in it. A daemon that was at a limit listens again at the
+ * beginning of the run after a connection was closed: that run is ours to give, or it stays deaf. */
 static bool on_turn_end(struct loop_hook *h)
 {
     struct server *s = CONTAINER_OF(h, struct server, hook);
@@ -143,15 +151,21 @@ static bool on_turn_end(struct loop_hook *h)
 
     s->has_events = false;
     for (int i = 0; i < RUNS_PER_TURN; i++) {
+        bool is_extra = s->has_closed;
+
         more |= resume_all(s);
-        if (!more)
+        if (!more && !is_extra)
             return false;
-        s->has_news = false;
+        s->has_news = s->has_closed = false;
         (void)MHD_run(s->daemon);
-        more = wants_more(s) && may_run_again(s);
+        if (!s->has_news && !is_extra && !is_in_ration(s)) {
+            pause_daemon(s);
+            return s->resumes != NULL;
+        }
+        more = wants_more(s);
     }
     s->has_events = more;
-    return more || s->resumes;
+    return more || s->resumes || s->has_closed;
 }
 
 static void on_daemon_event(struct loop_watch *w, uint32_t events)
@@ -601,6 +615,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
 
     s->has_news = true;
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        s->has_closed = true;
         c = *socket_context;
         if (!c)
             return;

@@ -79,7 +79,8 @@ struct server {
     struct conn *conns;
     struct conn *resumes, **resumes_end;
     bool has_events;
-    bool has_news; /* libmicrohttpd called us since it was run */
+    bool has_news;   /* libmicrohttpd called us in its last run */
+    bool has_closed; /* and closed a connection */
     unsigned idle_runs;
     struct mono ration_began;
     struct timer ration;

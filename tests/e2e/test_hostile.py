@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients and providers that mean harm, or are broken in ways that look like it."""
 
+import contextlib
 import json
+import resource
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -78,6 +81,36 @@ def test_an_endless_chunk_line_does_not_keep_the_loop_busy(stage):
         turns = (g.metric("gatewayd_loop_turns_total") - before) / (time.monotonic() - begun)
         assert turns < 3000
         assert g.chat().status == 200
+
+
+@contextlib.contextmanager
+def no_files_left(g):
+    """More clients than the gateway may have files."""
+    resource.prlimit(g.pid, resource.RLIMIT_NOFILE, (128, 128))
+    with contextlib.ExitStack() as clients:
+        for _ in range(300):
+            clients.enter_context(socket.create_connection(g.host_port, 10))
+        eventually(lambda: len(g.fds()) == 128, what="all files are in use")
+        yield
+
+
+def test_clients_are_served_again_once_there_are_files(stage):
+    g = gateway_to(stage, stage.upstream())
+    for _ in range(2):
+        with no_files_left(g):
+            pass
+        for _ in range(8):  # both workers get some
+            assert g.chat(timeout=10).status == 200
+
+
+def test_a_client_that_cannot_be_accepted_does_not_keep_a_thread_busy(stage):
+    g = gateway_to(stage, stage.upstream())
+    host, port = g.ready["admin"].rsplit(":", 1)
+    with no_files_left(g), RawClient((host, int(port))) as waiting:
+        waiting.send(request("GET", "/healthz"))
+        begun, used = time.monotonic(), g.cpu_seconds()
+        eventually(lambda: time.monotonic() - begun > 1, 5)
+        assert g.cpu_seconds() - used < 0.5 * (time.monotonic() - begun)
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
