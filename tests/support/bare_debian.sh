@@ -6,7 +6,8 @@
 #   tests/support/bare_debian.sh [--keep] [--suite bookworm] [--dir DIR] [--user] [--data DIR] [--ca FILE] [COMMAND…]
 #
 # --user runs the command as an ordinary user with sudo instead of as root. --data copies a directory of shared test data
-# beside the clone. --ca names the certificates that pip and npm must trust where the network inspects TLS. --keep leaves the root for a second run with the same --dir, which then starts from a fresh clone only.
+# beside the clone. --ca names the certificates that pip and npm must trust where the network inspects TLS. --keep leaves
+# the root for a second run with the same --dir, which then starts from a fresh clone only.
 set -euo pipefail
 
 suite=bookworm dir='' keep=no as_user=no data='' ca=''
@@ -19,7 +20,7 @@ while [ $# -gt 0 ]; do
         --data) data=$2; shift ;;
         --ca) ca=$2; shift ;;
         --) shift; break ;;
-        -*) sed -n '3,12s/^# \{0,1\}//p' "$0"; exit 2 ;;
+        -*) sed -n '3,13s/^# \{0,1\}//p' "$0"; exit 2 ;;
         *) break ;;
     esac
     shift
