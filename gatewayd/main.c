@@ -153,6 +153,11 @@ static void raise_limits(void)
         files.rlim_cur = files.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &files);
     }
+}
+
+/* The simulator has no secrets; what serves has. */
+static void hide_memory(void)
+{
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     (void)prctl(PR_SET_DUMPABLE, 0); /* no core file with keys in it */
 #endif
@@ -313,6 +318,7 @@ int main(int argc, char **argv)
         a.sim.ready_file = a.ready_file;
         return sim_main(&a.sim);
     }
+    hide_memory();
     client_global_init();
     return a.config.is_demo ? serve_demo(&a) : serve(&a, NULL);
 }

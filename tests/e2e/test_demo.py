@@ -180,9 +180,15 @@ def test_real_keys_in_the_environment_stay_out(tmp_path, monkeypatch, demo):
     d.found("Ctrl-C stops")
     pids = processes_in(d.private)
     assert pids
+    seen = 0
     for pid in pids:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+        except PermissionError:
+            continue  # a gateway's memory is shown to root only
         assert b"sk-real" not in environment and b"GATEWAYD_LISTEN" not in environment
+        seen += 1
+    assert seen
     assert d.wait() == 0
 
 

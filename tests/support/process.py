@@ -105,6 +105,7 @@ class Process:
 
     # What the kernel says about it.
     def fds(self):
+        """Open descriptors. Of a gateway only root may see them: it hides its memory; ask its process_open_fds."""
         return os.listdir(f"/proc/{self.pid}/fd")
 
     def rss_bytes(self):
