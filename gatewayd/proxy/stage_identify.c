@@ -52,7 +52,6 @@ enum step stage_identify(struct request *rq)
     rq->id = id_mint(rq->arrived_wall);
     id_format(&rq->id, rq->id_text);
     take_trace(rq);
-    retry_budget_deposit(&rq->proxy->retry_budget);
     key = presented_key(rq->ex);
     if (!key.len)
         return request_fail(rq, ERR_NO_KEY,
@@ -67,5 +66,6 @@ enum step stage_identify(struct request *rq)
         return request_fail(rq, ERR_KEY_DISABLED, "key '%s' is disabled", rq->key->id);
     if (!rq->key->tenant->is_enabled)
         return request_fail(rq, ERR_KEY_DISABLED, "tenant '%s' is disabled", rq->key->tenant->id);
+    retry_budget_deposit(&rq->proxy->retry_budget); /* strangers earn nobody a retry */
     return STEP_NEXT;
 }
