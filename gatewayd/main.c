@@ -239,6 +239,7 @@ static int serve(const struct arguments *a, const struct demo *demo)
     struct signals signals = {0};
     struct config *c;
 
+    hide_memory();
     go.loop = loop_new(&err);
     if (go.loop && catch_signals(&signals, go.loop, &err) == ERR_OK)
         signals.gw = gateway_new(&go, &err);
@@ -318,7 +319,6 @@ int main(int argc, char **argv)
         a.sim.ready_file = a.ready_file;
         return sim_main(&a.sim);
     }
-    hide_memory();
     client_global_init();
     return a.config.is_demo ? serve_demo(&a) : serve(&a, NULL);
 }
