@@ -102,7 +102,7 @@ def test_once_ends_by_itself_with_a_report_and_leaves_nothing(demo):
 
 
 def test_others_find_it_by_name_and_change_its_providers(demo):
-    d = demo("--rps", "10")
+    d = demo("--rps", "10", "--port", "0")
     d.found("Ctrl-C stops")
 
     def ctl(*args):
@@ -151,7 +151,7 @@ def test_what_is_answered_too_seldom_is_a_failure(demo):
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_removes_everything(demo, number, code):
     """Ctrl-C, kill, and a terminal that is closed."""
-    d = demo()
+    d = demo("--port", "0")
     d.found("Ctrl-C stops")
     context = d.directory / "state/gatewayd/contexts/demo.json"
     private = eventually(lambda: context.exists() and d.private)
