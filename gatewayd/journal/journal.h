@@ -15,7 +15,7 @@
 #ifndef JOURNAL_JOURNAL_H
 #define JOURNAL_JOURNAL_H
 
-#include "gatewayd/telemetry/fact.h"
+#include "libshared/catalog/fact.h"
 
 #define JOURNAL_SEGMENT ((size_t)1 << 20)
 

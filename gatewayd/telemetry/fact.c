@@ -1,25 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Names of the closed sets that facts are made of. */
-#include "gatewayd/telemetry/fact.h"
-
 #include "gatewayd/telemetry/facts_priv.h"
-
-const char *fact_status_name(enum fact_status s)
-{
-    static const char *const NAMES[] = {"success", "error", "cancelled", "rejected"};
-    _Static_assert(ARRAY_LEN(NAMES) == STATUS_COUNT, "every status has a name");
-
-    return s < STATUS_COUNT ? NAMES[s] : "unknown";
-}
-
-const char *stream_end_name(enum stream_end e)
-{
-    static const char *const NAMES[] = {"none",         "complete",   "client_abort", "upstream_cut",
-                                        "idle_timeout", "budget_cut", "error"};
-    _Static_assert(ARRAY_LEN(NAMES) == STREAM_END_COUNT, "every end has a name");
-
-    return e < STREAM_END_COUNT ? NAMES[e] : "unknown";
-}
 
 const char *token_type_name(enum token_type t)
 {

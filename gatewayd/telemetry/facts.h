@@ -5,7 +5,7 @@
 #ifndef TELEMETRY_FACTS_H
 #define TELEMETRY_FACTS_H
 
-#include "gatewayd/telemetry/fact.h"
+#include "libshared/catalog/fact.h"
 
 struct facts;
 

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "gatewayd/telemetry/fact.h"
+#include "libshared/catalog/fact.h"
 #include "libshared/base/buf.h"
 
 static inline struct id sample_id(uint64_t n)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The two facts of the data plane, made once, at settle. A request that fails over is one fact_request and two
  * fact_attempts. Everything else (metrics, journal, logs) is derived from them. */
-#ifndef TELEMETRY_FACT_H
-#define TELEMETRY_FACT_H
+#ifndef CATALOG_FACT_H
+#define CATALOG_FACT_H
+
+#include <stdbool.h>
 
 #include "libshared/base/clock.h"
 #include "libshared/base/err.h"
@@ -10,6 +12,7 @@
 #include "libshared/base/intern.h"
 #include "libshared/base/usage.h"
 #include "libshared/catalog/operation.h"
+#include "libshared/catalog/period.h"
 
 enum fact_status { STATUS_SUCCESS, STATUS_ERROR, STATUS_CANCELLED, STATUS_REJECTED, STATUS_COUNT };
 
@@ -32,6 +35,17 @@ struct trace_id {
     unsigned char b[16];
 };
 
+#define FACT_ATTEMPTS 8u /* per request, all targets together */
+
+/* Money held for a request from `admit` to its end, on three accounts: its key, its tenant, all. The window of
+ * an account is period_window(its period, at); so settling finds the same window, whatever the clock or the
+ * configuration did meanwhile. */
+struct fact_reservation {
+    int64_t amount_nanousd; /* upper bound of the cost; 0: nothing is held */
+    struct wall at;
+    enum period key_period, tenant_period, global_period;
+};
+
 struct fact_attempt {
     label provider, model; /* model: catalogue label or "other" */
     enum fact_status status;
@@ -48,6 +62,14 @@ struct fact_attempt {
     struct usage usage;
     int64_t cost_nanousd;
     bool is_priced;
+};
+
+/* What of an attempt's request its own record repeats, so that it can be booked without the request's. */
+struct fact_context {
+    struct id request;
+    struct wall arrived;
+    label tenant, key;
+    enum operation op;
 };
 
 struct fact_request {
@@ -74,7 +96,46 @@ struct fact_request {
     struct usage usage; /* sum over attempts */
     int64_t cost_nanousd;
     bool is_priced;
+    struct fact_reservation reservation; /* given back by this end; amount 0 when there was none any more */
+    bool is_recovery; /* settled by the next start, since the process died before the end */
     char detail[120]; /* for the log: why it failed; never a secret, prompt or completion */
 };
+
+/* What is known of a request that is still open: written as RESERVE before a provider is called and, all of it again, as
+ * PROGRESS while it goes on. It is enough to end the request by, should the process die. */
+struct fact_open {
+    struct fact_context context;
+    struct fact_reservation reservation;
+    label requested;
+    bool is_stream;
+    uint8_t number; /* of the attempt under way, or 0: none was begun, and the first would go to: */
+    label provider, model;
+    int64_t started_us;   /* of that attempt, after the arrival */
+    struct usage usage;   /* of it so far; before the first answer the prompt's estimate */
+    int64_t cost_nanousd; /* what that usage costs, rounded up */
+    bool is_priced;
+    uint8_t ended;            /* attempts that are over and have records of their own; */
+    struct usage ended_usage; /* their sums */
+    int64_t ended_cost_nanousd;
+};
+
+/* A correction of what was booked, by an operator. */
+struct fact_adjust {
+    struct id id; /* its own */
+    struct wall at;
+    label tenant, key, provider, model;
+    int64_t amount_nanousd; /* may be negative */
+    char who[64], why[120];
+};
+
+/* When it ended: what decides the minute and the hour that it is booked in. */
+static inline struct wall fact_request_ended(const struct fact_request *rq)
+{
+    return (struct wall){rq->arrived.us + rq->duration_us};
+}
+static inline struct wall fact_attempt_ended(const struct fact_context *c, const struct fact_attempt *a)
+{
+    return (struct wall){c->arrived.us + a->started_us + a->duration_us};
+}
 
 #endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The realtime store: Redis, or memory with the same answers. One thread owns a handle. Everything that is written goes
+ * through kv_apply(), one batch at a time; reads are few and simple. Keys are whole ("{gw}:h:…"); see kv_keys.h for
+ * their list. No call blocks longer than the deadline it was opened with. */
+#ifndef STORE_KV_H
+#define STORE_KV_H
+
+#include "libshared/base/buf.h"
+#include "libshared/base/clock.h"
+#include "libshared/store/watermark.h"
+
+struct kv;
+
+struct kv_options {
+    /* "" is memory. "redis://[user:password@]host[:port][/db]" (several hosts with commas: a cluster's or sentinels'
+     * seeds; "?sentinel=NAME" asks them for the primary of that name), "unix:///path[?db=n]". "rediss://" is
+     * ERR_CONFIG with what to do instead when hiredis has no TLS. */
+    const char *url;
+    int64_t deadline_us;            /* of one command; 0: 2 s */
+    struct wall (*now)(void *user); /* memory's clock for expiry; NULL: wall_now */
+    void *user;
+};
+
+/* Connects on first use. NULL with ERR_CONFIG for a URL that makes no sense. */
+struct kv *kv_new(const struct kv_options *o, struct err *err);
+void kv_free(struct kv *kv);
+const char *kv_backend(const struct kv *kv); /* "memory" or "redis" */
+/* The URL without its password, for logs. */
+const char *kv_where(const struct kv *kv);
+
+/* ---- writing ---- */
+
+/* Operations in order. Added values are copied. A batch is checked as a whole before the first write: a key of another
+ * type, or an integer that would leave ±2^53, refuses all of it (ERR_CONFLICT). */
+struct kv_batch;
+struct kv_batch *kv_batch_new(void);
+void kv_batch_free(struct kv_batch *b);
+void kv_batch_clear(struct kv_batch *b);
+size_t kv_batch_ops(const struct kv_batch *b);
+size_t kv_batch_bytes(const struct kv_batch *b);
+void kv_batch_add(struct kv_batch *b, const char *key, const char *field, int64_t delta); /* HINCRBY */
+void kv_batch_set(struct kv_batch *b, const char *key, const char *field, struct span v); /* HSET */
+void kv_batch_unset(struct kv_batch *b, const char *key, const char *field);              /* HDEL */
+/* LPUSH and LTRIM to the newest `keep`. */
+void kv_batch_push(struct kv_batch *b, const char *key, struct span v, unsigned keep);
+/* ZADD. */
+void kv_batch_index(struct kv_batch *b, const char *key, const char *member, int64_t score);
+/* XADD with one field "json", MAXLEN ~ keep. */
+void kv_batch_event(struct kv_batch *b, const char *key, struct span json, unsigned keep);
+void kv_batch_delete(struct kv_batch *b, const char *key);
+/* Every key that a batch touches must have been given a time to live in it; it only ever grows longer, but for
+ * `is_exact`. */
+void kv_batch_expire(struct kv_batch *b, const char *key, int64_t ttl_s, bool is_exact);
+
+/* One atomic step under the instance's watermark (see watermark.h), which is kept at {gw}:seq:INSTANCE for 30 days.
+ * STORE_FAILED: nothing is known (it may have been applied); ask again with the same batch and `next`. */
+enum store_result kv_apply(struct kv *kv, const char *instance, const struct watermark *from,
+                           const struct watermark *next, const struct kv_batch *b, struct err *err);
+/* The same without a watermark, for what may be repeated (heartbeats, forced states, refreshes). */
+NODISCARD enum err_code kv_write(struct kv *kv, const struct kv_batch *b, struct err *err);
+/* Applies `b` and sets the watermark to `next` only if the instance has none. For refilling an emptied store. */
+enum store_result kv_refill(struct kv *kv, const char *instance, const struct watermark *next,
+                            const struct kv_batch *b, struct err *err);
+
+/* ---- reading ---- */
+
+NODISCARD enum err_code kv_watermark(struct kv *kv, const char *instance, struct watermark *out,
+                                     bool *out_found, struct err *err);
+typedef void (*kv_field_fn)(void *user, struct span field, struct span value);
+/* All fields of a hash, or members and scores of an index; nothing for a key that does not exist. */
+NODISCARD enum err_code kv_hash(struct kv *kv, const char *key, kv_field_fn fn, void *user, struct err *err);
+NODISCARD enum err_code kv_index(struct kv *kv, const char *key, int64_t min_score, int64_t max_score,
+                                 kv_field_fn fn, void *user, struct err *err);
+/* The newest `n` of a list or events of a stream (field: the stream's id, or the position). */
+NODISCARD enum err_code kv_list(struct kv *kv, const char *key, unsigned n, kv_field_fn fn, void *user,
+                                struct err *err);
+NODISCARD enum err_code kv_events(struct kv *kv, const char *key, unsigned n, kv_field_fn fn, void *user,
+                                  struct err *err);
+/* Keys that begin with `prefix` and their time to live in seconds as text ("-1": none). SCAN, never KEYS: a key that
+ * comes or goes meanwhile may be missed or come twice. */
+NODISCARD enum err_code kv_scan(struct kv *kv, const char *prefix, kv_field_fn fn, void *user,
+                                struct err *err);
+/* Times of the last and longest round trip; errors and reconnects so far. Any thread. */
+struct kv_stats {
+    uint64_t commands, errors, reconnects, timeouts;
+    int64_t last_us, max_us;
+};
+struct kv_stats kv_stats_mt(const struct kv *kv);
+NODISCARD enum err_code kv_ping(struct kv *kv, struct err *err);
+
+/* What a backend implements, and what tests wrap: kv_wrap() makes a handle whose every call goes to `ops`. */
+struct kv_ops {
+    const char *name;
+    void (*free)(void *self);
+    /* kind: with watermark, without, refill. */
+    enum store_result (*apply)(void *self, int kind, const char *instance, const struct watermark *from,
+                               const struct watermark *next, const struct kv_batch *b, struct err *err);
+    enum err_code (*watermark)(void *self, const char *instance, struct watermark *out, bool *out_found,
+                               struct err *err);
+    enum err_code (*read)(void *self, int what, const char *key, int64_t a, int64_t b, kv_field_fn fn,
+                          void *user, struct err *err);
+    enum err_code (*ping)(void *self, struct err *err);
+};
+enum { KV_APPLY, KV_WRITE, KV_REFILL };
+enum { KV_READ_HASH, KV_READ_INDEX, KV_READ_LIST, KV_READ_EVENTS, KV_READ_SCAN };
+struct kv *kv_wrap(const struct kv_ops *ops, void *self);
+
+#endif
