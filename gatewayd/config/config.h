@@ -14,6 +14,7 @@
 #include "libshared/base/hash.h"
 #include "libshared/base/intern.h"
 #include "libshared/base/secret.h"
+#include "libshared/catalog/period.h"
 
 struct price;
 struct secret_link;
@@ -80,7 +81,7 @@ struct config_limits { /* 0: none */
 
 struct config_budget {
     int64_t limit_nanousd; /* 0: none */
-    const char *period;    /* hour day week month total */
+    enum period period;
     unsigned warn_percent;
     const char *at_limit;        /* block throttle warn */
     const char *when_store_down; /* closed bounded open */

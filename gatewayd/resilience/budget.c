@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An account keeps two windows, the current and the one before: a request that is reserved in one and settled in the
+ * next must give back where it took. Older ones are dropped, since nothing is checked against them any more; a stream
+ * that outlives a whole window settles in the books alone.
+ *
+ * Lock order: by account number, which is the order of creation. */
+#include "gatewayd/resilience/budget.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BUCKETS_FIRST 64u
+
+struct window {
+    int64_t start_us; /* names it */
+    int64_t posted, held;
+};
+
+struct budget_account {
+    pthread_mutex_t lock;
+    unsigned number;
+    char name[BUDGET_ACCOUNT];
+    int64_t limit;
+    enum period period;
+    struct window now, before;
+    struct budget_account *next; /* in its bucket */
+};
+
+struct budget_book {
+    pthread_mutex_t lock;
+    struct budget_account **buckets;
+    size_t n_buckets, n;
+};
+
+/* ---- accounts ---- */
+
+struct budget_book *budget_book_new(void)
+{
+    struct budget_book *b = calloc(1, sizeof(*b));
+
+    if (!b)
+        abort();
+    (void)pthread_mutex_init(&b->lock, NULL);
+    b->n_buckets = BUCKETS_FIRST;
+    b->buckets = calloc(b->n_buckets, sizeof(struct budget_account *));
+    if (!b->buckets)
+        abort();
+    return b;
+}
+
+void budget_book_free(struct budget_book *b)
+{
+    if (!b)
+        return;
+    for (size_t i = 0; i < b->n_buckets; i++) {
+        while (b->buckets[i]) {
+            struct budget_account *a = b->buckets[i];
+
+            b->buckets[i] = a->next;
+            (void)pthread_mutex_destroy(&a->lock);
+            free(a);
+        }
+    }
+    free(b->buckets);
+    (void)pthread_mutex_destroy(&b->lock);
+    free(b);
+}
+
+static size_t bucket_of(const char *name, size_t n_buckets)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 0x100000001b3u;
+    return (size_t)(h & (n_buckets - 1));
+}
+
+static void grow(struct budget_book *b)
+{
+    size_t n = b->n_buckets * 2;
+    struct budget_account **more = calloc(n, sizeof(struct budget_account *));
+
+    if (!more)
+        abort();
+    for (size_t i = 0; i < b->n_buckets; i++) {
+        while (b->buckets[i]) {
+            struct budget_account *a = b->buckets[i];
+            size_t to = bucket_of(a->name, n);
+
+            b->buckets[i] = a->next;
+            a->next = more[to];
+            more[to] = a;
+        }
+    }
+    free(b->buckets);
+    b->buckets = more;
+    b->n_buckets = n;
+}
+
+static struct budget_account *make(struct budget_book *b, const char *name, size_t len)
+{
+    struct budget_account *a = calloc(1, sizeof(*a));
+    size_t at;
+
+    if (!a)
+        abort();
+    if (b->n >= b->n_buckets)
+        grow(b);
+    at = bucket_of(name, b->n_buckets);
+    (void)pthread_mutex_init(&a->lock, NULL);
+    memcpy(a->name, name, len);
+    a->number = (unsigned)b->n++;
+    a->period = PERIOD_MONTH;
+    a->next = b->buckets[at];
+    b->buckets[at] = a;
+    return a;
+}
+
+struct budget_account *budget_account_get(struct budget_book *b, const char *name)
+{
+    size_t len = strlen(name);
+    struct budget_account *a;
+
+    if (len >= BUDGET_ACCOUNT)
+        return NULL;
+    (void)pthread_mutex_lock(&b->lock);
+    for (a = b->buckets[bucket_of(name, b->n_buckets)]; a; a = a->next)
+        if (strcmp(a->name, name) == 0)
+            break;
+    if (!a)
+        a = make(b, name, len);
+    (void)pthread_mutex_unlock(&b->lock);
+    return a;
+}
+
+/* ---- one account, locked ---- */
+
+/* The clock may step back: then the newer window stays current, and nothing is posted twice. */
+static void roll(struct budget_account *a, struct wall now)
+{
+    int64_t start = period_start(a->period, now).us;
+
+    if (start <= a->now.start_us)
+        return;
+    a->before = a->now;
+    a->now = (struct window){.start_us = start};
+}
+
+static struct window *window_of(struct budget_account *a, enum period period, int64_t start_us)
+{
+    if (period != a->period)
+        return NULL;
+    if (a->now.start_us == start_us)
+        return &a->now;
+    return a->before.start_us == start_us ? &a->before : NULL;
+}
+
+/* Written so that no sum can overflow: limit, posted and held are never negative. */
+static bool has_room(const struct budget_account *a, int64_t amount)
+{
+    int64_t used;
+
+    if (!a->limit)
+        return true;
+    if (__builtin_add_overflow(a->now.posted, a->now.held, &used))
+        return false;
+    return used <= a->limit && amount <= a->limit - used;
+}
+
+static int64_t added(int64_t a, int64_t b)
+{
+    int64_t sum;
+
+    return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+
+static void fill_view(const struct budget_account *a, struct budget_view *out)
+{
+    memcpy(out->account, a->name, sizeof(out->account));
+    out->period = a->period;
+    (void)period_window(a->period, (struct wall){a->now.start_us}, out->window);
+    out->limit_nanousd = a->limit;
+    out->posted_nanousd = a->now.posted;
+    out->held_nanousd = a->now.held;
+    out->resets_at = period_end(a->period, (struct wall){a->now.start_us});
+}
+
+void budget_account_set(struct budget_account *a, int64_t limit_nanousd, enum period period)
+{
+    (void)pthread_mutex_lock(&a->lock);
+    a->limit = limit_nanousd;
+    if (a->period != period) {
+        a->period = period;
+        a->now = a->before = (struct window){0};
+    }
+    (void)pthread_mutex_unlock(&a->lock);
+}
+
+void budget_account_post(struct budget_account *a, struct wall now, int64_t posted_nanousd)
+{
+    (void)pthread_mutex_lock(&a->lock);
+    roll(a, now);
+    a->now.posted = posted_nanousd;
+    (void)pthread_mutex_unlock(&a->lock);
+}
+
+void budget_account_view(struct budget_account *a, struct wall now, struct budget_view *out)
+{
+    (void)pthread_mutex_lock(&a->lock);
+    roll(a, now);
+    fill_view(a, out);
+    (void)pthread_mutex_unlock(&a->lock);
+}
+
+/* ---- chains ---- */
+
+/* Sorted by number, without gaps and repetitions; returns how many. */
+static unsigned in_order(const struct budget_chain *chain, struct budget_account *out[BUDGET_CHAIN])
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < BUDGET_CHAIN; i++) {
+        struct budget_account *a = chain->at[i];
+        unsigned at = n;
+
+        if (!a)
+            continue;
+        while (at && out[at - 1]->number > a->number)
+            at--;
+        if (at && out[at - 1] == a)
+            continue;
+        memmove(out + at + 1, out + at, (n - at) * sizeof(struct budget_account *));
+        out[at] = a;
+        n++;
+    }
+    return n;
+}
+
+static void lock_all(struct budget_account *const *at, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        (void)pthread_mutex_lock(&at[i]->lock);
+}
+static void unlock_all(struct budget_account *const *at, unsigned n)
+{
+    while (n-- > 0)
+        (void)pthread_mutex_unlock(&at[n]->lock);
+}
+
+enum err_code budget_reserve(const struct budget_chain *chain, int64_t amount_nanousd, struct wall now,
+                             struct budget_hold *out, struct budget_view *why)
+{
+    struct budget_account *at[BUDGET_CHAIN + 1];
+    unsigned n = in_order(chain, at);
+    enum err_code e = ERR_OK;
+
+    *out = (struct budget_hold){.amount_nanousd = amount_nanousd};
+    lock_all(at, n);
+    for (unsigned i = 0; i < n && !e; i++) {
+        roll(at[i], now);
+        if (has_room(at[i], amount_nanousd))
+            continue;
+        e = ERR_OVER_BUDGET;
+        if (why)
+            fill_view(at[i], why);
+    }
+    for (unsigned i = 0; i < n && !e; i++) {
+        at[i]->now.held = added(at[i]->now.held, amount_nanousd);
+        out->chain.at[i] = at[i];
+        out->window[i].period = at[i]->period;
+        out->window[i].start_us = at[i]->now.start_us;
+    }
+    unlock_all(at, n);
+    out->is_open = !e;
+    return e;
+}
+
+void budget_settle(struct budget_hold *h, int64_t cost_nanousd)
+{
+    if (!h->is_open)
+        return;
+    h->is_open = false;
+    for (unsigned i = 0; i < BUDGET_CHAIN && h->chain.at[i]; i++) {
+        struct budget_account *a = h->chain.at[i];
+        struct window *w;
+
+        (void)pthread_mutex_lock(&a->lock);
+        w = window_of(a, h->window[i].period, h->window[i].start_us);
+        if (w) {
+            w->held -= h->amount_nanousd;
+            w->posted = added(w->posted, cost_nanousd);
+        }
+        (void)pthread_mutex_unlock(&a->lock);
+    }
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Accounts of money: what was posted and what is held in the current window, against a limit. Time is an argument.
+ *
+ * A reservation holds the upper bound of a request's cost on every account of its chain at once, or on none:
+ * posted + held + R <= limit for each. Settling moves the real cost from held to posted, exactly once per
+ * reservation, in the window that it was reserved in; so as long as costs stay within their bounds, posted never
+ * passes the limit. Any thread; each account has its own lock, and a chain is locked in the order of its accounts'
+ * numbers. */
+#ifndef RESILIENCE_BUDGET_H
+#define RESILIENCE_BUDGET_H
+
+#include "libshared/base/compiler.h"
+#include "libshared/base/err.h"
+#include "libshared/catalog/period.h"
+
+#define BUDGET_CHAIN   4u   /* key, tenant, global, provider */
+#define BUDGET_ACCOUNT 160u /* bytes of an account's name */
+
+struct budget_book; /* all accounts of a process */
+struct budget_account;
+
+struct budget_chain { /* NULLs are skipped */
+    struct budget_account *at[BUDGET_CHAIN];
+};
+
+struct budget_hold { /* what a reservation must remember; a plain value */
+    struct budget_chain chain;
+    int64_t amount_nanousd;
+    struct {
+        enum period period;
+        int64_t start_us;
+    } window[BUDGET_CHAIN]; /* where each account holds it */
+    bool is_open;
+};
+
+struct budget_view {
+    char account[BUDGET_ACCOUNT];
+    enum period period;
+    char window[PERIOD_WINDOW_CAP];
+    int64_t limit_nanousd; /* 0: none */
+    int64_t posted_nanousd, held_nanousd;
+    struct wall resets_at;
+};
+
+struct budget_book *budget_book_new(void);
+void budget_book_free(struct budget_book *b);
+/* Finds or makes it; lives as long as the book. NULL when the name is too long. */
+struct budget_account *budget_account_get(struct budget_book *b, const char *name);
+/* A limit of 0 is none. Another period begins another window with nothing posted. */
+void budget_account_set(struct budget_account *a, int64_t limit_nanousd, enum period period);
+/* What the books say of the window that holds `now`: after a start, or to follow a store. Held stays. */
+void budget_account_post(struct budget_account *a, struct wall now, int64_t posted_nanousd);
+void budget_account_view(struct budget_account *a, struct wall now, struct budget_view *out);
+
+/* All or none. ERR_OVER_BUDGET fills `why` (may be NULL) with the first account that has no room. */
+NODISCARD enum err_code budget_reserve(const struct budget_chain *chain, int64_t amount_nanousd,
+                                       struct wall now, struct budget_hold *out, struct budget_view *why);
+/* Ends the hold; a second call, or one on a hold that never was, changes nothing. Windows that are over since are
+ * forgotten: their books are the ledger's. */
+void budget_settle(struct budget_hold *h, int64_t cost_nanousd);
+static inline void budget_give_back(struct budget_hold *h)
+{
+    budget_settle(h, 0);
+}
+
+#endif

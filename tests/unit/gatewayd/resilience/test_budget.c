@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gatewayd/resilience/budget.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/unit/cm.h"
+
+#define HOUR_US 3600000000
+
+static const struct wall NOON = {(int64_t)1763640000 * 1000000}; /* 2025-11-20T12:00:00Z */
+
+static struct budget_view view(struct budget_account *a, struct wall now)
+{
+    struct budget_view v;
+
+    budget_account_view(a, now, &v);
+    return v;
+}
+
+static void test_a_chain_is_held_as_a_whole_or_not_at_all(void **state)
+{
+    struct budget_book *b = budget_book_new();
+    struct budget_account *key = budget_account_get(b, "key:acme/web"),
+                          *tenant = budget_account_get(b, "tenant:acme");
+    struct budget_chain chain = {{key, tenant}};
+    struct budget_hold one, two;
+    struct budget_view why;
+
+    (void)state;
+    budget_account_set(key, 100, PERIOD_DAY);
+    budget_account_set(tenant, 60, PERIOD_DAY);
+    assert_int_equal(budget_reserve(&chain, 50, NOON, &one, NULL), ERR_OK);
+    assert_int_equal(budget_reserve(&chain, 20, NOON, &two, &why), ERR_OVER_BUDGET);
+    assert_string_equal(why.account, "tenant:acme");
+    assert_string_equal(why.window, "2025-11-20");
+    assert_int_equal(why.held_nanousd, 50);
+    assert_int_equal(view(key, NOON).held_nanousd, 50); /* nothing of the second */
+    budget_settle(&two, 20);                            /* never was */
+    budget_settle(&one, 30);
+    budget_settle(&one, 30); /* once */
+    assert_int_equal(view(key, NOON).posted_nanousd, 30);
+    assert_int_equal(view(tenant, NOON).posted_nanousd, 30);
+    assert_int_equal(view(tenant, NOON).held_nanousd, 0);
+    assert_int_equal(budget_reserve(&chain, 30, NOON, &one, NULL), ERR_OK); /* exactly the rest */
+    budget_give_back(&one);
+    budget_book_free(b);
+}
+
+static void test_an_account_named_twice_is_held_once(void **state)
+{
+    struct budget_book *b = budget_book_new();
+    struct budget_account *a = budget_account_get(b, "global");
+    struct budget_chain chain = {{a, NULL, a, a}};
+    struct budget_hold h;
+
+    (void)state;
+    assert_int_equal(budget_reserve(&chain, 7, NOON, &h, NULL), ERR_OK);
+    assert_int_equal(view(a, NOON).held_nanousd, 7);
+    budget_settle(&h, 5);
+    assert_int_equal(view(a, NOON).posted_nanousd, 5);
+    assert_ptr_equal(budget_account_get(b, "global"), a);
+    budget_book_free(b);
+}
+
+static void test_a_window_that_ends_takes_its_holds_with_it(void **state)
+{
+    struct budget_book *b = budget_book_new();
+    struct budget_account *a = budget_account_get(b, "tenant:acme");
+    struct budget_chain chain = {{a}};
+    struct wall later = {NOON.us + HOUR_US}, much_later = {NOON.us + 3 * HOUR_US};
+    struct budget_hold early, late;
+
+    (void)state;
+    budget_account_set(a, 100, PERIOD_HOUR);
+    assert_int_equal(budget_reserve(&chain, 100, NOON, &early, NULL), ERR_OK);
+    assert_int_equal(budget_reserve(&chain, 100, later, &late, NULL), ERR_OK); /* a new hour, a new budget */
+    budget_settle(&early, 90);                                                 /* belongs to the old one */
+    assert_int_equal(view(a, later).posted_nanousd, 0);
+    assert_int_equal(view(a, later).held_nanousd, 100);
+    assert_int_equal(view(a, much_later).held_nanousd, 0);
+    budget_settle(&late, 10);
+    assert_int_equal(view(a, much_later).posted_nanousd, 0);
+    budget_book_free(b);
+}
+
+static void test_a_clock_that_steps_back_opens_no_window_again(void **state)
+{
+    struct budget_book *b = budget_book_new();
+    struct budget_account *a = budget_account_get(b, "tenant:acme");
+    struct budget_chain chain = {{a}};
+    struct wall before = {NOON.us - 1};
+    struct budget_hold h;
+
+    (void)state;
+    budget_account_set(a, 100, PERIOD_HOUR);
+    assert_int_equal(budget_reserve(&chain, 60, NOON, &h, NULL), ERR_OK);
+    budget_settle(&h, 60);
+    assert_int_equal(budget_reserve(&chain, 60, before, &h, NULL), ERR_OVER_BUDGET);
+    assert_int_equal(budget_reserve(&chain, 40, before, &h, NULL), ERR_OK);
+    budget_settle(&h, 40);
+    assert_int_equal(view(a, NOON).posted_nanousd, 100);
+    assert_int_equal(view(a, NOON).held_nanousd, 0);
+    budget_book_free(b);
+}
+
+static void test_amounts_near_the_end_of_integers_do_not_wrap(void **state)
+{
+    struct budget_book *b = budget_book_new();
+    struct budget_account *a = budget_account_get(b, "tenant:acme");
+    struct budget_chain chain = {{a}};
+    struct budget_hold h;
+
+    (void)state;
+    budget_account_set(a, INT64_MAX, PERIOD_TOTAL);
+    budget_account_post(a, NOON, INT64_MAX - 5);
+    assert_int_equal(budget_reserve(&chain, 6, NOON, &h, NULL), ERR_OVER_BUDGET);
+    assert_int_equal(budget_reserve(&chain, 5, NOON, &h, NULL), ERR_OK);
+    budget_settle(&h, INT64_MAX);
+    assert_int_equal(view(a, NOON).posted_nanousd, INT64_MAX);
+    assert_int_equal(budget_reserve(&chain, 1, NOON, &h, NULL), ERR_OVER_BUDGET);
+    budget_book_free(b);
+}
+
+/* ---- many threads ---- */
+
+#define THREADS 4
+#define ROUNDS  20000
+
+struct racer {
+    struct budget_account *own, *shared;
+    unsigned seed;
+    int64_t spent;
+    bool saw_overshoot;
+};
+
+static void *race(void *user)
+{
+    struct racer *r = user;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        /* In both orders: the lock order is the book's. */
+        struct budget_chain chain = {{i % 2 ? r->own : r->shared, i % 2 ? r->shared : r->own}};
+        int64_t bound = 1 + rand_r(&r->seed) % 50, cost = rand_r(&r->seed) % (bound + 1);
+        struct budget_hold h;
+        struct budget_view v;
+
+        if (budget_reserve(&chain, bound, NOON, &h, NULL) == ERR_OK) {
+            budget_settle(&h, cost);
+            r->spent += cost;
+        }
+        budget_account_view(r->shared, NOON, &v);
+        r->saw_overshoot |= v.posted_nanousd + v.held_nanousd > v.limit_nanousd;
+    }
+    return NULL;
+}
+
+static void test_racing_reservations_never_pass_a_limit(void **state)
+{
+    struct budget_book *b = budget_book_new();
+    struct budget_account *shared = budget_account_get(b, "global");
+    struct racer racers[THREADS];
+    pthread_t threads[THREADS];
+    int64_t spent = 0;
+
+    (void)state;
+    budget_account_set(shared, 400000, PERIOD_MONTH);
+    for (unsigned i = 0; i < THREADS; i++) {
+        char name[32];
+
+        (void)snprintf(name, sizeof(name), "key:acme/%u", i);
+        racers[i] = (struct racer){.own = budget_account_get(b, name), .shared = shared, .seed = i + 1};
+        assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        (void)pthread_join(threads[i], NULL);
+        assert_false(racers[i].saw_overshoot);
+        assert_int_equal(view(racers[i].own, NOON).posted_nanousd, racers[i].spent);
+        spent += racers[i].spent;
+    }
+    assert_int_equal(view(shared, NOON).posted_nanousd, spent);
+    assert_int_equal(view(shared, NOON).held_nanousd, 0);
+    assert_true(spent <= 400000 && spent > 399000);
+    budget_book_free(b);
+}
+
+static void test_thousands_of_accounts_are_found_again(void **state)
+{
+    struct budget_book *b = budget_book_new();
+    char name[BUDGET_ACCOUNT + 1];
+
+    (void)state;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < 3000; i++) {
+            (void)snprintf(name, sizeof(name), "tenant:%d", i);
+            if (pass == 0)
+                budget_account_set(budget_account_get(b, name), i, PERIOD_DAY);
+            assert_int_equal(view(budget_account_get(b, name), NOON).limit_nanousd, i);
+        }
+    }
+    memset(name, 'x', BUDGET_ACCOUNT);
+    name[BUDGET_ACCOUNT] = '\0';
+    assert_null(budget_account_get(b, name));
+    budget_book_free(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_chain_is_held_as_a_whole_or_not_at_all),
+        cmocka_unit_test(test_an_account_named_twice_is_held_once),
+        cmocka_unit_test(test_a_window_that_ends_takes_its_holds_with_it),
+        cmocka_unit_test(test_a_clock_that_steps_back_opens_no_window_again),
+        cmocka_unit_test(test_amounts_near_the_end_of_integers_do_not_wrap),
+        cmocka_unit_test(test_racing_reservations_never_pass_a_limit),
+        cmocka_unit_test(test_thousands_of_accounts_are_found_again),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
