@@ -25,7 +25,10 @@
 #include "libshared/catalog/fact.h"
 #include "libshared/store/watermark.h"
 
+/* Bytes, a power of two up to 1 MiB. The simulation builds its own copy with small ones. */
+#ifndef JOURNAL_SEGMENT
 #define JOURNAL_SEGMENT ((size_t)1 << 20)
+#endif
 
 /* Numbers are on disk: never reuse one. */
 enum journal_type {
