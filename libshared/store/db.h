@@ -28,6 +28,10 @@ struct db_options {
 
 /* Connects on first use. NULL: ERR_CONFIG for a URL that makes no sense, ERR_CONFLICT for a SQLite file in use. */
 struct db *db_new(const struct db_options *o, struct err *err);
+/* Another handle onto the same store for another thread, with the same options. PostgreSQL: a connection of its own.
+ * SQLite: the same connection, since a process has only one that writes; a statement or transaction of one handle waits
+ * for that of another, up to its deadline. Each handle is freed by itself. */
+struct db *db_share(struct db *db);
 void db_free(struct db *db);
 enum db_dialect db_dialect(const struct db *db);
 const char *db_backend(const struct db *db); /* "sqlite" or "postgres" */
