@@ -27,16 +27,20 @@ void kv_free(struct kv *kv);
 const char *kv_backend(const struct kv *kv); /* "memory" or "redis" */
 /* The URL without its password, for logs. */
 const char *kv_where(const struct kv *kv);
+/* Another handle onto the same store, for another thread: the same memory, or a connection of its own with the same
+ * options. Any thread may call it; NULL for a wrapped handle that cannot. */
+struct kv *kv_share(struct kv *kv);
 
 /* ---- writing ---- */
 
-/* Operations in order. Added values are copied. A batch is checked as a whole before the first write: a key of another
+/* Operations in order, folded as they come: sums of one field become one, and what a later operation overwrites or
+ * deletes is dropped. Added values are copied. A batch is checked as a whole before the first write: a key of another
  * type, or an integer that would leave ±2^53, refuses all of it (ERR_CONFLICT). */
 struct kv_batch;
 struct kv_batch *kv_batch_new(void);
 void kv_batch_free(struct kv_batch *b);
 void kv_batch_clear(struct kv_batch *b);
-size_t kv_batch_ops(const struct kv_batch *b);
+size_t kv_batch_ops(const struct kv_batch *b); /* after folding */
 size_t kv_batch_bytes(const struct kv_batch *b);
 void kv_batch_add(struct kv_batch *b, const char *key, const char *field, int64_t delta); /* HINCRBY */
 void kv_batch_set(struct kv_batch *b, const char *key, const char *field, struct span v); /* HSET */
@@ -48,8 +52,8 @@ void kv_batch_index(struct kv_batch *b, const char *key, const char *member, int
 /* XADD with one field "json", MAXLEN ~ keep. */
 void kv_batch_event(struct kv_batch *b, const char *key, struct span json, unsigned keep);
 void kv_batch_delete(struct kv_batch *b, const char *key);
-/* Every key that a batch touches must have been given a time to live in it; it only ever grows longer, but for
- * `is_exact`. */
+/* Every key that a batch writes to must have been given a time to live in it (else ERR_BAD_REQUEST); it only ever grows
+ * longer, but for `is_exact`. Less than a second is one second, more than ten years ten years. */
 void kv_batch_expire(struct kv_batch *b, const char *key, int64_t ttl_s, bool is_exact);
 
 /* One atomic step under the instance's watermark (see watermark.h), which is kept at {gw}:seq:INSTANCE for 30 days.
@@ -100,6 +104,10 @@ struct kv_ops {
     enum err_code (*read)(void *self, int what, const char *key, int64_t a, int64_t b, kv_field_fn fn,
                           void *user, struct err *err);
     enum err_code (*ping)(void *self, struct err *err);
+    /* May be NULL: kv_share(), kv_where() and the reconnects of kv_stats_mt(). */
+    struct kv *(*share)(void *self);
+    const char *(*where)(const void *self);
+    uint64_t (*reconnects)(const void *self);
 };
 enum { KV_APPLY, KV_WRITE, KV_REFILL };
 enum { KV_READ_HASH, KV_READ_INDEX, KV_READ_LIST, KV_READ_EVENTS, KV_READ_SCAN };
