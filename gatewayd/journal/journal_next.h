@@ -128,8 +128,9 @@ bool journal_cursor_read(struct journal_cursor *c, struct journal_record *out, s
 void journal_cursor_want(struct journal_cursor *c, unsigned types);
 /* Every record below this sequence number was handed out or passed over. */
 uint64_t journal_cursor_position(const struct journal_cursor *c);
-/* Goes to the first record at or above `seq`; back not further than what was committed (that is gone). Returns the
- * sequence number where it stands: larger than `seq` when records in between are gone. */
+/* Goes to the first record at or above `seq`; back as far as there are records, also below what this consumer
+ * committed (an emptied store is refilled from another store, which may be behind). Returns the sequence number where
+ * it stands: larger than `seq` when records in between are gone. */
 uint64_t journal_cursor_seek(struct journal_cursor *c, uint64_t seq);
 /* Everything below is safe at this consumer's for good. */
 void journal_cursor_commit(struct journal_cursor *c, uint64_t seq);

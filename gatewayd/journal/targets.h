@@ -11,11 +11,13 @@
  * watermark is missing is refilled: hours within `retention_us` are read from `db` (may be NULL: nothing to refill from)
  * with the watermark that belongs to them, and set by kv_refill(); the journal continues from there. */
 struct realtime_options {
-    struct kv *kv;        /* owned */
-    struct db *refill;    /* owned, its own read-only handle; NULL: none */
-    const char *instance; /* borrowed */
-    const char *name;     /* what the operator sees: host:port */
-    int64_t retention_us; /* of hour buckets */
+    struct kv *kv;                  /* owned */
+    struct db *refill;              /* owned, its own read-only handle; NULL: none */
+    const char *instance;           /* borrowed */
+    const char *name;               /* what the operator sees: host:port */
+    int64_t retention_us;           /* of hour buckets */
+    struct wall (*now)(void *user); /* NULL: the clock */
+    void *user;
 };
 extern const struct target_ops TARGET_REALTIME;
 void *target_realtime_new(const struct realtime_options *o, struct err *err);
@@ -25,8 +27,10 @@ void *target_realtime_new(const struct realtime_options *o, struct err *err);
 struct history_options {
     struct db *db; /* owned */
     const char *instance;
-    uint64_t stories_max; /* rows of `requests` kept; 0: 1,000,000 */
-    int64_t stories_us;   /* age kept; 0: 7 days */
+    uint64_t stories_max;           /* rows of `requests` kept; 0: 1,000,000 */
+    int64_t stories_us;             /* age kept; 0: 7 days */
+    struct wall (*now)(void *user); /* NULL: the clock */
+    void *user;
 };
 extern const struct target_ops TARGET_HISTORY;
 void *target_history_new(const struct history_options *o, struct err *err);

@@ -54,6 +54,7 @@ void writer_wake_mt(struct writer *w);
 struct writer_stats { /* any thread */
     const char *name;
     uint64_t batches, records, duplicates, mismatches, errors;
+    uint64_t gaps;         /* times the store lacked records that the journal no longer has */
     uint64_t last_records; /* of the last batch */
     int64_t last_us;       /* how long the store took for it */
     int64_t lag_us;        /* age of the oldest record that the store has not; 0: none */
