@@ -4,6 +4,8 @@
 import pytest
 
 from support.gateway import Gateway, Simulator, config
+from support.postgres import Postgres
+from support.redis import Redis, RedisCluster, Sentinels
 from support.tcpfault import TcpFault
 from support.upstream import Upstream
 
@@ -37,6 +39,26 @@ class Stage:
         t = TcpFault(target)
         self.endings.append(t.close)
         return t
+
+    def redis(self, **more):
+        r = Redis(self.directory, self.next_name("redis"), **more)
+        self.endings.append(r.stop)
+        return r.start()
+
+    def redis_cluster(self, **more):
+        c = RedisCluster(self.directory / self.next_name("cluster"), **more)
+        self.endings.append(c.stop)
+        return c.start()
+
+    def sentinels(self, **more):
+        s = Sentinels(self.directory / self.next_name("sentinels"), **more)
+        self.endings.append(s.stop)
+        return s.start()
+
+    def postgres(self, settings=""):
+        p = Postgres(settings)
+        self.endings.append(p.stop)
+        return p.start()
 
     def end(self):
         failures = []

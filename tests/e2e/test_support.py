@@ -3,9 +3,11 @@
 
 import threading
 
+import psycopg
 import pytest
 
 from support.rawhttp import Closed, ProtocolError, RawClient, chunked, request
+from support.redis import RedisError
 from support.upstream import CLOSE, RESET, Gate, json_answer
 from support.wait import eventually
 
@@ -100,3 +102,58 @@ def test_the_scripted_upstream_sees_that_its_peer_closed(stage):
 def test_eventually_gives_up_with_the_last_result():
     with pytest.raises(AssertionError, match="the flag"):
         eventually(threading.Event().is_set, within=0.05, what="the flag")
+
+
+def test_redis_forgets_or_remembers_as_it_was_told(stage):
+    for is_persistent, left in ((False, []), (True, ["a"])):
+        redis = stage.redis(is_persistent=is_persistent)
+        redis.call("SET", "a", 1)
+        assert redis.ttls() == {"a": -1}
+        redis.restart()
+        assert list(redis.ttls()) == left
+    redis.flush()
+    redis.call("SET", "b", 1, "EX", 100)
+    assert 90 <= redis.ttls()["b"] <= 100 and redis.commandstats()["set"] == 1
+    redis.pause()
+    with pytest.raises(OSError):
+        redis.client(timeout=0.2)
+    redis.resume()
+    assert redis.call("PING") == b"PONG"
+
+
+def test_a_key_of_a_redis_cluster_moves_and_its_old_owner_says_where(stage):
+    cluster = stage.redis_cluster()
+    before = cluster.owner("{gw}:a")
+    before.call("SET", "{gw}:a", 1)
+    after = next(n for n in cluster.nodes if n is not before)
+    cluster.move("{gw}:a", after)
+    assert after.call("GET", "{gw}:a") == b"1"
+    with pytest.raises(RedisError, match=f"MOVED \\d+ 127.0.0.1:{after.port}"):
+        before.call("GET", "{gw}:a")
+
+
+def test_sentinels_put_the_replica_in_the_place_of_its_primary(stage):
+    sentinels = stage.sentinels()
+    sentinels.primary.call("SET", "a", 1)
+    sentinels.fail_over()
+    assert sentinels.current() == sentinels.replica.port and sentinels.replica.call("GET", "a") == b"1"
+
+
+def test_postgres_stops_and_goes_on_dies_and_keeps_refuses_writes_and_takes_them(stage):
+    postgres = stage.postgres()
+    postgres.execute("CREATE TABLE t (n int)")
+    with postgres.connect() as open_before:
+        postgres.pause()
+        with pytest.raises(psycopg.OperationalError):
+            postgres.connect(timeout=2)
+        postgres.resume()
+        open_before.execute("INSERT INTO t VALUES (1)")
+    postgres.restart()
+    assert postgres.query("SELECT n FROM t") == [(1,)]
+    postgres.set_read_only(True)
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        postgres.execute("INSERT INTO t VALUES (2)")
+    postgres.set_read_only(False)
+    postgres.execute("INSERT INTO t VALUES (2)")
+    with psycopg.connect(postgres.url()) as c:
+        assert c.execute("SELECT count(*) FROM t").fetchone() == (2,)
