@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from support.rawhttp import Closed, ProtocolError, RawClient, chunked, request
-from support.redis import RedisError
+from support.redis import Client, RedisError
 from support.upstream import CLOSE, RESET, Gate, json_answer
 from support.wait import eventually
 
@@ -102,6 +102,18 @@ def test_the_scripted_upstream_sees_that_its_peer_closed(stage):
 def test_eventually_gives_up_with_the_last_result():
     with pytest.raises(AssertionError, match="the flag"):
         eventually(threading.Event().is_set, within=0.05, what="the flag")
+
+
+def test_the_tcp_proxy_loses_an_answer_and_not_what_was_asked(stage):
+    redis = stage.redis()
+    proxy = stage.tcpfault(redis.address)
+    c = Client(proxy.address, redis.password)
+    assert c("INCR", "a") == 1
+    (link,) = proxy.lose_answers(after=2)
+    with pytest.raises(OSError):
+        c("INCR", "a")
+    assert link.is_closed and redis.call("GET", "a") == b"2"
+    assert Client(proxy.address, redis.password)("INCR", "a") == 3
 
 
 def test_redis_forgets_or_remembers_as_it_was_told(stage):

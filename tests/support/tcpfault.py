@@ -29,6 +29,7 @@ class Link:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
     passed: dict = field(default_factory=lambda: {"up": 0, "down": 0})
+    loses_after: int | None = None  # of what comes down, in all
     is_closed: bool = False
 
 
@@ -97,6 +98,14 @@ class TcpFault:
 
         self.loop.call_soon_threadsafe(call)
         done.wait(10)
+
+    def lose_answers(self, after=0):
+        """Of every connection that is open now so many more bytes come down; with the next one it is cut. What the client asks for
+        until then reaches the server. New connections are whole. Returns the connections that are to be cut."""
+        links = [link for link in self.links if not link.is_closed]
+        for link in links:
+            link.loses_after = link.passed["down"] + after
+        return links
 
     def reset_all(self):
         self.on_loop(lambda: [self.finish(link, abort) for link in self.links])
@@ -168,6 +177,11 @@ class TcpFault:
             for limit in (f.cut_after, f.reset_after, f.half_close_after):
                 if limit is not None:
                     n = min(n, max(limit - link.passed[direction], 0))
+            if direction == "down" and link.loses_after is not None:
+                n = min(n, max(link.loses_after - link.passed["down"], 0))
+                if n == 0:
+                    self.finish(link, lambda w: w.close())
+                    return False
             if n == 0:
                 return self.at_limit(link, f, writer)
             delay = f.latency + (f.jitter * ((link.passed[direction] * 2654435761) % 1000) / 1000 if f.jitter else 0)
