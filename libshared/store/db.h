@@ -3,6 +3,10 @@
  * and a migration may use {{name}} for what the dialects spell differently. One thread owns a handle. No call takes longer than its
  * deadline; after ERR_TIMEOUT or ERR_IO a transaction that was open is gone and whether COMMIT happened is unknown.
  *
+ * A transaction behaves alike on both: its first statement that fails dooms it (later ones and db_commit() return that
+ * failure, db_commit() rolling back). A statement sees its values by $n only; ints are 64 bits wide, texts have no type of
+ * their own (a '2026-…' goes into a timestamp column).
+ *
  * SQLite: WAL; exactly one read-write connection per file, held by the daemon through a lock file beside it
  * (ERR_CONFLICT for a second one); all others are read-only. */
 #ifndef STORE_DB_H
@@ -83,7 +87,8 @@ NODISCARD enum err_code db_query(struct db *db, const char *label, const char *s
                                  const struct db_value *params, unsigned n, db_row_fn fn, void *user,
                                  struct err *err);
 /* INSERT of many rows at once: `values` has rows * columns entries; `columns` is "a,b,c"; `tail` is "" or an
- * "ON CONFLICT …". Splits by itself. */
+ * "ON CONFLICT …" (PostgreSQL: of which two rows of one call must not meet the same row). Splits by itself, in a transaction:
+ * the caller's or its own. */
 NODISCARD enum err_code db_insert(struct db *db, const char *label, const char *table, const char *columns,
                                   const struct db_value *values, unsigned n_columns, size_t n_rows,
                                   const char *tail, struct err *err);
@@ -92,14 +97,14 @@ NODISCARD enum err_code db_commit(struct db *db, struct err *err);
 void db_rollback(struct db *db);
 bool db_in_transaction(const struct db *db);
 
-/* A lock that all processes of one database share, until db_unlock() or the end of the connection. False when another
- * has it after `wait_us`. */
+/* A lock that all processes of one database share, until db_unlock() or the end of the connection (the statement that
+ * meets that end fails, it is not sent again on a new one). False when another has it after `wait_us`. Names: a-z 0-9 _ -. */
 NODISCARD enum err_code db_lock(struct db *db, const char *name, int64_t wait_us, bool *out_got,
                                 struct err *err);
 void db_unlock(struct db *db, const char *name);
 
 /* Brings the schema to the newest version, under a lock: of several that try one does it, the others wait for it.
- * A schema newer than this program is ERR_CONFLICT. */
+ * A schema newer than this program, or made by other migrations, is ERR_CONFLICT. A version may take ten minutes. */
 NODISCARD enum err_code db_migrate(struct db *db, struct err *err);
 NODISCARD enum err_code db_schema_version(struct db *db, unsigned *out, struct err *err); /* 0: empty */
 unsigned db_schema_latest(void);

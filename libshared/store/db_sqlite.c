@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The history store in a SQLite file. Runs on the thread that owns the handle, which owns the connection and the
+ * descriptor of the lock file.
+ *
+ * Invariant: at most one connection of all processes writes or checkpoints (versions up to 3.51.2 can corrupt a WAL that
+ * two connections reset at once). Who writes holds `<path>.lock` from db_new() to db_free(); readers are opened
+ * read-only and leave the WAL alone when they close.
+ *
+ * Tricky: closing any descriptor of the database file drops the locks that other connections of this process have on it
+ * (POSIX), so this file opens it by itself only when it does not exist yet. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "libshared/store/db_priv.h"
+
+#define MAX_PARAMS      32766
+#define DEADLINE_OPS    1000 /* of SQLite's machine, about 10 us, between looks at the clock */
+#define BUSY_NAP_US     2000
+#define WAL_KEEP_BYTES  "67108864"
+#define NO_DEADLINE     ((struct mono){INT64_MAX})
+#define LOCK_SUFFIX_CAP (DB_NAME_CAP + 8)
+
+struct db_sqlite {
+    struct db db;
+    char *path;
+    sqlite3 *conn; /* NULL until first used and after an I/O error */
+    int lock_fd;   /* -1: read-only */
+    struct mono deadline;
+};
+
+static struct db_sqlite *self(struct db *db)
+{
+    return CONTAINER_OF(db, struct db_sqlite, db);
+}
+
+/* ---- errors ---- */
+
+static enum err_code class_of(int code)
+{
+    switch (code & 0xff) {
+    case SQLITE_CONSTRAINT:
+        return ERR_CONFLICT;
+    case SQLITE_ERROR:
+    case SQLITE_RANGE:
+    case SQLITE_MISMATCH:
+    case SQLITE_TOOBIG:
+        return ERR_BAD_REQUEST;
+    case SQLITE_READONLY:
+    case SQLITE_FULL:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+        return ERR_UNAVAILABLE;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_INTERRUPT:
+        return ERR_TIMEOUT;
+    case SQLITE_NOMEM:
+        return ERR_NO_MEMORY;
+    default:
+        return ERR_IO;
+    }
+}
+
+static enum err_code fail(struct db_sqlite *s, int code, const char *label, struct err *err)
+{
+    enum err_code rc = class_of(code);
+
+    if (rc == ERR_TIMEOUT)
+        return err_set(err, rc, "'%s' did not end within its deadline", label);
+    return err_set(err, rc, "'%s': %s", label, s->conn ? sqlite3_errmsg(s->conn) : sqlite3_errstr(code));
+}
+
+/* ---- connection ---- */
+
+static int on_progress(void *user)
+{
+    struct db_sqlite *s = user;
+
+    return mono_diff_us(s->deadline, mono_now()) <= 0;
+}
+
+static int on_busy(void *user, int count)
+{
+    struct db_sqlite *s = user;
+
+    (void)count;
+    return db_nap(BUSY_NAP_US, s->deadline);
+}
+
+static void disconnect(struct db_sqlite *s)
+{
+    if (!s->conn)
+        return;
+    s->deadline = NO_DEADLINE;
+    (void)sqlite3_close_v2(s->conn);
+    s->conn = NULL;
+    s->db.in_transaction = false;
+    s->db.doomed = ERR_OK;
+}
+
+/* Private from the start: SQLite gives its side files the mode of the main one. */
+static enum err_code create_file(const struct db_sqlite *s, struct err *err)
+{
+    int fd = open(s->path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+
+    if (fd < 0 && errno != EEXIST)
+        return err_set(err, errno == ENOSPC || errno == EROFS || errno == EACCES ? ERR_UNAVAILABLE : ERR_IO,
+                       "cannot create '%s': %s", s->path, strerror(errno));
+    if (fd >= 0)
+        (void)close(fd);
+    return ERR_OK;
+}
+
+/* A file that cannot be in WAL mode (network file systems, for one) keeps its mode without an error. */
+static int enter_wal(sqlite3 *conn)
+{
+    sqlite3_stmt *st = NULL;
+    int code = sqlite3_prepare_v2(conn, "PRAGMA journal_mode = WAL", -1, &st, NULL);
+
+    if (code == SQLITE_OK && (code = sqlite3_step(st)) == SQLITE_ROW)
+        code = strcmp((const char *)sqlite3_column_text(st, 0), "wal") == 0 ? SQLITE_OK : SQLITE_PROTOCOL;
+    (void)sqlite3_finalize(st);
+    return code;
+}
+
+static int set_up(struct db_sqlite *s)
+{
+    static const char WRITER[] = "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = " WAL_KEEP_BYTES;
+    static const char READER[] = "PRAGMA query_only = ON";
+    int code;
+
+    (void)sqlite3_extended_result_codes(s->conn, 1);
+    (void)sqlite3_busy_handler(s->conn, on_busy, s);
+    sqlite3_progress_handler(s->conn, DEADLINE_OPS, on_progress, s);
+    (void)sqlite3_limit(s->conn, SQLITE_LIMIT_ATTACHED, 0);
+    (void)sqlite3_db_config(s->conn, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    (void)sqlite3_db_config(s->conn, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    (void)sqlite3_db_config(s->conn, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
+    (void)sqlite3_db_config(s->conn, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
+    if (s->db.is_read_only) {
+        (void)sqlite3_db_config(s->conn, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        return sqlite3_exec(s->conn, READER, NULL, NULL, NULL);
+    }
+    if ((code = enter_wal(s->conn)) != SQLITE_OK)
+        return code;
+    return sqlite3_exec(s->conn, WRITER, NULL, NULL, NULL);
+}
+
+static enum err_code connect_file(struct db_sqlite *s, struct err *err)
+{
+    int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE |
+                (s->db.is_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE);
+    enum err_code rc;
+    int code;
+
+    if (s->conn)
+        return ERR_OK;
+    if (!s->db.is_read_only && (rc = create_file(s, err)) != ERR_OK)
+        return rc;
+    code = sqlite3_open_v2(s->path, &s->conn, flags, NULL);
+    if (code == SQLITE_OK)
+        code = set_up(s);
+    if (code == SQLITE_OK)
+        return ERR_OK;
+    rc = class_of(code);
+    (void)err_set(err, rc, "cannot open '%s': %s", s->path,
+                  s->conn ? sqlite3_errmsg(s->conn) : sqlite3_errstr(code));
+    disconnect(s);
+    return rc;
+}
+
+/* ---- statements ---- */
+
+/* A parameter is "$n", or stands for its place when it has no name. */
+static bool bind_one(sqlite3_stmt *st, int i, const struct db_statement *q, int *code)
+{
+    const char *name = sqlite3_bind_parameter_name(st, i);
+    uint64_t k = (uint64_t)i;
+    const struct db_value *v;
+    const char *p;
+
+    if (name && (name[0] != '$' || !span_to_u64(span_of(name + 1), &k)))
+        return false;
+    if (!k || k > q->n)
+        return false;
+    v = &q->params[k - 1];
+    p = v->s.len ? v->s.p : ""; /* a null pointer would bind NULL */
+    switch (v->type) {
+    case DB_NULL:
+        *code = sqlite3_bind_null(st, i);
+        return true;
+    case DB_INT:
+        *code = sqlite3_bind_int64(st, i, v->i);
+        return true;
+    case DB_REAL:
+        *code = sqlite3_bind_double(st, i, v->d);
+        return true;
+    case DB_TEXT:
+        *code = sqlite3_bind_text64(st, i, p, v->s.len, SQLITE_STATIC, SQLITE_UTF8);
+        return true;
+    case DB_BLOB:
+        *code = sqlite3_bind_blob64(st, i, p, v->s.len, SQLITE_STATIC);
+        return true;
+    }
+    return false;
+}
+
+static enum err_code bind_all(struct db_sqlite *s, sqlite3_stmt *st, const struct db_statement *q,
+                              struct err *err)
+{
+    int n = sqlite3_bind_parameter_count(st);
+
+    for (int i = 1; i <= n; i++) {
+        int code = SQLITE_OK;
+
+        if (!bind_one(st, i, q, &code))
+            return err_set(err, ERR_BAD_REQUEST, "'%s': placeholder %d has no value", q->label, i);
+        if (code != SQLITE_OK)
+            return fail(s, code, q->label, err);
+    }
+    return ERR_OK;
+}
+
+static struct db_value column(sqlite3_stmt *st, int i)
+{
+    switch (sqlite3_column_type(st, i)) {
+    case SQLITE_INTEGER:
+        return db_int(sqlite3_column_int64(st, i));
+    case SQLITE_FLOAT:
+        return db_real(sqlite3_column_double(st, i));
+    case SQLITE_TEXT: {
+        const unsigned char *p = sqlite3_column_text(st, i);
+
+        return db_text(span_make(p, (size_t)sqlite3_column_bytes(st, i)));
+    }
+    case SQLITE_BLOB: {
+        const void *p = sqlite3_column_blob(st, i);
+
+        return db_blob(span_make(p ? p : "", (size_t)sqlite3_column_bytes(st, i)));
+    }
+    default:
+        return db_null();
+    }
+}
+
+/* SQLITE_DONE, SQLITE_ROW when the reader had enough, or an error. */
+static int step_all(struct db_sqlite *s, sqlite3_stmt *st, const struct db_statement *q)
+{
+    int n = sqlite3_column_count(st), code;
+    struct db_value *row = q->fn && n ? calloc((size_t)n, sizeof(*row)) : NULL;
+
+    if (q->fn && n && !row)
+        return SQLITE_NOMEM;
+    while ((code = sqlite3_step(st)) == SQLITE_ROW) {
+        if (!row)
+            continue;
+        for (int i = 0; i < n; i++)
+            row[i] = column(st, i);
+        if (!q->fn(q->user, row, (unsigned)n))
+            break;
+        if (on_progress(s)) {
+            code = SQLITE_INTERRUPT;
+            break;
+        }
+    }
+    free(row);
+    return code;
+}
+
+static enum err_code prepare(struct db_sqlite *s, const struct db_statement *q, sqlite3_stmt **out,
+                             struct err *err)
+{
+    const char *tail = NULL;
+    int code = sqlite3_prepare_v2(s->conn, q->sql, -1, out, &tail);
+
+    if (code != SQLITE_OK)
+        return fail(s, code, q->label, err);
+    if (!*out || tail[strspn(tail, " \t\r\n;")])
+        return err_set(err, ERR_BAD_REQUEST, "'%s' is not one statement", q->label);
+    return ERR_OK;
+}
+
+static void finalize(sqlite3_stmt **st)
+{
+    (void)sqlite3_finalize(*st);
+}
+
+static enum err_code run_prepared(struct db_sqlite *s, struct db_statement *q, struct err *err)
+{
+    sqlite3_stmt *st AUTO(finalize) = NULL;
+    sqlite3_int64 before = sqlite3_total_changes64(s->conn);
+    enum err_code rc = prepare(s, q, &st, err);
+    int code;
+
+    if (rc == ERR_OK)
+        rc = bind_all(s, st, q, err);
+    if (rc != ERR_OK)
+        return rc;
+    code = step_all(s, st, q);
+    q->changed = sqlite3_total_changes64(s->conn) - before;
+    return code == SQLITE_DONE || code == SQLITE_ROW ? ERR_OK : fail(s, code, q->label, err);
+}
+
+static void drop(struct db *db)
+{
+    struct db_sqlite *s = self(db);
+
+    s->deadline = NO_DEADLINE;
+    if (s->conn && !sqlite3_get_autocommit(s->conn) &&
+        sqlite3_exec(s->conn, "ROLLBACK", NULL, NULL, NULL) != SQLITE_OK)
+        disconnect(s);
+}
+
+static enum err_code run(struct db *db, struct db_statement *q, struct err *err)
+{
+    struct db_sqlite *s = self(db);
+    enum err_code rc;
+
+    s->deadline = q->deadline;
+    if (on_progress(s))
+        return err_set(err, ERR_TIMEOUT, "'%s' did not end within its deadline", q->label);
+    rc = connect_file(s, err);
+    if (rc != ERR_OK)
+        return rc;
+    rc = run_prepared(s, q, err);
+    if (rc == ERR_IO)
+        disconnect(s); /* the next one begins with a fresh look at the file */
+    else if (rc != ERR_OK && db->in_transaction && sqlite3_get_autocommit(s->conn))
+        db->in_transaction = false; /* a full disk and the like undo all of it */
+    return rc;
+}
+
+static enum err_code script(struct db *db, const char *sql, struct mono deadline, struct err *err)
+{
+    struct db_sqlite *s = self(db);
+    int code;
+
+    s->deadline = deadline;
+    if (!s->conn)
+        return err_set(err, ERR_IO, "the connection was lost");
+    code = sqlite3_exec(s->conn, sql, NULL, NULL, NULL);
+    return code == SQLITE_OK ? ERR_OK : fail(s, code, "migrate", err);
+}
+
+/* ---- locks ---- */
+
+static char *lock_path(const struct db_sqlite *s, const char *name)
+{
+    size_t cap = strlen(s->path) + LOCK_SUFFIX_CAP;
+    char *p = malloc(cap);
+
+    if (p)
+        (void)snprintf(p, cap, "%s%s%s.lock", s->path, name ? "." : "", name ? name : "");
+    return p;
+}
+
+static enum err_code try_flock(const struct db_sqlite *s, const char *name, int *out_fd, struct err *err)
+{
+    char *path = lock_path(s, name);
+    int fd = path ? open(path, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
+    enum err_code rc = ERR_OK;
+
+    if (!path) {
+        rc = err_set(err, ERR_NO_MEMORY, "memory is exhausted");
+    } else if (fd < 0) {
+        rc = err_set(err, ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        rc = err_set(err, ERR_CONFLICT, "'%s' is in use by another process, which holds '%s'", s->path, path);
+        (void)close(fd);
+    } else {
+        *out_fd = fd;
+    }
+    free(path);
+    return rc;
+}
+
+static enum err_code try_lock(struct db *db, const char *name, int *out_fd, bool *out_got, struct err *err)
+{
+    struct err why = {0};
+    enum err_code rc = try_flock(self(db), name, out_fd, &why);
+
+    *out_got = rc == ERR_OK;
+    return rc == ERR_OK || rc == ERR_CONFLICT ? ERR_OK : err_set(err, rc, "%s", why.text);
+}
+
+static void unlock(struct db *db, const char *name, int fd)
+{
+    (void)db;
+    (void)name;
+    (void)close(fd); /* the file stays: removing it would let two hold different ones */
+}
+
+/* ---- life ---- */
+
+static void free_sqlite(struct db *db)
+{
+    struct db_sqlite *s = self(db);
+
+    disconnect(s);
+    if (s->lock_fd >= 0)
+        (void)close(s->lock_fd);
+    free(s->path);
+    free(s);
+}
+
+static const struct db_ops SQLITE_OPS = {
+    .name = "sqlite",
+    .begin = "BEGIN IMMEDIATE",
+    .max_params = MAX_PARAMS,
+    .dialect = DB_SQLITE,
+    .has_bare_marks = true,
+    .run = run,
+    .script = script,
+    .drop = drop,
+    .try_lock = try_lock,
+    .unlock = unlock,
+    .free = free_sqlite,
+};
+static const struct db_ops SQLITE_READER_OPS = {
+    .name = "sqlite",
+    .begin = "BEGIN",
+    .max_params = MAX_PARAMS,
+    .dialect = DB_SQLITE,
+    .has_bare_marks = true,
+    .run = run,
+    .script = script,
+    .drop = drop,
+    .try_lock = try_lock,
+    .unlock = unlock,
+    .free = free_sqlite,
+};
+
+/* "./" in front keeps a name from meaning something to SQLite (":memory:", "file:…"). */
+static char *plain_path(const char *path)
+{
+    size_t cap = strlen(path) + 3;
+    char *p = malloc(cap);
+
+    if (p)
+        (void)snprintf(p, cap, "%s%s", path[0] == '/' || path[0] == '.' ? "" : "./", path);
+    return p;
+}
+
+struct db *db_sqlite_new(const struct db_options *o, struct err *err)
+{
+    struct db_sqlite *s = calloc(1, sizeof(*s));
+
+    if (!s || !(s->path = plain_path(o->url)) || !(s->db.where = strdup(o->url))) {
+        (void)err_set(err, ERR_NO_MEMORY, "memory is exhausted");
+        if (s)
+            free(s->path);
+        free(s);
+        return NULL;
+    }
+    s->db.ops = o->is_read_only ? &SQLITE_READER_OPS : &SQLITE_OPS;
+    s->db.is_read_only = o->is_read_only;
+    s->lock_fd = -1;
+    if (!o->is_read_only && try_flock(s, NULL, &s->lock_fd, err) != ERR_OK) {
+        db_free(&s->db);
+        return NULL;
+    }
+    return &s->db;
+}
