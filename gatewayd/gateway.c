@@ -34,6 +34,7 @@ struct gateway {
     struct wall started;
     struct mailbox *mailbox; /* of the main thread */
     struct journal *journals[LIMIT_WORKERS];
+    char instance[INSTANCE_CAP]; /* the id of these books */
     struct recorder *recorder;
     struct api_front *api;
     struct worker *workers[LIMIT_WORKERS];
@@ -265,17 +266,24 @@ static enum err_code open_journals(struct gateway *gw, const struct config *c, s
 {
     char dir[4200];
     unsigned on_disk;
+    size_t ended = 0, n = 0;
 
     (void)snprintf(dir, sizeof(dir), "%s/journal", c->state_dir);
+    if (journal_instance(dir, gw->instance, err) != ERR_OK)
+        return ERR_IO;
     on_disk = journal_workers_on_disk(dir);
     gw->n_journals = on_disk > c->workers ? on_disk : c->workers;
     if (gw->n_journals > LIMIT_WORKERS)
         gw->n_journals = LIMIT_WORKERS;
     for (unsigned i = 0; i < gw->n_journals; i++) {
         gw->journals[i] = journal_open(dir, i, i < c->workers ? c->journal_max_bytes / c->workers : 0, err);
-        if (!gw->journals[i])
+        if (!gw->journals[i] || journal_recover(gw->journals[i], &n, err) != ERR_OK)
             return ERR_IO;
+        ended += n;
     }
+    if (ended)
+        log_warn("journal: %zu request%s of an earlier run had not ended; %s ended now, by what is on record",
+                 ended, ended == 1 ? "" : "s", ended == 1 ? "it is" : "they are");
     gw->recorder = recorder_new(gw->journals, gw->n_journals, err);
     if (!gw->recorder)
         return ERR_IO;

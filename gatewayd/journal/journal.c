@@ -1,27 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two threads share a journal, the worker and the recorder, without a lock:
+/* The worker appends, the recorder keeps house, consumers read (cursor.c); the worker takes no lock:
  *
  *   chain (oldest first, linked by the recorder)
- *     old run …  │ read, not released │ reading │ … │ current │ ready │ ready ──► NULL
- *                  ^ head               ^ reading    ^ worker            ^ tail
+ *     old run …  │ read by some │ … │ current │ ready │ ready ──► NULL
+ *        ^ head        ^ cursors         ^ worker         ^ tail
  *
  * The worker only follows `next` (acquire) and stores into its current segment; the recorder does the rest. A
  * record is published by storing its header word last (release). When a record may not fit, the worker seals
  * the segment and goes to the next one; the seal is the last thing that it ever stores there, so the recorder
- * may recycle what it read up to a seal. `current_sequence` follows the seal and only tells how far the
- * worker is; its segment may be gone already.
+ * may recycle what every cursor passed a seal of. `end` follows what was published and only tells how far the
+ * worker is.
  *
- * A record's sequence number is its segment's sequence and its offset, so a record that is not where it was
- * written (a recycled page that the disk kept from an earlier life) is never taken for a current one. */
+ * Sequence numbers never come twice, not even when the disk lost the newest segments or a worker's directory went away
+ * and came again: a run begins at the higher of the clock and of what it finds. Stores remember them. */
 #include "gatewayd/journal/journal.h"
 
 #include <dirent.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <pthread.h>
-#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -29,55 +26,27 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "gatewayd/journal/record_priv.h"
-#include "gatewayd/journal/segment_priv.h"
-#include "libshared/base/hash.h"
+#include "gatewayd/journal/journal_priv.h"
+#include "libshared/base/crash.h"
 #include "libshared/base/log.h"
 
-#define HEAD         16u /* header word and seq */
-#define TAIL         4u  /* CRC */
-#define OFFSET_BITS  17  /* of seq: offset / 8 within the segment */
-#define SEAL         0xffu
 #define SEGMENTS_MIN 4u  /* current, two ready, one being read */
 #define READY        2u  /* segments ahead of the worker when it is calm */
 #define READY_MAX    16u /* and when it is not */
 /* Kept for requests that are under way when new ones are refused. */
-#define ROOM_BYTES (JOURNAL_SEGMENT / 2)
+#define ROOM_BYTES  (JOURNAL_SEGMENT / 2)
+#define CLOCK_SHIFT 14 /* of microseconds: 61 segments a second do not overtake it */
+/* Open requests restate themselves when their newest statement is a quarter of the journal back, but not for every
+ * segment that others fill. */
+#define FAR_SHARE 4u
+#define FAR_MAX   16u
 
-_Static_assert(JOURNAL_SEGMENT >> 3 == (size_t)1 << OFFSET_BITS, "an offset fits into its bits");
+_Static_assert(JOURNAL_SEGMENT >> 3 <= (size_t)1 << WALK_OFFSET_BITS, "an offset fits into its bits");
+_Static_assert(JOURNAL_SEGMENT >= 4 * RECORD_PAYLOAD_MAX, "a segment holds records of any length");
 
 struct range { /* to be brought to the disk */
     unsigned char *base;
     size_t from, to;
-};
-
-struct journal {
-    /* Shared, written at open only. */
-    char *dir;
-    int dir_fd; /* locked: one process at a time */
-    unsigned worker;
-    size_t max_segments;
-    int wake_fd;
-
-    /* Worker. */
-    alignas(64) struct segment *current;
-    size_t at;
-    bool was_full;
-    _Atomic uint64_t current_sequence, appended, bytes, full_refusals;
-
-    /* Recorder. */
-    alignas(64) struct segment *head;
-    struct segment *reading; /* NULL: read-only and all read */
-    struct segment *tail;    /* the chain's last */
-    struct segment *spare;   /* released, not yet recycled; linked by next */
-    size_t n_spare, read_at, noted_at, ready_more;
-    bool is_dead; /* the rest of `reading` cannot be trusted; go on when the worker has left it */
-    uint64_t next_sequence, tended_sequence, first_sequence; /* first: of this run */
-    _Atomic uint64_t segments, read, torn;
-
-    pthread_mutex_t range_lock;
-    struct range *ranges, *syncing;
-    size_t n_ranges;
 };
 
 /* ---- opening ---- */
@@ -184,12 +153,26 @@ static enum err_code lock_dir(struct journal *j, const char *dir, struct err *er
     return ERR_OK;
 }
 
-static void start_reading(struct journal *j, struct segment *s)
+/* See the head of this file. */
+static uint64_t first_sequence(const struct journal *j)
 {
-    j->reading = s;
-    j->read_at = s ? s->released : 0;
-    j->noted_at = 0;
-    j->is_dead = false;
+    uint64_t by_clock = j->opened.us > 0 ? (uint64_t)j->opened.us >> CLOCK_SHIFT : 0;
+
+    return by_clock > j->next_sequence ? by_clock : j->next_sequence;
+}
+
+/* The first segment that this run writes to, and the place where the worker begins. */
+static void start_writing(struct journal *j)
+{
+    struct segment *s = j->head;
+
+    while (s && s->is_old)
+        s = atomic_load(&s->next);
+    j->current = s;
+    j->at = s ? SEGMENT_DATA : 0;
+    j->syncing = s;
+    j->synced_at = 0;
+    atomic_store(&j->end, s ? walk_seq(s->sequence, SEGMENT_DATA) : walk_seq(j->next_sequence, 0));
 }
 
 static enum err_code prepare(struct journal *j, const char *dir, struct err *err)
@@ -198,20 +181,12 @@ static enum err_code prepare(struct journal *j, const char *dir, struct err *err
 
     if (!e)
         e = open_old(j, err);
-    j->ranges = calloc(2 * (j->max_segments + 1), sizeof(struct range));
-    if (!j->ranges)
-        abort();
-    j->syncing = j->ranges + j->max_segments + 1;
-    j->tended_sequence = j->first_sequence = j->next_sequence;
-    atomic_store(&j->current_sequence, j->next_sequence); /* as if the worker were on the first new one */
-    if (!e && j->max_segments) {
+    j->tended_sequence = j->first_sequence = j->next_sequence = first_sequence(j);
+    atomic_store(&j->end, walk_seq(j->next_sequence, 0)); /* as if the worker were on the first new one */
+    if (!e && j->max_segments)
         e = journal_tend(j, err);
-        for (struct segment *s = j->head; s && !j->current; s = atomic_load(&s->next))
-            if (!s->is_old)
-                j->current = s;
-    }
-    j->at = SEGMENT_DATA;
-    start_reading(j, j->head);
+    if (!e)
+        start_writing(j);
     return e;
 }
 
@@ -228,7 +203,9 @@ struct journal *journal_open(const char *dir, unsigned worker, size_t max_bytes,
     if (max_bytes && j->max_segments < SEGMENTS_MIN)
         j->max_segments = SEGMENTS_MIN;
     j->next_sequence = 1;
-    (void)pthread_mutex_init(&j->range_lock, NULL);
+    j->opened = wall_now();
+    atomic_store(&j->needed, NOT_NEEDED);
+    (void)pthread_mutex_init(&j->chain_lock, NULL);
     if (asprintf(&j->dir, "%s/w%u", dir, worker) < 0)
         abort();
     if (prepare(j, dir, err)) {
@@ -248,6 +225,21 @@ static void unmap_all(struct segment *s)
     }
 }
 
+/* Of consumers; see journal_cursor_keep(). */
+static void remove_positions(const char *dir)
+{
+    DIR *d = opendir(dir);
+
+    for (struct dirent *ent; d && (ent = readdir(d));) {
+        size_t len = strlen(ent->d_name);
+
+        if (len > 3 && strcmp(ent->d_name + len - 3, ".at") == 0)
+            (void)unlinkat(dirfd(d), ent->d_name, 0);
+    }
+    if (d)
+        (void)closedir(d);
+}
+
 void journal_close(struct journal *j)
 {
     if (!j)
@@ -259,14 +251,14 @@ void journal_close(struct journal *j)
             j->spare = atomic_load(&s->next);
             segment_remove(s, j->dir);
         }
+        remove_positions(j->dir);
         (void)rmdir(j->dir); /* stays when something was set aside in it */
     }
     unmap_all(j->head);
     unmap_all(j->spare);
     if (j->dir_fd >= 0)
         (void)close(j->dir_fd);
-    (void)pthread_mutex_destroy(&j->range_lock);
-    free(j->ranges);
+    (void)pthread_mutex_destroy(&j->chain_lock);
     free(j->dir);
     free(j);
 }
@@ -290,11 +282,6 @@ unsigned journal_workers_on_disk(const char *dir)
 
 /* ---- worker ---- */
 
-static void count(_Atomic uint64_t *c, uint64_t n) /* one writer only */
-{
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
-}
-
 static void wake(struct journal *j)
 {
     uint64_t one = 1;
@@ -303,65 +290,70 @@ static void wake(struct journal *j)
         (void)!write(j->wake_fd, &one, sizeof(one));
 }
 
-static uint64_t word_of(unsigned type, size_t payload)
-{
-    return htole64((uint64_t)RECORD_VERSION << 40 | (uint64_t)type << 32 | (uint64_t)payload);
-}
-
-static size_t space_of(size_t payload)
-{
-    return (HEAD + payload + TAIL + 7) & ~(size_t)7;
-}
-
 static bool go_on_in_next(struct journal *j)
 {
     struct segment *next = atomic_load_explicit(&j->current->next, memory_order_acquire);
 
     if (!next)
         return false;
-    atomic_store_explicit(segment_word(j->current, j->at), word_of(SEAL, 0), memory_order_release);
+    atomic_store_explicit(segment_word(j->current, j->at), walk_word(WALK_SEAL, RECORD_VERSION, 0),
+                          memory_order_release);
     j->current = next;
     j->at = SEGMENT_DATA;
-    atomic_store_explicit(&j->current_sequence, next->sequence, memory_order_release);
+    atomic_store_explicit(&j->end, walk_seq(next->sequence, SEGMENT_DATA), memory_order_release);
+    CRASH_POINT(segment_sealed);
     wake(j);
     return true;
 }
 
-/* Where the payload goes, or NULL. One word always stays free for the seal. */
-static unsigned char *begin(struct journal *j)
+/* Where the payload of at most `max` bytes goes, or NULL. One word always stays free for the seal. */
+static unsigned char *begin(struct journal *j, size_t max)
 {
-    if (UNLIKELY(j->at + space_of(RECORD_PAYLOAD_MAX) + sizeof(uint64_t) > JOURNAL_SEGMENT) &&
-        !go_on_in_next(j)) {
-        count(&j->full_refusals, 1);
+    if (UNLIKELY(!j->current))
+        return NULL;
+    if (UNLIKELY(j->at + walk_space(max) + sizeof(uint64_t) > JOURNAL_SEGMENT) && !go_on_in_next(j)) {
+        journal_count(&j->full_refusals, 1);
         return NULL;
     }
-    return j->current->base + j->at + HEAD;
+    return j->current->base + j->at + WALK_HEAD;
 }
 
-static enum err_code commit(struct journal *j, enum journal_type type, size_t payload)
+/* Everything of the record but its header word, which publishes it. */
+static uint64_t finish(struct journal *j, enum journal_type type, size_t payload)
 {
     unsigned char *at = j->current->base + j->at;
-    uint64_t word = word_of(type, payload);
-    uint64_t seq = htole64(j->current->sequence << OFFSET_BITS | j->at >> 3);
+    uint64_t word = walk_word(type, RECORD_VERSION, payload), seq;
     uint32_t crc;
 
+    j->last = walk_seq(j->current->sequence, j->at);
+    seq = htole64(j->last);
     memcpy(at + sizeof(word), &seq, sizeof(seq));
-    crc = htole32(crc32c(crc32c(0, &word, sizeof(word)), at + sizeof(word), sizeof(seq) + payload));
-    memcpy(at + HEAD + payload, &crc, sizeof(crc));
+    crc = walk_crc(at, word, payload);
+    memcpy(at + WALK_HEAD + payload, &crc, sizeof(crc));
+    return word;
+}
+
+static enum err_code publish(struct journal *j, uint64_t word, size_t payload)
+{
     atomic_store_explicit(segment_word(j->current, j->at), word, memory_order_release);
-    j->at += space_of(payload);
-    count(&j->appended, 1);
-    count(&j->bytes, space_of(payload));
+    j->at += walk_space(payload);
+    atomic_store_explicit(&j->end, walk_seq(j->current->sequence, j->at), memory_order_release);
+    journal_count(&j->appended, 1);
+    journal_count(&j->bytes, walk_space(payload));
     return ERR_OK;
 }
 
 bool journal_has_room(struct journal *j)
 {
-    bool has = atomic_load_explicit(&j->current->next, memory_order_acquire) ||
-               j->at + ROOM_BYTES <= JOURNAL_SEGMENT;
+    bool has;
+
+    if (!j->max_segments)
+        return false;
+    has = atomic_load_explicit(&j->current->next, memory_order_acquire) ||
+          j->at + ROOM_BYTES <= JOURNAL_SEGMENT;
 
     if (UNLIKELY(!has)) {
-        count(&j->full_refusals, 1);
+        journal_count(&j->full_refusals, 1);
         if (!j->was_full)
             wake(j);
     }
@@ -369,23 +361,117 @@ bool journal_has_room(struct journal *j)
     return has;
 }
 
-enum err_code journal_attempt(struct journal *j, const struct id *request, label tenant, label key,
-                              const struct fact_attempt *a)
+enum err_code journal_reserve(struct journal *j, const struct fact_open *o)
 {
-    unsigned char *p = begin(j);
+    unsigned char *p = begin(j, RECORD_OPEN_MAX);
+    size_t n;
+    uint64_t word;
 
+    CRASH_POINT(reserve_before_append);
     if (!p)
         return ERR_JOURNAL_FULL;
-    return commit(j, JOURNAL_ATTEMPT, record_encode_attempt(p, request, tenant, key, a));
+    n = record_encode_open(p, o);
+    word = finish(j, JOURNAL_RESERVE, n);
+    CRASH_POINT(reserve_after_bytes);
+    /* Before anybody can read and commit it: journal_set_needed() is told only now and then. */
+    if (atomic_load_explicit(&j->needed, memory_order_relaxed) == NOT_NEEDED)
+        atomic_store_explicit(&j->needed, j->last, memory_order_relaxed);
+    (void)publish(j, word, n);
+    CRASH_POINT(reserve_after_append);
+    return ERR_OK;
 }
 
-enum err_code journal_settle(struct journal *j, const struct fact_request *rq)
+enum err_code journal_progress(struct journal *j, const struct fact_open *o)
 {
-    unsigned char *p = begin(j);
+    unsigned char *p = begin(j, RECORD_OPEN_MAX);
+    size_t n;
+
+    CRASH_POINT(progress_before_append);
+    if (!p)
+        return ERR_JOURNAL_FULL;
+    n = record_encode_open(p, o);
+    (void)publish(j, finish(j, JOURNAL_PROGRESS, n), n);
+    CRASH_POINT(progress_after_append);
+    return ERR_OK;
+}
+
+enum err_code journal_attempt(struct journal *j, const struct fact_context *c, const struct fact_attempt *a)
+{
+    unsigned char *p = begin(j, RECORD_ATTEMPT_MAX);
+    size_t n;
+    uint64_t word;
+
+    CRASH_POINT(attempt_before_append);
+    if (!p)
+        return ERR_JOURNAL_FULL;
+    n = record_encode_attempt(p, c, a);
+    word = finish(j, JOURNAL_ATTEMPT, n);
+    CRASH_POINT(attempt_after_bytes);
+    (void)publish(j, word, n);
+    CRASH_POINT(attempt_after_append);
+    return ERR_OK;
+}
+
+enum err_code journal_settle(struct journal *j, const struct fact_request *rq, const struct fact_attempt *a)
+{
+    unsigned char *p = begin(j, RECORD_SETTLE_MAX(record_attempts(rq)));
+    size_t n;
+    uint64_t word;
+
+    CRASH_POINT(settle_before_append);
+    if (!p)
+        return ERR_JOURNAL_FULL;
+    n = record_encode_settle(p, rq, a);
+    word = finish(j, JOURNAL_SETTLE, n);
+    CRASH_POINT(settle_after_bytes);
+    (void)publish(j, word, n);
+    CRASH_POINT(settle_after_append);
+    return ERR_OK;
+}
+
+enum err_code journal_release(struct journal *j, const struct fact_context *c,
+                              const struct fact_reservation *r, const char *why)
+{
+    unsigned char *p = begin(j, RECORD_RELEASE_MAX);
+    size_t n;
+
+    CRASH_POINT(release_before_append);
+    if (!p)
+        return ERR_JOURNAL_FULL;
+    n = record_encode_release(p, c, r, why);
+    (void)publish(j, finish(j, JOURNAL_RELEASE, n), n);
+    CRASH_POINT(release_after_append);
+    return ERR_OK;
+}
+
+enum err_code journal_adjust(struct journal *j, const struct fact_adjust *a)
+{
+    unsigned char *p = begin(j, RECORD_ADJUST_MAX);
+    size_t n;
 
     if (!p)
         return ERR_JOURNAL_FULL;
-    return commit(j, JOURNAL_SETTLE, record_encode_settle(p, rq));
+    n = record_encode_adjust(p, a);
+    (void)publish(j, finish(j, JOURNAL_ADJUST, n), n);
+    CRASH_POINT(adjust_after_append);
+    return ERR_OK;
+}
+
+uint64_t journal_last(const struct journal *j)
+{
+    return j->last;
+}
+
+void journal_set_needed(struct journal *j, uint64_t seq)
+{
+    atomic_store_explicit(&j->needed, seq, memory_order_release);
+}
+
+bool journal_is_far_behind(const struct journal *j, uint64_t seq)
+{
+    size_t far = j->max_segments / FAR_SHARE < FAR_MAX ? j->max_segments / FAR_SHARE : FAR_MAX;
+
+    return j->current && j->current->sequence >= walk_sequence_of(seq) + far;
 }
 
 struct journal_stats journal_stats_mt(const struct journal *j)
@@ -393,178 +479,13 @@ struct journal_stats journal_stats_mt(const struct journal *j)
     return (struct journal_stats){
         .appended = atomic_load_explicit(&j->appended, memory_order_relaxed),
         .bytes = atomic_load_explicit(&j->bytes, memory_order_relaxed),
-        .read = atomic_load_explicit(&j->read, memory_order_relaxed),
+        .read = journal_cursors_read_mt(j),
         .full_refusals = atomic_load_explicit(&j->full_refusals, memory_order_relaxed),
         .used_bytes = atomic_load_explicit(&j->segments, memory_order_relaxed) * JOURNAL_SEGMENT,
         .max_bytes = j->max_segments * JOURNAL_SEGMENT,
         .torn = atomic_load_explicit(&j->torn, memory_order_relaxed),
+        .recovered = atomic_load_explicit(&j->recovered, memory_order_relaxed),
     };
-}
-
-/* ---- recorder: reading ---- */
-
-/* What was read since the last note is to be brought to the disk. A full list drops nothing that matters: its
- * segments were all released and given a new life in the meantime. */
-static void note_range(struct journal *j)
-{
-    struct range r = {j->reading->base, j->noted_at, j->read_at};
-
-    if (r.from == r.to || j->reading->is_old)
-        return;
-    j->noted_at = j->read_at;
-    (void)pthread_mutex_lock(&j->range_lock);
-    if (j->n_ranges && j->ranges[j->n_ranges - 1].base == r.base && j->ranges[j->n_ranges - 1].to == r.from)
-        j->ranges[j->n_ranges - 1].to = r.to;
-    else if (j->n_ranges <= j->max_segments)
-        j->ranges[j->n_ranges++] = r;
-    (void)pthread_mutex_unlock(&j->range_lock);
-}
-
-static void read_next_segment(struct journal *j)
-{
-    note_range(j);
-    start_reading(j, atomic_load_explicit(&j->reading->next, memory_order_acquire));
-}
-
-/* The rest of the segment cannot be read. The worker may still be in it. */
-static bool give_up_segment(struct journal *j)
-{
-    count(&j->torn, 1);
-    j->is_dead = true;
-    return false;
-}
-
-static bool end_of_old(struct journal *j, struct err *err)
-{
-    const unsigned char *p = j->reading->base + j->read_at;
-    size_t left = JOURNAL_SEGMENT - j->read_at;
-
-    if (memcmp(p, p + 1, left - 1) == 0) { /* the first byte is zero already */
-        read_next_segment(j);
-        return true;
-    }
-    (void)err_set(err, ERR_BAD_BODY,
-                  "worker %u segment %" PRIu64 ": a record at offset %zu was never finished and is discarded",
-                  j->worker, j->reading->sequence, j->read_at);
-    return give_up_segment(j);
-}
-
-static bool is_sound(const struct journal *j, uint64_t word, uint64_t *out_seq)
-{
-    const unsigned char *at = j->reading->base + j->read_at;
-    size_t payload = (uint32_t)word, left = JOURNAL_SEGMENT - j->read_at;
-    uint64_t wire = htole64(word);
-    uint32_t crc;
-
-    if (word >> 48 || payload > left || space_of(payload) + sizeof(uint64_t) > left)
-        return false;
-    memcpy(out_seq, at + sizeof(word), sizeof(*out_seq));
-    *out_seq = le64toh(*out_seq);
-    memcpy(&crc, at + HEAD + payload, sizeof(crc));
-    return *out_seq == (j->reading->sequence << OFFSET_BITS | j->read_at >> 3) &&
-           le32toh(crc) ==
-               crc32c(crc32c(0, &wire, sizeof(wire)), at + sizeof(word), sizeof(*out_seq) + payload);
-}
-
-static bool take(struct journal *j, uint64_t word, struct journal_record *out, struct err *err)
-{
-    const unsigned char *at = j->reading->base + j->read_at;
-    size_t payload = (uint32_t)word;
-    unsigned type = (word >> 32) & 0xff, version = (word >> 40) & 0xff;
-    uint64_t seq = 0;
-    enum err_code e;
-
-    if (!is_sound(j, word, &seq)) {
-        (void)err_set(err, ERR_BAD_BODY,
-                      "worker %u segment %" PRIu64
-                      ": the record at offset %zu is corrupt; the rest is not read",
-                      j->worker, j->reading->sequence, j->read_at);
-        return give_up_segment(j);
-    }
-    e = record_decode(type, version, span_make(at + HEAD, payload), out);
-    out->seq = seq;
-    out->is_recovered = j->reading->is_old;
-    count(&j->read, 1);
-    j->read_at += space_of(payload);
-    if (e)
-        (void)err_set(err, e,
-                      "worker %u record %" PRIu64 " of type %u version %u is not understood and left out",
-                      j->worker, seq, type, version);
-    return e == ERR_OK;
-}
-
-static bool worker_left(const struct journal *j)
-{
-    return j->reading->is_old ||
-           atomic_load_explicit(&j->current_sequence, memory_order_acquire) > j->reading->sequence;
-}
-
-bool journal_read(struct journal *j, struct journal_record *out, struct err *err)
-{
-    if (err)
-        *err = (struct err){0};
-    while (j->reading) {
-        uint64_t word;
-
-        if (j->is_dead) {
-            if (!worker_left(j))
-                return false;
-            read_next_segment(j);
-            continue;
-        }
-        word = le64toh(atomic_load_explicit(segment_word(j->reading, j->read_at), memory_order_acquire));
-        if (((word >> 32) & 0xff) == SEAL && (uint32_t)word == 0 && !(word >> 48)) {
-            read_next_segment(j);
-        } else if (word) {
-            return take(j, word, out, err);
-        } else if (!j->reading->is_old) {
-            note_range(j);
-            return false;
-        } else if (!end_of_old(j, err)) {
-            return false;
-        }
-    }
-    return false;
-}
-
-bool journal_is_recovered(const struct journal *j)
-{
-    return !j->reading || !j->reading->is_old;
-}
-
-uint64_t journal_position(const struct journal *j)
-{
-    return j->reading ? j->reading->sequence << OFFSET_BITS | j->read_at >> 3
-                      : j->next_sequence << OFFSET_BITS;
-}
-
-const char *journal_dir(const struct journal *j)
-{
-    return j->dir;
-}
-
-/* The newest mark counts for all that is older (see forget_older), so its one store is the moment of release.
- */
-void journal_release_read(struct journal *j)
-{
-    struct segment *last = NULL; /* the newest that was read to its end */
-
-    for (struct segment *s = j->head; s != j->reading;
-         s = atomic_load_explicit(&s->next, memory_order_relaxed))
-        last = s;
-    if (j->reading && j->reading->released != j->read_at)
-        segment_set_released(j->reading, (uint32_t)j->read_at);
-    if (last)
-        segment_set_released(last, (uint32_t)JOURNAL_SEGMENT);
-    while (j->head != j->reading) {
-        struct segment *s = j->head;
-
-        j->head = atomic_load_explicit(&s->next, memory_order_relaxed);
-        segment_set_released(s, (uint32_t)JOURNAL_SEGMENT);
-        to_spare(j, s);
-    }
-    if (!j->head)
-        j->tail = NULL;
 }
 
 /* ---- recorder: housekeeping ---- */
@@ -573,7 +494,7 @@ void journal_release_read(struct journal *j)
  * same. */
 static bool is_full(const struct journal *j)
 {
-    return atomic_load_explicit(&j->segments, memory_order_relaxed) >= j->max_segments &&
+    return !j->is_forced && atomic_load_explicit(&j->segments, memory_order_relaxed) >= j->max_segments &&
            j->next_sequence >= j->first_sequence + SEGMENTS_MIN;
 }
 
@@ -587,7 +508,7 @@ static struct segment *one_more(struct journal *j, struct err *err)
         s = segment_new(j->dir, j->worker, j->next_sequence, err);
         if (s) {
             j->next_sequence++;
-            count(&j->segments, 1);
+            journal_count(&j->segments, 1);
         }
         return s;
     }
@@ -619,10 +540,10 @@ static size_t ready_wanted(struct journal *j, uint64_t current)
 enum err_code journal_tend(struct journal *j, struct err *err)
 {
     struct err why = {0};
-    uint64_t current = atomic_load_explicit(&j->current_sequence, memory_order_acquire);
+    uint64_t current = walk_sequence_of(atomic_load_explicit(&j->end, memory_order_acquire));
     uint64_t last;
 
-    if (!j->max_segments)
+    if (!j->max_segments && !j->is_forced)
         return ERR_OK;
     last = current + ready_wanted(j, current);
     while (j->next_sequence <= last) {
@@ -645,32 +566,91 @@ enum err_code journal_tend(struct journal *j, struct err *err)
     return why.code;
 }
 
+const char *journal_dir(const struct journal *j)
+{
+    return j->dir;
+}
+
 void journal_set_wake(struct journal *j, int fd)
 {
     j->wake_fd = fd;
 }
 
-/* A range whose mapping went away meanwhile is refused by the kernel (ENOMEM), which is right: it was
- * released. */
+/* The next range that was appended and not yet synced; false when there is none. The mapping may go away right behind
+ * the lock: then all of it was released, and the kernel refuses (ENOMEM). */
+static bool next_range(struct journal *j, struct range *out)
+{
+    uint64_t end = atomic_load_explicit(&j->end, memory_order_acquire);
+    struct segment *s;
+
+    (void)pthread_mutex_lock(&j->chain_lock);
+    s = j->syncing;
+    *out = (struct range){0};
+    if (s) {
+        bool is_current = s->sequence == walk_sequence_of(end);
+        struct segment *next = atomic_load_explicit(&s->next, memory_order_acquire);
+
+        *out = (struct range){s->base, j->synced_at, is_current ? walk_offset_of(end) : JOURNAL_SEGMENT};
+        if (s->sequence > walk_sequence_of(end)) {
+            out->to = out->from; /* `end` is older than what is being looked at */
+        } else if (is_current) {
+            j->synced_at = out->to;
+        } else {
+            j->syncing = next ? next : s;
+            j->synced_at = next ? 0 : JOURNAL_SEGMENT;
+        }
+    }
+    (void)pthread_mutex_unlock(&j->chain_lock);
+    return out->to > out->from;
+}
+
 enum err_code journal_sync_mt(struct journal *j)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     enum err_code e = ERR_OK;
-    size_t n;
+    struct range r;
 
-    (void)pthread_mutex_lock(&j->range_lock);
-    n = j->n_ranges;
-    memcpy(j->syncing, j->ranges, n * sizeof(struct range));
-    j->n_ranges = 0;
-    (void)pthread_mutex_unlock(&j->range_lock);
-    for (size_t i = 0; i < n; i++) {
-        const struct range *r = &j->syncing[i];
-        size_t from = r->from & ~(page - 1);
+    while (next_range(j, &r)) {
+        size_t from = r.from & ~(page - 1);
 
-        if (msync(r->base + from, r->to - from, MS_SYNC) && errno != ENOMEM)
+        if (msync(r.base + from, r.to - from, MS_SYNC) && errno != ENOMEM)
             e = ERR_IO;
         if (from == 0 && fsync(j->dir_fd)) /* a segment's first range: its name must last too */
             e = ERR_IO;
     }
     return e;
+}
+
+/* ---- recovery's own way of appending ---- */
+
+enum err_code journal_begin_forced(struct journal *j, struct err *err)
+{
+    j->is_forced = true;
+    if (journal_tend(j, err))
+        return ERR_IO;
+    if (!j->current)
+        start_writing(j);
+    return ERR_OK;
+}
+
+/* The worker has its least number of segments from here on. A journal without one ends here: readers need the seal to
+ * know that nothing follows. */
+void journal_end_forced(struct journal *j)
+{
+    j->is_forced = false;
+    if (!j->current)
+        return;
+    j->first_sequence = j->current->sequence;
+    if (j->max_segments)
+        return;
+    atomic_store_explicit(segment_word(j->current, j->at), walk_word(WALK_SEAL, RECORD_VERSION, 0),
+                          memory_order_release);
+    for (struct segment *s = atomic_exchange(&j->current->next, NULL), *next; s; s = next) {
+        next = atomic_load(&s->next);
+        atomic_fetch_sub(&j->segments, 1);
+        segment_remove(s, j->dir);
+    }
+    j->tail = j->current;
+    j->current = NULL;
+    atomic_store(&j->end, walk_seq(j->next_sequence, 0));
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two threads. The recorder: on each round it tends every journal, reads what is new, folds attempts into
- * their request, hands both to the sinks, flushes them and lets the journals forget. The syncer: brings what
- * was read to the disk, at most every SYNC_US, so that a slow disk holds up neither the recorder nor, behind
+/* Two threads. The recorder: on each round it tends every journal, reads what is new, hands each SETTLE to the sinks,
+ * flushes them, commits, and lets the journals forget what all consumers committed. The syncer: brings what
+ * was appended to the disk, at most every SYNC_US, so that a slow disk holds up neither the recorder nor, behind
  * it, the workers.
  *
- * A journal forgets only what every sink called safe. What cannot be called safe yet stays, and is neither
- * read nor handed over again in this run: the position moves on, the release waits. */
+ * Only what every sink called safe is committed. What cannot be called safe yet is neither
+ * read nor handed over again in this run: the position moves on, the commit waits. */
 #include "gatewayd/journal/recorder.h"
 
 #include <errno.h>
@@ -17,7 +17,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "gatewayd/journal/hold.h"
 #include "libshared/base/log.h"
 
 #define ROUND_MS     100
@@ -37,16 +36,11 @@ struct recorder {
     size_t n;
     struct sink sinks[SINKS_MAX];
     size_t n_sinks;
-    struct hold *hold;
-    struct recorded_buf { /* attempts of one request, side by side for the sinks */
-        struct fact_attempt *a;
-        size_t cap;
-    } fold;
     struct {
-        bool is_told, was_recovered;
-        struct mono bad;              /* when it last was */
-    } * state;                        /* by journal: trouble is reported once per change */
-    bool hold_is_full, hold_is_stuck; /* reported */
+        struct journal_cursor *cursor;
+        bool is_told;
+        struct mono bad; /* when it last was */
+    } * state;           /* by journal: trouble is reported once per change */
 
     pthread_t thread, syncer;
     bool is_started;
@@ -76,7 +70,6 @@ struct recorder *recorder_new(struct journal *const *journals, size_t n, struct 
     r->state = calloc(n + 1, sizeof(*r->state));
     if (!r->journals || !r->state)
         abort();
-    r->hold = hold_new();
     (void)pthread_mutex_init(&r->sync_lock, NULL);
     (void)pthread_condattr_init(&mono);
     (void)pthread_condattr_setclock(&mono, CLOCK_MONOTONIC);
@@ -85,6 +78,9 @@ struct recorder *recorder_new(struct journal *const *journals, size_t n, struct 
     for (; r->n < n; r->n++) {
         r->journals[r->n] = journals[r->n];
         journal_set_wake(journals[r->n], r->wake_fd);
+        r->state[r->n].cursor = journal_cursor_new(journals[r->n], "log");
+        journal_cursor_want(r->state[r->n].cursor, 1u << JOURNAL_SETTLE);
+        journal_cursor_keep(r->state[r->n].cursor);
     }
     return r;
 }
@@ -96,87 +92,18 @@ void recorder_add_sink(struct recorder *r, const struct sink_ops *ops, void *sel
     r->sinks[r->n_sinks++] = (struct sink){ops, self};
 }
 
-/* ---- folding ---- */
-
-static void hand_over(struct recorder *r, const struct recorded *rec)
-{
-    for (size_t i = 0; i < r->n_sinks; i++)
-        r->sinks[i].ops->request(r->sinks[i].self, rec);
-}
-
-static void gather(struct recorder *r, const struct held *held, struct recorded *out)
-{
-    if (!held)
-        return;
-    if (held->n > r->fold.cap) {
-        r->fold.a = realloc(r->fold.a, held->n * sizeof(*r->fold.a));
-        if (!r->fold.a)
-            abort();
-        r->fold.cap = held->n;
-    }
-    for (size_t i = 0; i < held->n; i++)
-        r->fold.a[i] = held->at[i].a;
-    out->a = r->fold.a;
-    out->n = held->n;
-}
-
-static void deliver_settled(struct recorder *r, const struct journal_record *rec)
-{
-    struct recorded out = {.rq = &rec->rq, .is_recovered = rec->is_recovered};
-
-    gather(r, hold_settle(r->hold, &rec->request, rec->seq), &out);
-    hand_over(r, &out);
-}
-
-static void deliver_unsettled(void *user, const struct held *held)
-{
-    struct fact_request rq = {.id = held->request,
-                              .tenant = held->tenant,
-                              .key = held->key,
-                              .op = OP_COUNT,
-                              .status = STATUS_ERROR,
-                              .error = ERR_INTERNAL,
-                              .ttft_us = -1};
-    struct recorded out = {.rq = &rq, .is_recovered = held->is_recovered, .is_unsettled = true};
-
-    gather(user, held, &out);
-    if (held->n) {
-        const struct fact_attempt *last = &out.a[held->n - 1];
-
-        rq.provider = last->provider;
-        rq.model = last->model;
-        rq.attempts = last->number;
-    }
-    hand_over(user, &out);
-}
-
-/* More requests wait than can be under way: the attempt goes out alone rather than not at all. */
-static void deliver_alone(struct recorder *r, const struct journal_record *rec)
-{
-    struct held_attempt at = {rec->seq, rec->attempt.a};
-    struct held one = {.request = rec->request,
-                       .tenant = rec->attempt.tenant,
-                       .key = rec->attempt.key,
-                       .is_recovered = rec->is_recovered,
-                       .n = 1,
-                       .at = &at};
-
-    if (!r->hold_is_full)
-        log_error("recorder: over %u requests wait for their end; further attempts are recorded on their own",
-                  HOLD_MAX);
-    r->hold_is_full = true;
-    deliver_unsettled(r, &one);
-}
-
-static void take(struct recorder *r, size_t i, const struct journal_record *rec)
-{
-    if (rec->type == JOURNAL_SETTLE)
-        deliver_settled(r, rec);
-    else if (!hold_add(r->hold, (unsigned)i, rec))
-        deliver_alone(r, rec);
-}
-
 /* ---- one round ---- */
+
+static void hand_over(struct recorder *r, const struct journal_record *rec)
+{
+    const struct recorded out = {.rq = &rec->settle.rq,
+                                 .a = rec->settle.a,
+                                 .n = record_attempts(&rec->settle.rq),
+                                 .is_recovered = rec->is_recovered};
+
+    for (size_t i = 0; i < r->n_sinks; i++)
+        r->sinks[i].ops->request(r->sinks[i].self, &out);
+}
 
 /* True when there may be more at once. Otherwise the next round is soon enough, so that load makes batches
  * larger rather than more frequent. */
@@ -187,18 +114,14 @@ static bool drain(struct recorder *r, size_t i, bool *io_any)
     size_t n = 0;
 
     while (n < READ_AT_ONCE) {
-        if (journal_read(r->journals[i], &rec, &err)) {
-            take(r, i, &rec);
+        if (journal_cursor_read(r->state[i].cursor, &rec, &err)) {
+            hand_over(r, &rec);
             n++;
         } else if (err.code) {
             log_error("journal: %s", err_text(&err));
         } else {
             break;
         }
-    }
-    if (!r->state[i].was_recovered && journal_is_recovered(r->journals[i])) {
-        r->state[i].was_recovered = true;
-        hold_unsettled(r->hold, (unsigned)i, deliver_unsettled, r);
     }
     *io_any |= n > 0;
     return n == READ_AT_ONCE;
@@ -231,22 +154,16 @@ static bool flush_sinks(struct recorder *r)
     return is_safe;
 }
 
+static void commit(struct recorder *r)
+{
+    for (size_t i = 0; i < r->n; i++)
+        journal_cursor_commit(r->state[i].cursor, journal_cursor_position(r->state[i].cursor));
+}
+
 static void forget(struct recorder *r)
 {
-    struct err err = {0};
-
-    for (size_t i = 0; i < r->n; i++) {
-        if (hold_save(r->hold, (unsigned)i, journal_dir(r->journals[i]), &err)) {
-            if (!r->hold_is_stuck)
-                log_error("recorder: %s; the journal keeps everything until that works", err_text(&err));
-            r->hold_is_stuck = true;
-            return;
-        }
-    }
-    r->hold_is_stuck = false;
     for (size_t i = 0; i < r->n; i++)
-        journal_release_read(r->journals[i]);
-    hold_saved(r->hold);
+        journal_free_committed(r->journals[i]);
 }
 
 static void round_once(struct recorder *r)
@@ -264,7 +181,8 @@ static void round_once(struct recorder *r)
             more |= drain(r, i, &any);
         }
         if (flush_sinks(r))
-            forget(r);
+            commit(r);
+        forget(r); /* other consumers may have moved */
     } while (more);
     if (any)
         atomic_fetch_add_explicit(&r->batches, 1, memory_order_relaxed);
@@ -284,7 +202,8 @@ static void *recorder_main(void *user)
     round_once(r);
     for (int i = 0; i < LAST_FLUSHES && !flush_sinks(r); i++)
         (void)poll(NULL, 0, ROUND_MS);
-    forget(r); /* a sink that is stuck must not make the next run repeat what others have */
+    commit(r); /* a sink that is stuck is no book that others wait for */
+    forget(r);
     return NULL;
 }
 
@@ -329,13 +248,6 @@ enum err_code recorder_start(struct recorder *r, struct err *err)
     enum err_code e = ERR_OK;
     sigset_t all, old;
 
-    for (size_t i = 0; i < r->n; i++) {
-        struct err why = {0};
-
-        if (hold_load(r->hold, (unsigned)i, journal_dir(r->journals[i]), journal_position(r->journals[i]),
-                      &why))
-            log_error("recorder: %s", err_text(&why));
-    }
     (void)sigfillset(&all); /* signals are main's */
     (void)pthread_sigmask(SIG_BLOCK, &all, &old);
     if (pthread_create(&r->thread, NULL, recorder_main, r)) {
@@ -378,16 +290,16 @@ void recorder_stop(struct recorder *r)
         return;
     if (r->is_started)
         join(r);
-    for (size_t i = 0; i < r->n; i++)
+    for (size_t i = 0; i < r->n; i++) {
         journal_set_wake(r->journals[i], -1);
+        journal_cursor_free(r->state[i].cursor);
+    }
     for (size_t i = 0; i < r->n_sinks; i++)
         if (r->sinks[i].ops->free)
             r->sinks[i].ops->free(r->sinks[i].self);
-    hold_free(r->hold);
     (void)close(r->wake_fd);
     (void)pthread_mutex_destroy(&r->sync_lock);
     (void)pthread_cond_destroy(&r->sync_cond);
-    free(r->fold.a);
     free(r->journals);
     free(r->state);
     free(r);

@@ -1,24 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The recorder thread: drains every worker's journal about ten times a second, folds attempts into their
- * request, and hands the result to the sinks (the access log now; stores later). A second thread brings the
- * journal to the disk. */
+/* The recorder thread: keeps every worker's journal in order about ten times a second, and is the consumer that hands
+ * ended requests to the sinks (the access log). A second thread brings the journal to the disk. */
 #ifndef JOURNAL_RECORDER_H
 #define JOURNAL_RECORDER_H
 
 #include "gatewayd/journal/journal.h"
 
-/* One request with the attempts that were made for it, in order. */
+/* One request that ended, with its attempts in order. */
 struct recorded {
-    /* Never NULL; of an unsettled one only id, tenant, key and attempts are known. */
     const struct fact_request *rq;
     const struct fact_attempt *a;
     size_t n;
-    bool is_recovered; /* from an earlier run's journal */
-    /* The earlier run died before the request ended: these attempts are all that is known. */
-    bool is_unsettled;
+    bool
+        is_recovered; /* from an earlier run's journal; what this start ended by itself says rq->is_recovery */
 };
 
-/* A consumer of records; called on the recorder thread. NULL slots are fine but for `request`. */
+/* Called on the recorder thread. NULL slots are fine but for `request`. */
 struct sink_ops {
     const char *name;
     void (*request)(void *self, const struct recorded *r);
@@ -34,7 +31,7 @@ struct recorder;
 struct recorder *recorder_new(struct journal *const *journals, size_t n, struct err *err);
 /* Before recorder_start; `self` is owned by the recorder from now on. */
 void recorder_add_sink(struct recorder *r, const struct sink_ops *ops, void *self);
-/* Starts the threads; records of an earlier run go to the sinks first. */
+/* Starts the threads; records of an earlier run go to the sinks first, from where it left off. */
 NODISCARD enum err_code recorder_start(struct recorder *r, struct err *err);
 /* Drains what is left, flushes, joins, frees. The workers have stopped. Also for one that was never started.
  */

@@ -13,12 +13,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "libshared/base/crash.h"
 #include "libshared/base/hash.h"
 
-#define MAGIC    0x31304c4e524a5747u /* "GWJRNL01" */
 #define PATH_CAP 4096
-
-enum { AT_MAGIC = 0, AT_SEQUENCE = 8, AT_WORKER = 16, AT_SIZE = 20, AT_CRC = 24, AT_RELEASED = 32 };
 
 static void put32(unsigned char *p, uint32_t v)
 {
@@ -30,22 +28,6 @@ static void put64(unsigned char *p, uint64_t v)
 {
     v = htole64(v);
     memcpy(p, &v, sizeof(v));
-}
-
-static uint32_t get32(const unsigned char *p)
-{
-    uint32_t v;
-
-    memcpy(&v, p, sizeof(v));
-    return le32toh(v);
-}
-
-static uint64_t get64(const unsigned char *p)
-{
-    uint64_t v;
-
-    memcpy(&v, p, sizeof(v));
-    return le64toh(v);
 }
 
 static enum err_code path_of(char *dst, const char *dir, const char *name, struct err *err)
@@ -63,8 +45,8 @@ static void name_of(char dst[32], uint64_t sequence)
 void segment_set_released(struct segment *s, uint32_t offset)
 {
     s->released = offset;
-    atomic_store_explicit(segment_word(s, AT_RELEASED), htole64((uint64_t)(uint32_t)~offset << 32 | offset),
-                          memory_order_release);
+    atomic_store_explicit(segment_word(s, WALK_AT_RELEASED),
+                          htole64((uint64_t)(uint32_t)~offset << 32 | offset), memory_order_release);
 }
 
 bool segment_is_released(const struct segment *s)
@@ -75,16 +57,16 @@ bool segment_is_released(const struct segment *s)
 /* Magic and CRC go last: until they are in, the header is no header. */
 static void write_header(struct segment *s, unsigned worker, uint64_t sequence)
 {
-    unsigned char h[AT_CRC];
+    unsigned char h[WALK_AT_CRC];
 
     segment_set_released(s, SEGMENT_DATA);
-    put64(h + AT_MAGIC, MAGIC);
-    put64(h + AT_SEQUENCE, sequence);
-    put32(h + AT_WORKER, worker);
-    put32(h + AT_SIZE, (uint32_t)JOURNAL_SEGMENT);
-    memcpy(s->base + AT_SEQUENCE, h + AT_SEQUENCE, AT_CRC - AT_SEQUENCE);
-    put64(s->base + AT_CRC, crc32c(0, h, sizeof(h)));
-    atomic_store_explicit(segment_word(s, AT_MAGIC), htole64(MAGIC), memory_order_release);
+    put64(h + WALK_AT_MAGIC, WALK_MAGIC);
+    put64(h + WALK_AT_SEQUENCE, sequence);
+    put32(h + WALK_AT_WORKER, worker);
+    put32(h + WALK_AT_SIZE, (uint32_t)JOURNAL_SEGMENT);
+    memcpy(s->base + WALK_AT_SEQUENCE, h + WALK_AT_SEQUENCE, WALK_AT_CRC - WALK_AT_SEQUENCE);
+    put64(s->base + WALK_AT_CRC, crc32c(0, h, sizeof(h)));
+    atomic_store_explicit(segment_word(s, WALK_AT_MAGIC), htole64(WALK_MAGIC), memory_order_release);
     s->sequence = sequence;
 }
 
@@ -130,30 +112,13 @@ struct segment *segment_new(const char *dir, unsigned worker, uint64_t sequence,
     }
     memset(s->base, 0, JOURNAL_SEGMENT); /* the faults are taken here, not by the worker */
     write_header(s, worker, sequence);
+    CRASH_POINT(segment_created);
     return s;
 }
 
 static bool is_zero(const unsigned char *p, size_t n)
 {
     return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
-}
-
-static bool header_is_sound(const struct segment *s, unsigned worker)
-{
-    return get64(s->base + AT_MAGIC) == MAGIC && get64(s->base + AT_CRC) == crc32c(0, s->base, AT_CRC) &&
-           get32(s->base + AT_WORKER) == worker && get32(s->base + AT_SIZE) == JOURNAL_SEGMENT;
-}
-
-/* A damaged mark releases nothing: records may come twice then, but none is lost. */
-static uint32_t read_released(const struct segment *s)
-{
-    uint64_t v = get64(s->base + AT_RELEASED);
-    uint32_t offset = (uint32_t)v;
-
-    return offset == ~(uint32_t)(v >> 32) && offset >= SEGMENT_DATA && offset <= JOURNAL_SEGMENT &&
-                   offset % 8 == 0
-               ? offset
-               : SEGMENT_DATA;
 }
 
 static void set_aside(const char *path)
@@ -192,11 +157,28 @@ static enum err_code settle_name(const char *dir, const char *path, uint64_t seq
     return ERR_OK;
 }
 
+/* Without a header, or with one of an earlier release, whose records are not ours to guess at. */
+static void discard_foreign(const struct segment *s, const char *path, const struct walk_header *h,
+                            struct err *err)
+{
+    if (walk_is_blank(s->base, JOURNAL_SEGMENT, h ? h->released : SEGMENT_DATA)) {
+        (void)unlink(path); /* died before the header was complete; or all of it was released */
+        return;
+    }
+    (void)err_set(err, ERR_BAD_BODY,
+                  h ? "segment '%s' holds records of an earlier release, set aside as '.bad'"
+                    : "segment '%s' has no sound header, set aside as '.bad'",
+                  path);
+    set_aside(path);
+}
+
 struct segment *segment_open(const char *dir, const char *name, unsigned worker, struct err *err)
 {
     char path[PATH_CAP];
     struct stat st = {0};
+    struct walk_header h;
     struct segment *s;
+    bool is_sound;
     int fd;
 
     if (path_of(path, dir, name, err))
@@ -217,18 +199,14 @@ struct segment *segment_open(const char *dir, const char *name, unsigned worker,
     (void)close(fd);
     if (!s)
         return NULL;
-    if (!header_is_sound(s, worker)) {
-        if (is_zero(s->base + SEGMENT_DATA, JOURNAL_SEGMENT - SEGMENT_DATA))
-            (void)unlink(path); /* died before the header was complete, so nothing was written */
-        else {
-            (void)err_set(err, ERR_BAD_BODY, "segment '%s' has no sound header, set aside as '.bad'", path);
-            set_aside(path);
-        }
+    is_sound = walk_header(s->base, JOURNAL_SEGMENT, &h) && h.worker == worker && h.size == JOURNAL_SEGMENT;
+    if (!is_sound || h.magic != WALK_MAGIC) {
+        discard_foreign(s, path, is_sound ? &h : NULL, err);
         segment_unmap(s);
         return NULL;
     }
-    s->sequence = get64(s->base + AT_SEQUENCE);
-    s->released = read_released(s);
+    s->sequence = h.sequence;
+    s->released = h.released;
     s->is_old = true;
     if (settle_name(dir, path, s->sequence, err)) {
         segment_unmap(s);
@@ -252,10 +230,12 @@ enum err_code segment_recycle(struct segment *s, const char *dir, unsigned worke
     if (rename(from, to))
         return err_set(err, ERR_IO, "cannot rename segment '%s': %s", from, strerror(errno));
     /* No header while it is half old and half new. */
-    atomic_store_explicit(segment_word(s, AT_MAGIC), 0, memory_order_release);
+    atomic_store_explicit(segment_word(s, WALK_AT_MAGIC), 0, memory_order_release);
     write_header(s, worker, sequence);
     s->is_old = false;
     atomic_store_explicit(&s->next, NULL, memory_order_relaxed);
+    atomic_store_explicit(&s->was_torn, false, memory_order_relaxed);
+    CRASH_POINT(segment_recycled);
     return ERR_OK;
 }
 

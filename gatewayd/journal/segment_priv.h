@@ -1,13 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One segment file: created, mapped, recycled, checked. All of it on the recorder thread (or in journal_open).
- *
- *   0       magic          u64
- *   8       sequence       u64   the order of segments; the file's name only repeats it
- *   16      worker, size   u32, u32
- *   24      crc32c of 0..24 u32, zero u32
- *   32      released       u64   offset up to which records are safe elsewhere, and its check: low 32 bits the offset,
- *                                high 32 bits its complement
- *   64      first record; each starts at a multiple of 8; a zero header word is the end of what was written */
+/* One segment file: created, mapped, recycled, checked. All of it on the recorder thread (or in journal_open and
+ * journal_recover). The layout is in libshared/journal/walk.h. */
 #ifndef JOURNAL_SEGMENT_PRIV_H
 #define JOURNAL_SEGMENT_PRIV_H
 
@@ -15,21 +8,23 @@
 #include <stdbool.h>
 
 #include "gatewayd/journal/journal.h"
+#include "libshared/journal/walk.h"
 
-#define SEGMENT_DATA 64u
+#define SEGMENT_DATA WALK_DATA
 
-/* Links are written by the recorder thread; the worker follows `next` only. */
+/* Links are written by the recorder thread; the worker and the consumers follow `next` only. */
 struct segment {
     struct segment *_Atomic next;
     unsigned char *base; /* the mapping, JOURNAL_SEGMENT bytes */
     uint64_t sequence;
-    uint32_t released; /* offset */
-    bool is_old;       /* of an earlier run: nobody writes to it */
+    uint32_t released;     /* offset */
+    bool is_old;           /* of an earlier run: nobody writes to it */
+    _Atomic bool was_torn; /* reported */
 };
 
 /* A new file, allocated whole and zeroed. NULL: ERR_IO, such as on a full disk. */
 struct segment *segment_new(const char *dir, unsigned worker, uint64_t sequence, struct err *err);
-/* Opens what an earlier run left. NULL with ERR_OK when the file was never finished and holds nothing (it is
+/* Opens what an earlier run left. NULL with ERR_OK when the file holds nothing that is wanted (it is
  * removed), NULL with ERR_IO or ERR_BAD_BODY when it cannot be understood (it is left alone under
  * `<name>.bad`). */
 struct segment *segment_open(const char *dir, const char *name, unsigned worker, struct err *err);

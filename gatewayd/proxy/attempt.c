@@ -265,9 +265,19 @@ static void estimate_usage(struct attempt *a)
     u->output = (a->answer.output_chars + 3) / 4;
 }
 
+static struct fact_context context_of(const struct request *rq)
+{
+    return (struct fact_context){.request = rq->id,
+                                 .arrived = rq->arrived_wall,
+                                 .tenant = rq->key->tenant->label,
+                                 .key = rq->key->label,
+                                 .op = rq->op};
+}
+
 void attempt_close(struct attempt *a, enum fact_status status, enum err_code error, enum stream_end end)
 {
     struct request *rq = a->rq;
+    struct fact_context context;
 
     if (a->is_closed)
         return;
@@ -280,8 +290,8 @@ void attempt_close(struct attempt *a, enum fact_status status, enum err_code err
     a->fact.duration_us = mono_diff_us(mono_now(), a->started);
     a->fact.usage = a->answer.usage;
     a->fact.cost_nanousd = a->target->price ? price_cost_nanousd(a->target->price, &a->answer.usage) : 0;
-    if (journal_attempt(rq->proxy->journal, &rq->id, rq->key->tenant->label, rq->key->label, &a->fact) !=
-        ERR_OK)
+    context = context_of(rq);
+    if (journal_attempt(rq->proxy->journal, &context, &a->fact) != ERR_OK)
         log_error("journal: an attempt of request '%s' could not be recorded", rq->id_text);
 }
 

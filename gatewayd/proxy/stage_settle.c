@@ -248,7 +248,7 @@ enum step stage_settle(struct request *rq)
     close_last(rq, status_of(rq));
     make_fact(rq, &fact, attempts);
     /* A request that was refused before it had a key spent nothing: a full journal must not keep it from its answer. */
-    if (journal_settle(rq->proxy->journal, &fact) != ERR_OK && rq->n_attempts)
+    if (journal_settle(rq->proxy->journal, &fact, attempts) != ERR_OK && rq->n_attempts)
         log_error("journal: the end of request '%s' could not be recorded", rq->id_text);
     facts_add(rq->proxy->facts, &fact, attempts);
     deliver(rq, fact.cost_nanousd);

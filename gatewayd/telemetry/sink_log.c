@@ -24,7 +24,7 @@
 #include "libshared/base/log.h"
 
 #define BUFFER_MAX ((size_t)4 << 20)
-#define LINE_CAP   ((size_t)1 << 20) /* above 255 attempts with every text at its longest */
+#define LINE_CAP   ((size_t)1 << 20) /* above all attempts with every text at its longest */
 #define TEXT_CAP   256u
 #define CHUNK      ((size_t)64 << 10)
 #define PIPE_CHUNK ((size_t)4096) /* what a pipe that polls writable takes without blocking */
@@ -266,15 +266,10 @@ static void put_request(struct buf *b, const struct fact_request *rq)
 void sink_log_format(struct buf *b, const struct recorded *r)
 {
     buf_addc(b, '{');
-    if (r->is_unsettled) {
-        put_text(b, "at", NULL); /* when it arrived died with the process */
-        put_who(b, r->rq);
-        put_text(b, "status", NULL);
+    put_request(b, r->rq);
+    if (r->rq->is_recovery)
         put_bool(b, "unsettled", true);
-    } else {
-        put_request(b, r->rq);
-    }
-    if (r->is_recovered)
+    if (r->is_recovered || r->rq->is_recovery)
         put_bool(b, "recovered", true);
     put_attempts(b, r);
     buf_addc(b, '}');

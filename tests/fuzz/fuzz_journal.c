@@ -3,14 +3,23 @@
  * same way once more after it was written again. The first byte of the input is the type. */
 #include <string.h>
 
-#include "gatewayd/journal/record_priv.h"
+#include "libshared/journal/record.h"
 #include "tests/fuzz/must.h"
 
 static size_t encode(unsigned char *dst, const struct journal_record *r)
 {
-    if (r->type == JOURNAL_SETTLE)
-        return record_encode_settle(dst, &r->rq);
-    return record_encode_attempt(dst, &r->request, r->attempt.tenant, r->attempt.key, &r->attempt.a);
+    switch (r->type) {
+    case JOURNAL_ATTEMPT:
+        return record_encode_attempt(dst, &r->attempt.context, &r->attempt.a);
+    case JOURNAL_SETTLE:
+        return record_encode_settle(dst, &r->settle.rq, r->settle.a);
+    case JOURNAL_RELEASE:
+        return record_encode_release(dst, &r->release.context, &r->release.reservation, r->release.why);
+    case JOURNAL_ADJUST:
+        return record_encode_adjust(dst, &r->adjust);
+    default:
+        return record_encode_open(dst, &r->open);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "libshared/catalog/fact.h"
 #include "libshared/base/buf.h"
+#include "libshared/catalog/fact.h"
 
 static inline struct id sample_id(uint64_t n)
 {
@@ -61,6 +61,52 @@ static inline struct fact_attempt sample_attempt(uint64_t n)
                                  .is_priced = !(n & 1)};
 }
 
+static inline struct fact_context sample_context(uint64_t n)
+{
+    return (struct fact_context){.request = sample_id(n),
+                                 .arrived = {1790000000123456 + (int64_t)n},
+                                 .tenant = intern_z("acme"),
+                                 .key = intern_z("web"),
+                                 .op = (enum operation)(n % (OP_COUNT + 1))};
+}
+
+static inline struct fact_reservation sample_reservation(uint64_t n)
+{
+    return (struct fact_reservation){.amount_nanousd = (int64_t)n + 1,
+                                     .at = {1790000000123450 + (int64_t)n},
+                                     .key_period = (enum period)(n % PERIOD_COUNT),
+                                     .tenant_period = (enum period)((n + 1) % PERIOD_COUNT),
+                                     .global_period = (enum period)((n + 2) % PERIOD_COUNT)};
+}
+
+static inline struct fact_open sample_open(uint64_t n)
+{
+    return (struct fact_open){.context = sample_context(n),
+                              .reservation = sample_reservation(n),
+                              .requested = intern_z("chat-default"),
+                              .is_stream = n & 1,
+                              .number = 1,
+                              .provider = intern_z("openrouter"),
+                              .model = intern_z("openai/gpt-4o-mini"),
+                              .started_us = (int64_t)n,
+                              .usage = sample_usage(n),
+                              .cost_nanousd = (int64_t)n * 3,
+                              .is_priced = true};
+}
+
+static inline struct fact_adjust sample_adjust(uint64_t n)
+{
+    return (struct fact_adjust){.id = sample_id(n),
+                                .at = {1790000000123456},
+                                .tenant = intern_z("acme"),
+                                .key = intern_z("web"),
+                                .provider = intern_z("openrouter"),
+                                .model = intern_z("openai/gpt-4o-mini"),
+                                .amount_nanousd = -(int64_t)n,
+                                .who = "operator",
+                                .why = "refund of a double charge"};
+}
+
 static inline struct fact_request sample_request(uint64_t n)
 {
     struct fact_request rq = {.id = sample_id(n),
@@ -77,7 +123,7 @@ static inline struct fact_request sample_request(uint64_t n)
                               .status = (enum fact_status)(n % STATUS_COUNT),
                               .error = (enum err_code)(n % ERR_COUNT),
                               .http_status = 200,
-                              .attempts = (uint8_t)(n + 1),
+                              .attempts = (uint8_t)(n % FACT_ATTEMPTS),
                               .is_stream = n & 1,
                               .end = (enum stream_end)(n % STREAM_END_COUNT),
                               .duration_us = 123456,
@@ -89,10 +135,21 @@ static inline struct fact_request sample_request(uint64_t n)
                               .usage = sample_usage(n),
                               .cost_nanousd = 4200,
                               .is_priced = n & 1,
+                              .reservation = sample_reservation(n),
+                              .is_recovery = n % 3 == 0,
                               .detail = "provider 'openrouter' answered 503"};
 
     memset(rq.trace.b, (int)(n & 0xff), sizeof(rq.trace.b));
     return rq;
+}
+
+/* Those that sample_request(n) says it had. */
+static inline void sample_attempts(uint64_t n, struct fact_attempt a[FACT_ATTEMPTS])
+{
+    for (unsigned i = 0; i < FACT_ATTEMPTS; i++) {
+        a[i] = sample_attempt(n);
+        a[i].number = (uint8_t)(i + 1);
+    }
 }
 
 static inline void scratch_make(char dir[64])

@@ -33,6 +33,7 @@ static struct fact_request request(uint64_t n)
     struct fact_request rq = sample_request(n);
 
     rq.bytes_in = 1000 + n;
+    rq.is_recovery = false;
     return rq;
 }
 
@@ -137,20 +138,23 @@ static void test_hostile_text_stays_one_line_of_json(void **state)
     json_decref(o);
 }
 
-static void test_attempts_of_an_unsettled_request_say_so_and_guess_nothing(void **state)
+static void test_a_request_that_recovery_ended_says_so(void **state)
 {
-    struct fact_request rq = {.id = sample_id(3), .tenant = intern_z("acme"), .op = OP_COUNT};
+    struct fact_request rq = request(3);
     struct fact_attempt a = sample_attempt(1);
-    json_t *o =
-        line_of(&(struct recorded){.rq = &rq, .a = &a, .n = 1, .is_recovered = true, .is_unsettled = true});
+    json_t *o;
 
     (void)state;
+    rq.is_recovery = true;
+    o = line_of(&(struct recorded){.rq = &rq, .a = &a, .n = 1});
     assert_true(json_is_true(json_object_get(o, "unsettled")));
     assert_true(json_is_true(json_object_get(o, "recovered")));
-    assert_true(json_is_null(json_object_get(o, "status")));
-    assert_true(json_is_null(json_object_get(o, "at")));
-    assert_null(json_object_get(o, "duration_ms"));
     assert_int_equal(json_array_size(json_object_get(o, "attempts")), 1);
+    json_decref(o);
+    rq.is_recovery = false;
+    o = line_of(&(struct recorded){.rq = &rq, .a = &a, .n = 1, .is_recovered = true});
+    assert_null(json_object_get(o, "unsettled"));
+    assert_true(json_is_true(json_object_get(o, "recovered")));
     json_decref(o);
 }
 
@@ -311,7 +315,7 @@ int main(void)
         T(test_a_line_says_what_happened_with_its_attempts),
         T(test_money_is_exact_text),
         T(test_hostile_text_stays_one_line_of_json),
-        T(test_attempts_of_an_unsettled_request_say_so_and_guess_nothing),
+        T(test_a_request_that_recovery_ended_says_so),
         T(test_lines_reach_a_private_file_that_is_appended_to),
         T(test_reopen_follows_a_rotation_and_loses_no_line),
         T(test_a_file_that_cannot_be_opened_is_an_error),
