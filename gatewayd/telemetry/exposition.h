@@ -6,7 +6,21 @@
 #include "gatewayd/telemetry/facts.h"
 #include "libshared/base/buf.h"
 
+#define METRICS_STORES 4u
+#define METRICS_PARTS  8u
+
 enum exposition_format { EXPOSITION_TEXT_004, EXPOSITION_OPENMETRICS };
+
+struct metrics_store { /* a store writer */
+    const char *name;
+    uint64_t batches, records, last_records, errors, duplicates;
+    int64_t lag_us;
+    bool is_up;
+};
+struct metrics_part {
+    const char *name;
+    bool is_degraded;
+};
 
 struct metrics_label_set { /* zero-initialised series: configured providers and their models */
     label provider, model; /* model 0: only the provider's own series */
@@ -24,6 +38,10 @@ struct metrics_state {
         uint64_t appended, bytes, used_bytes, max_bytes, full_refusals, read;
         uint64_t log_written, log_dropped;
     } journal;
+    struct metrics_store stores[METRICS_STORES];
+    size_t n_stores;
+    struct metrics_part parts[METRICS_PARTS];
+    size_t n_parts;
     uint64_t reloads_ok, reloads_failed, config_version;
     uint64_t connections, connections_refused, guard_refusals;
     const struct metrics_label_set *targets;

@@ -252,6 +252,33 @@ static void state_journal_refusals(struct lines *l, const struct scrape *s)
     sample_u64(l, s->state->journal.full_refusals);
 }
 
+/* One series per store. */
+#define STATE_STORE(fn, unit, value)                                                                         \
+    static void fn(struct lines *l, const struct scrape *s)                                                  \
+    {                                                                                                        \
+        for (size_t i = 0; i < s->state->n_stores && i < METRICS_STORES; i++) {                              \
+            const struct metrics_store *store = &s->state->stores[i];                                        \
+            struct span label_value = span_of(store->name);                                                  \
+                                                                                                             \
+            lines_series(l, &label_value);                                                                   \
+            lines_number(l, unit, value);                                                                    \
+        }                                                                                                    \
+    }
+STATE_STORE(state_store_lag, LINES_US, store->lag_us > 0 ? (uint64_t)store->lag_us : 0)
+STATE_STORE(state_store_up, LINES_COUNT, store->is_up)
+STATE_STORE(state_store_batches, LINES_COUNT, store->batches)
+STATE_STORE(state_store_records, LINES_COUNT, store->records)
+STATE_STORE(state_store_last_records, LINES_COUNT, store->last_records)
+STATE_STORE(state_store_errors, LINES_COUNT, store->errors)
+STATE_STORE(state_store_duplicates, LINES_COUNT, store->duplicates)
+#undef STATE_STORE
+
+static void state_degraded(struct lines *l, const struct scrape *s)
+{
+    for (size_t i = 0; i < s->state->n_parts && i < METRICS_PARTS; i++)
+        labelled_u64(l, s->state->parts[i].name, s->state->parts[i].is_degraded);
+}
+
 static void state_exported(struct lines *l, const struct scrape *s)
 {
     labelled_u64(l, "access_log", s->state->journal.log_written);
@@ -385,6 +412,14 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_gatewayd_journal_used_bytes] = {STATE(state_journal_used)},
     [METRIC_gatewayd_journal_limit_bytes] = {STATE(state_journal_limit)},
     [METRIC_gatewayd_journal_refusals_total] = {STATE(state_journal_refusals)},
+    [METRIC_gatewayd_store_lag_seconds] = {STATE(state_store_lag)},
+    [METRIC_gatewayd_store_up] = {STATE(state_store_up)},
+    [METRIC_gatewayd_store_batches_total] = {STATE(state_store_batches)},
+    [METRIC_gatewayd_store_records_total] = {STATE(state_store_records)},
+    [METRIC_gatewayd_store_batch_records] = {STATE(state_store_last_records)},
+    [METRIC_gatewayd_store_errors_total] = {STATE(state_store_errors)},
+    [METRIC_gatewayd_store_duplicates_total] = {STATE(state_store_duplicates)},
+    [METRIC_gatewayd_degraded] = {STATE(state_degraded)},
     [METRIC_aigateway_telemetry_exported_total] = {STATE(state_exported)},
     [METRIC_aigateway_telemetry_dropped_total] = {STATE(state_dropped)},
     [METRIC_aigateway_metric_overflow_total] = {STATE(state_overflow)},

@@ -270,6 +270,12 @@ static void test_state_is_shown_as_it_was_given(void **unused)
     state.journal.appended = 7;
     state.journal.log_dropped = 3;
     state.guard_refusals = 11;
+    state.stores[0] =
+        (struct metrics_store){.name = "realtime", .lag_us = 2500000, .records = 9, .is_up = true};
+    state.stores[1] = (struct metrics_store){.name = "history", .duplicates = 4};
+    state.n_stores = 2;
+    state.parts[0] = (struct metrics_part){"history", true};
+    state.n_parts = 1;
     b = scrape(EXPOSITION_TEXT_004);
     assert_true(value_of(b, "gatewayd_loop_busy_seconds_total{worker=\"1\"}") == 1.5);
     assert_true(value_of(b, "gatewayd_loop_turn_max_seconds{worker=\"1\"}") == 0.0025);
@@ -278,6 +284,12 @@ static void test_state_is_shown_as_it_was_given(void **unused)
     assert_true(
         value_of(b, "aigateway_telemetry_dropped_total{pipeline=\"access_log\",reason=\"queue_full\"}") == 3);
     assert_true(value_of(b, "gatewayd_guard_refusals_total") == 11);
+    assert_true(value_of(b, "gatewayd_store_lag_seconds{store=\"realtime\"}") == 2.5);
+    assert_true(value_of(b, "gatewayd_store_records_total{store=\"realtime\"}") == 9);
+    assert_true(value_of(b, "gatewayd_store_up{store=\"realtime\"}") == 1);
+    assert_true(value_of(b, "gatewayd_store_up{store=\"history\"}") == 0);
+    assert_true(value_of(b, "gatewayd_store_duplicates_total{store=\"history\"}") == 4);
+    assert_true(value_of(b, "gatewayd_degraded{part=\"history\"}") == 1);
     assert_true(value_of(b, "gatewayz_uptime_seconds") == 3600);
     assert_true(value_of(b, "process_start_time_seconds") == NOW_US / 1000000 - 3600);
     assert_true(value_of(b, "process_resident_memory_bytes") > 100000);

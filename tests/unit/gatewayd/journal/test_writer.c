@@ -1,0 +1,685 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The writer's machine over real journals, with a store that does what a script says. The store counts how often it has
+ * each record; whatever happens, that must end at once each. */
+#include "gatewayd/journal/writer.c" /* for its cursors */
+
+#include <unistd.h>
+
+#include "tests/unit/gatewayd/journal/facts_sample.h"
+
+#include "tests/unit/cm.h"
+
+#define MAX_BYTES (8 * JOURNAL_SEGMENT)
+#define WORKERS   4u
+#define RECORDS   4096u
+#define SECOND_US 1000000
+
+enum fate { WORKS, FAILS, LOSES_REPLY, REFUSES };
+
+/* The store: survives the writers that come and go. */
+static struct {
+    struct watermark mark;
+    unsigned times[RECORDS]; /* each record, by its number */
+    enum fate fates[32];     /* of the next calls, then all work */
+    size_t n_fates, at;
+    bool is_deaf; /* the watermark cannot be read */
+    size_t max;   /* records of a batch */
+    struct watermark last_next;
+    unsigned applies, begins, idles;
+} store;
+
+static struct target { /* the open batch */
+    uint64_t numbers[RECORDS];
+    size_t n;
+} batch;
+
+static char dir[64];
+static struct journal *journals[WORKERS];
+static struct mono mono;
+static struct wall wall;
+
+static struct wall fake_wall(void *user)
+{
+    (void)user;
+    return wall;
+}
+static struct mono fake_mono(void *user)
+{
+    (void)user;
+    return mono;
+}
+static uint64_t fake_random(void *user)
+{
+    static uint64_t n = 88172645463325252u;
+
+    (void)user;
+    n ^= n << 13;
+    n ^= n >> 7;
+    return n ^= n << 17;
+}
+
+/* ---- the store ---- */
+
+static enum err_code fake_watermark(void *self, struct watermark *out, struct err *err)
+{
+    (void)self;
+    if (store.is_deaf)
+        return err_set(err, ERR_IO, "nobody listens");
+    *out = store.mark;
+    return ERR_OK;
+}
+
+static void fake_begin(void *self)
+{
+    (void)self;
+    batch.n = 0;
+    store.begins++;
+}
+
+static void fake_take(void *self, const struct journal_record *rec)
+{
+    (void)self;
+    assert_int_equal(rec->type, JOURNAL_SETTLE);
+    batch.numbers[batch.n++] = sample_number(&rec->settle.rq.id);
+}
+
+static bool fake_is_full(void *self)
+{
+    (void)self;
+    return batch.n >= store.max;
+}
+
+static enum store_result keep(const struct watermark *from, const struct watermark *next)
+{
+    if (store.mark.batch == next->batch && store.mark.token == next->token)
+        return STORE_DUPLICATE;
+    if (store.mark.batch != from->batch || store.mark.token != from->token)
+        return STORE_MISMATCH;
+    store.mark = *next;
+    for (size_t i = 0; i < batch.n; i++)
+        store.times[batch.numbers[i]]++;
+    return STORE_APPLIED;
+}
+
+static enum store_result fake_apply(void *self, const struct watermark *from, const struct watermark *next,
+                                    struct err *err)
+{
+    enum fate f = store.at < store.n_fates ? store.fates[store.at++] : WORKS;
+
+    (void)self;
+    store.applies++;
+    store.last_next = *next;
+    (void)err_set(err, ERR_IO, "the store is ill");
+    if (f == FAILS)
+        return STORE_FAILED;
+    if (f == REFUSES)
+        return STORE_MISMATCH;
+    enum store_result r = keep(from, next);
+    return f == LOSES_REPLY ? STORE_FAILED : r;
+}
+
+static void fake_idle(void *self, struct wall now)
+{
+    (void)self;
+    (void)now;
+    store.idles++;
+}
+
+static const struct target_ops FAKE = {
+    .name = "fake",
+    .types = 1u << JOURNAL_SETTLE,
+    .watermark = fake_watermark,
+    .begin = fake_begin,
+    .take = fake_take,
+    .is_full = fake_is_full,
+    .apply = fake_apply,
+    .idle = fake_idle,
+};
+
+/* ---- scenes ---- */
+
+static void open_journals(unsigned n)
+{
+    struct err err = {0};
+
+    for (unsigned i = 0; i < n; i++) {
+        journals[i] = journal_open(dir, i, MAX_BYTES, &err);
+        if (!journals[i])
+            fail_msg("%s", err_text(&err));
+    }
+}
+
+static void close_journals(void)
+{
+    for (unsigned i = 0; i < WORKERS; i++) {
+        if (journals[i])
+            journal_close(journals[i]);
+        journals[i] = NULL;
+    }
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    memset(&store, 0, sizeof(store));
+    store.max = RECORDS;
+    mono = (struct mono){SECOND_US};
+    wall = wall_now();
+    scratch_make(dir);
+    open_journals(2);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    close_journals();
+    scratch_remove(dir);
+    return 0;
+}
+
+static struct writer *writer_of(unsigned n, bool is_real_time)
+{
+    struct writer_options o = {.ops = &FAKE, .journals = journals, .n_journals = n};
+    struct err err = {0};
+    struct writer *w;
+
+    if (!is_real_time) {
+        o.wall_now = fake_wall;
+        o.mono_now = fake_mono;
+        o.random = fake_random;
+    }
+    w = writer_new(&o, &err);
+    if (!w)
+        fail_msg("%s", err_text(&err));
+    return w;
+}
+
+static void settle(unsigned worker, uint64_t n)
+{
+    struct fact_request rq = sample_request(n);
+    struct fact_attempt a[FACT_ATTEMPTS];
+
+    sample_attempts(n, a);
+    assert_int_equal(journal_settle(journals[worker], &rq, a), ERR_OK);
+}
+
+static void settle_many(unsigned worker, uint64_t first, uint64_t n)
+{
+    for (uint64_t i = first; i < first + n; i++)
+        settle(worker, i);
+}
+
+/* Time passes as the writer wants it to. */
+static void run(struct writer *w, unsigned seconds)
+{
+    struct mono end = mono_add_us(mono, (int64_t)seconds * SECOND_US);
+
+    while (mono.us < end.us) {
+        int64_t us = writer_step(w);
+
+        assert_true(us >= 0);
+        assert_true(us <= 2 * SECOND_US);
+        mono.us += us > 0 ? us : 1;
+        wall.us += us > 0 ? us : 1;
+    }
+}
+
+static void assert_once(uint64_t first, uint64_t n)
+{
+    for (uint64_t i = first; i < first + n; i++)
+        if (store.times[i] != 1)
+            fail_msg("record %llu is in the store %u times", (unsigned long long)i, store.times[i]);
+}
+
+static struct writer_stats stats_of(struct writer *w)
+{
+    struct writer_stats s;
+
+    writer_stats_mt(w, &s);
+    return s;
+}
+
+/* All that there is may be forgotten, as far as this writer is concerned. */
+static bool is_committed(struct writer *w)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        struct journal_cursor *end = journal_cursor_new(journals[i], "end");
+        uint64_t all = journal_cursor_seek(end, UINT64_MAX);
+
+        journal_cursor_free(end);
+        if (journal_cursor_committed(w->cursors[i]) != all)
+            return false;
+    }
+    return true;
+}
+
+/* ---- tests ---- */
+
+static void test_a_batch_is_folded_once_a_second_and_committed_when_the_store_has_it(void **state)
+{
+    struct writer *w = writer_of(2, false);
+
+    (void)state;
+    settle_many(0, 0, 10);
+    settle_many(1, 10, 5);
+    run(w, 3);
+    assert_once(0, 15);
+    assert_int_equal(store.applies, 1);
+    assert_int_equal(store.mark.n, 2);
+    assert_true(store.mark.token != 0 && store.mark.token <= INT64_MAX);
+    assert_int_equal(stats_of(w).records, 15);
+    assert_int_equal(stats_of(w).last_records, 15);
+    assert_true(is_committed(w));
+
+    settle_many(0, 15, 3);
+    run(w, 1);
+    settle_many(0, 18, 3);
+    run(w, 2);
+    assert_once(0, 21);
+    assert_int_equal(store.applies, 3);
+    assert_true(store.idles >= 3);
+    run(w, 5);
+    assert_int_equal(store.applies, 3); /* nothing to say, nothing is sent */
+    assert_int_equal(stats_of(w).lag_us, 0);
+    writer_free(w);
+}
+
+static void test_a_lost_reply_counts_once(void **state)
+{
+    struct writer *w = writer_of(2, false);
+
+    (void)state;
+    store.fates[0] = LOSES_REPLY;
+    store.n_fates = 1;
+    settle_many(0, 0, 10);
+    run(w, 3);
+    assert_once(0, 10);
+    assert_int_equal(stats_of(w).duplicates, 1);
+    assert_int_equal(stats_of(w).errors, 1);
+    assert_int_equal(stats_of(w).batches, 1);
+    assert_false(stats_of(w).is_down);
+    writer_free(w);
+}
+
+static void test_a_failed_batch_is_sent_again_as_it_was_and_nothing_is_committed_before(void **state)
+{
+    struct writer *w = writer_of(2, false);
+    struct watermark first;
+    uint64_t committed;
+
+    (void)state;
+    for (size_t i = 0; i < 5; i++)
+        store.fates[i] = FAILS;
+    store.n_fates = 5;
+    settle_many(0, 0, 10);
+    committed = journal_cursor_committed(w->cursors[0]);
+    (void)writer_step(w);
+    (void)writer_step(w);
+    first = store.last_next;
+    assert_true(stats_of(w).is_down);
+    assert_string_equal(stats_of(w).error, "the store is ill");
+    settle_many(0, 10, 10); /* they come later, not into the open batch */
+    while (store.at < 5) {
+        int64_t us = writer_step(w);
+
+        assert_true(watermark_equal(&first, &store.last_next));
+        assert_true(us >= 50000 && us <= 2000000);
+        assert_int_equal(journal_cursor_committed(w->cursors[0]), committed);
+        mono.us += us;
+        wall.us += us;
+    }
+    assert_true(stats_of(w).lag_us > 0);
+    run(w, 5);
+    assert_once(0, 20);
+    assert_int_equal(store.mark.batch, 2);
+    assert_int_equal(stats_of(w).errors, 5);
+    assert_false(stats_of(w).is_down);
+    assert_true(is_committed(w));
+    writer_free(w);
+}
+
+static void test_a_backlog_larger_than_one_batch_goes_in_several_at_once(void **state)
+{
+    struct writer *w = writer_of(2, false);
+
+    (void)state;
+    store.max = 100;
+    settle_many(0, 0, 950);
+    settle_many(1, 950, 30);
+    run(w, 1);
+    assert_once(0, 980);
+    assert_int_equal(stats_of(w).batches, 10);
+    writer_free(w);
+}
+
+static void test_a_busy_worker_does_not_hold_up_the_others(void **state)
+{
+    struct writer *w = writer_of(2, false);
+    unsigned quiet = 0;
+
+    (void)state;
+    store.max = 200;
+    settle_many(0, 0, 1000);
+    settle_many(1, 1000, 50);
+    (void)writer_step(w);
+    (void)writer_step(w);
+    for (uint64_t i = 1000; i < 1050; i++)
+        quiet += store.times[i];
+    assert_int_equal(store.applies, 1);
+    assert_int_equal(quiet, 50);
+    writer_free(w);
+}
+
+static void test_an_unreadable_watermark_is_asked_for_until_it_comes(void **state)
+{
+    struct writer *w = writer_of(2, false);
+
+    (void)state;
+    store.is_deaf = true;
+    settle_many(0, 0, 10);
+    run(w, 10);
+    assert_int_equal(store.applies, 0);
+    assert_true(stats_of(w).errors >= 5 && stats_of(w).errors <= 20);
+    assert_true(stats_of(w).lag_us > 0);
+    store.is_deaf = false;
+    run(w, 4);
+    assert_once(0, 10);
+    writer_free(w);
+}
+
+static void test_the_next_run_goes_on_where_the_store_is(void **state)
+{
+    struct writer *w = writer_of(2, false);
+
+    (void)state;
+    settle_many(0, 0, 10);
+    run(w, 2);
+    settle_many(0, 10, 10);
+    store.fates[0] = WORKS;
+    store.fates[1] = LOSES_REPLY; /* and then the process dies */
+    store.n_fates = 2;
+    store.at = 1;
+    while (store.at < 2)
+        run(w, 1);
+    writer_free(w);
+    close_journals();
+
+    open_journals(2);
+    w = writer_of(2, false);
+    settle_many(1, 20, 10);
+    run(w, 3);
+    assert_once(0, 30);
+    assert_int_equal(stats_of(w).mismatches, 0);
+    assert_int_equal(stats_of(w).gaps, 0);
+    assert_int_equal(stats_of(w).records, 10);
+    writer_free(w);
+}
+
+static void test_a_store_that_went_back_gets_what_it_forgot(void **state)
+{
+    struct writer *w = writer_of(2, false);
+    struct watermark before;
+
+    (void)state;
+    settle_many(0, 0, 10);
+    run(w, 2);
+    before = store.mark;
+    settle_many(0, 10, 10);
+    settle_many(1, 20, 5);
+    run(w, 2);
+    assert_once(0, 25);
+    store.mark = before; /* restored from a copy */
+    memset(store.times + 10, 0, 15 * sizeof(store.times[0]));
+    settle_many(0, 25, 5);
+    run(w, 4);
+    assert_once(0, 30);
+    assert_int_equal(stats_of(w).mismatches, 1);
+    assert_int_equal(stats_of(w).gaps, 0);
+    writer_free(w);
+}
+
+static void test_a_store_that_is_ahead_is_followed(void **state)
+{
+    struct writer *w = writer_of(2, false), *other;
+
+    (void)state;
+    settle_many(0, 0, 10);
+    run(w, 2);
+    settle_many(0, 10, 10);
+    other = writer_of(2, false); /* a late batch of a process that was thought dead */
+    run(other, 1);
+    writer_free(other);
+    settle_many(1, 20, 10);
+    run(w, 4);
+    assert_once(0, 30);
+    assert_int_equal(stats_of(w).mismatches, 1);
+    writer_free(w);
+}
+
+static void test_a_store_that_refuses_for_ever_is_not_asked_in_a_loop(void **state)
+{
+    struct writer *w = writer_of(2, false);
+
+    (void)state;
+    for (size_t i = 0; i < 32; i++)
+        store.fates[i] = REFUSES;
+    store.n_fates = 32;
+    settle_many(0, 0, 10);
+    run(w, 10);
+    assert_true(store.applies <= 25);
+    store.n_fates = 0;
+    run(w, 4);
+    assert_once(0, 10);
+    writer_free(w);
+}
+
+static void test_an_empty_store_gets_what_the_journal_still_has(void **state)
+{
+    struct writer *w = writer_of(2, false);
+
+    (void)state;
+    settle_many(0, 0, 10);
+    run(w, 2);
+    memset(&store.mark, 0, sizeof(store.mark));
+    memset(store.times, 0, sizeof(store.times));
+    settle_many(0, 10, 10);
+    run(w, 4);
+    assert_once(10, 10);
+    assert_int_equal(store.times[0], 0); /* committed: this consumer had said that it is safe */
+    writer_free(w);
+}
+
+static void fill_segment(unsigned worker, uint64_t n)
+{
+    uint64_t before = journal_last(journals[worker]);
+
+    for (unsigned i = 0; i < 4000; i++)
+        settle(worker, n);
+    assert_true(journal_last(journals[worker]) > before);
+}
+
+static void tend(unsigned worker)
+{
+    struct err err = {0};
+
+    journal_free_committed(journals[worker]);
+    assert_int_equal(journal_tend(journals[worker], &err), ERR_OK);
+}
+
+static void test_records_that_nobody_has_any_more_are_told_of_once_and_passed_over(void **state)
+{
+    struct writer *w = writer_of(2, false);
+    struct watermark before;
+
+    (void)state;
+    settle(0, 0);
+    run(w, 2);
+    before = store.mark;
+    for (unsigned i = 0; i < 4; i++) {
+        tend(0);
+        fill_segment(0, 1);
+        run(w, 3);
+        tend(0);
+    }
+    store.mark = before; /* what follows it was given away */
+    settle(0, 2);
+    run(w, 4);
+    assert_true(stats_of(w).gaps > 0);
+    assert_once(2, 1);
+    writer_free(w);
+}
+
+static void test_more_and_fewer_workers_than_before_keep_their_places(void **state)
+{
+    struct writer *w;
+    uint64_t third;
+
+    (void)state;
+    open_journals(0);
+    journals[2] = journal_open(dir, 2, MAX_BYTES, NULL);
+    assert_non_null(journals[2]);
+    w = writer_of(3, false);
+    settle_many(0, 0, 3);
+    settle_many(2, 3, 3);
+    run(w, 2);
+    writer_free(w);
+    assert_int_equal(store.mark.n, 3);
+    third = store.mark.at[2];
+
+    w = writer_of(1, false);
+    settle_many(0, 6, 3);
+    run(w, 2);
+    writer_free(w);
+    assert_int_equal(store.mark.n, 3);
+    assert_int_equal(store.mark.at[2], third);
+
+    journals[3] = journal_open(dir, 3, MAX_BYTES, NULL);
+    assert_non_null(journals[3]);
+    settle_many(2, 9, 3);
+    settle_many(3, 12, 3);
+    w = writer_of(4, false);
+    run(w, 2);
+    assert_once(0, 15);
+    assert_int_equal(store.mark.n, 4);
+    assert_int_equal(stats_of(w).gaps, 0);
+    writer_free(w);
+}
+
+static void test_records_of_other_types_do_not_hold_the_journal(void **state)
+{
+    struct writer *w = writer_of(2, false);
+    struct fact_open o = sample_open(1);
+
+    (void)state;
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(journal_progress(journals[0], &o), ERR_OK);
+    run(w, 2);
+    assert_int_equal(stats_of(w).records, 0);
+    assert_true(is_committed(w));
+    writer_free(w);
+}
+
+/* A script made of chance: whatever the store does, each record is there once. */
+static void test_whatever_happens_every_record_is_in_the_store_once(void **state)
+{
+    uint64_t next = 0;
+
+    (void)state;
+    for (unsigned life = 0; life < 40; life++) {
+        struct writer *w = writer_of(2, false);
+
+        store.max = 1 + fake_random(NULL) % 40;
+        store.at = 0;
+        store.n_fates = 12;
+        for (size_t i = 0; i < store.n_fates; i++)
+            store.fates[i] = (enum fate)(fake_random(NULL) % 4);
+        for (unsigned i = 0; i < 20; i++) {
+            unsigned n = (unsigned)(fake_random(NULL) % 5);
+
+            settle_many((unsigned)(fake_random(NULL) % 2), next, n);
+            next += n;
+            for (unsigned s = 0; s < 3; s++)
+                mono.us += writer_step(w);
+        }
+        writer_free(w); /* in the middle of whatever it was doing */
+        close_journals();
+        open_journals(2);
+    }
+    struct writer *w = writer_of(2, false);
+    store.n_fates = 0;
+    run(w, 5);
+    assert_once(0, next);
+    assert_int_equal(stats_of(w).gaps, 0);
+    writer_free(w);
+}
+
+static void test_the_thread_brings_everything_to_the_store_before_it_stops(void **state)
+{
+    struct writer *w = writer_of(2, true);
+    struct err err = {0};
+
+    (void)state;
+    settle_many(0, 0, 100);
+    assert_int_equal(writer_start(w, &err), ERR_OK);
+    for (unsigned i = 0; i < 2000 && stats_of(w).records < 100; i++)
+        (void)usleep(1000);
+    assert_int_equal(stats_of(w).records, 100);
+    store.fates[0] = FAILS; /* nobody applies now: nothing is there to be sent */
+    store.at = 0;
+    store.n_fates = 1;
+    settle_many(0, 100, 100);
+    writer_wake_mt(w);
+    settle_many(1, 200, 100);
+    writer_stop(w, 20 * (int64_t)SECOND_US);
+    assert_once(0, 300);
+    writer_free(w);
+}
+
+static void test_a_store_that_is_down_does_not_hold_up_the_end(void **state)
+{
+    struct writer *w = writer_of(2, true);
+    struct err err = {0};
+    struct mono before = mono_now();
+
+    (void)state;
+    store.is_deaf = true;
+    settle_many(0, 0, 10);
+    assert_int_equal(writer_start(w, &err), ERR_OK);
+    writer_stop(w, 200000);
+    assert_true(mono_diff_us(mono_now(), before) < 20 * (int64_t)SECOND_US);
+    assert_false(is_committed(w));
+    writer_free(w);
+
+    store.is_deaf = false;
+    w = writer_of(2, false);
+    run(w, 2);
+    assert_once(0, 10);
+    writer_free(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        T(test_a_batch_is_folded_once_a_second_and_committed_when_the_store_has_it),
+        T(test_a_lost_reply_counts_once),
+        T(test_a_failed_batch_is_sent_again_as_it_was_and_nothing_is_committed_before),
+        T(test_a_backlog_larger_than_one_batch_goes_in_several_at_once),
+        T(test_a_busy_worker_does_not_hold_up_the_others),
+        T(test_an_unreadable_watermark_is_asked_for_until_it_comes),
+        T(test_the_next_run_goes_on_where_the_store_is),
+        T(test_a_store_that_went_back_gets_what_it_forgot),
+        T(test_a_store_that_is_ahead_is_followed),
+        T(test_a_store_that_refuses_for_ever_is_not_asked_in_a_loop),
+        T(test_an_empty_store_gets_what_the_journal_still_has),
+        T(test_records_that_nobody_has_any_more_are_told_of_once_and_passed_over),
+        T(test_more_and_fewer_workers_than_before_keep_their_places),
+        T(test_records_of_other_types_do_not_hold_the_journal),
+        T(test_whatever_happens_every_record_is_in_the_store_once),
+        T(test_the_thread_brings_everything_to_the_store_before_it_stops),
+        T(test_a_store_that_is_down_does_not_hold_up_the_end),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
