@@ -23,6 +23,8 @@ struct kv_options {
 
 /* Connects on first use. NULL with ERR_CONFIG for a URL that makes no sense. */
 struct kv *kv_new(const struct kv_options *o, struct err *err);
+/* Another handle for another thread: onto the same memory, or a connection of its own with the same options. */
+struct kv *kv_share(struct kv *kv);
 void kv_free(struct kv *kv);
 const char *kv_backend(const struct kv *kv); /* "memory" or "redis" */
 /* The URL without its password, for logs. */

@@ -22,6 +22,7 @@ RANK = {
     "gatewayd/journal": 4,
     "gatewayd/sim": 4,
     "gatewayd/proxy": 5,
+    "gatewayd/books": 5,
     "gatewayd/api": 5,
     "gatewayd": 6,
 }
