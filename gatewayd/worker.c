@@ -10,6 +10,7 @@
 #include "gatewayd/api/api.h"
 #include "gatewayd/http/reply.h"
 #include "gatewayd/proxy/pipeline.h"
+#include "gatewayd/proxy/statement.h"
 #include "libshared/base/log.h"
 
 #define CUT_GRACE_US 2000000 /* for the error events of cut streams to leave */
@@ -230,6 +231,7 @@ struct worker *worker_new(const struct worker_options *o, struct err *err)
         return NULL;
     }
     loop_add_hook(w->proxy.loop, &w->hook);
+    statement_watch(&w->proxy);
     return w;
 }
 
@@ -260,6 +262,8 @@ void worker_free(struct worker *w)
     server_free(w->server);
     w->server = NULL;
     client_free(w->proxy.client);
+    if (w->proxy.loop)
+        statement_unwatch(&w->proxy);
     mailbox_free(w->mailbox);
     facts_free(w->proxy.facts);
     loop_free(w->proxy.loop);

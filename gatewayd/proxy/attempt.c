@@ -8,6 +8,7 @@
 #include "gatewayd/proxy/body.h"
 #include "gatewayd/proxy/pipeline.h"
 #include "gatewayd/proxy/relay.h"
+#include "gatewayd/proxy/statement.h"
 #include "libshared/base/log.h"
 
 #define HEADER_LINES_MAX ((size_t)16 << 10)
@@ -175,6 +176,7 @@ void attempt_start(struct request *rq, const struct config_target *target, unsig
                                    .allow_private = p->allow_private,
                                    .cb = &CALLBACKS,
                                    .user = a};
+    statement_attempt(rq);
     a->call = client_start(rq->proxy->client, &call);
     buf_release(&a->headers); /* the client has its own */
 }

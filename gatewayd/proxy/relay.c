@@ -7,6 +7,7 @@
 
 #include "gatewayd/proxy/attempt.h"
 #include "gatewayd/proxy/pipeline.h"
+#include "gatewayd/proxy/statement.h"
 
 #define RAW_TAIL_BYTES ((size_t)8 << 10) /* of a large buffered answer: its usage stands near the end */
 #define HELD_BYTES     ((size_t)64 << 10)
@@ -96,8 +97,10 @@ static void take_event(struct attempt *a, const struct sse_event *ev)
         attempt_fail(a, a->answer.error ? a->answer.error : ERR_UP_SERVER, a->answer.error_text);
         return;
     }
-    if (view.has_content)
+    if (view.has_content) {
         note_content(a);
+        statement_progress(a->rq);
+    }
     if (view.is_usage_only && a->hides_usage)
         return;
     is_plain = !view.is_terminal && a->answer.end != ANSWER_ERROR && !a->tail.len;

@@ -22,7 +22,8 @@ struct proxy {
     struct config *config; /* the worker's current snapshot; a request refs it */
     struct retry_budget retry_budget;
     unsigned next_key;    /* rotates the first key of an attempt */
-    struct request *live; /* all requests, for the drain deadline */
+    struct request *live; /* all requests */
+    struct timer watch;   /* see statement.h */
 };
 
 enum step { STEP_NEXT, STEP_WAIT, STEP_DONE };
@@ -109,6 +110,11 @@ struct request {
     struct config_target *targets;
     size_t n_targets;
     unsigned attempts_allowed;
+
+    struct fact_reservation reservation;
+    uint64_t stated; /* sequence number of its newest statement in the journal, 0: none is open */
+    struct mono stated_at;
+    uint64_t stated_chars; /* of the current attempt's output */
 
     struct attempt *attempts[LIMIT_ATTEMPTS];
     unsigned n_attempts;

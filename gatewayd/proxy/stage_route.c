@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* To whom: the ordered targets of the model. Lists of models are answered here, from the configuration. */
+/* To whom: the ordered targets of the model, if the tenant may use it. Lists of models are answered here, from the configuration. */
 #include "gatewayd/proxy/models_list.h"
 #include "gatewayd/proxy/pipeline.h"
 
@@ -51,6 +51,9 @@ enum step stage_route(struct request *rq)
 
     if (operation_row(rq->op)->body == BODY_NONE)
         return models_list_answer(rq);
+    if (!config_tenant_may_use(rq->key->tenant, name))
+        return request_fail(rq, ERR_FORBIDDEN, "tenant '%s' may not use model '%s'", rq->key->tenant->id,
+                            rq->plan.model_name);
     rq->alias = config_find_model(rq->config, name);
     if (rq->alias) {
         take_targets(rq, rq->alias->targets, rq->alias->n_targets);

@@ -56,19 +56,6 @@ static label requested_label(const struct request *rq)
     return intern_z(name);
 }
 
-static void add_usage(struct usage *sum, const struct usage *u)
-{
-    sum->input += u->input;
-    sum->cached += u->cached;
-    sum->cache_write += u->cache_write;
-    sum->output += u->output;
-    sum->reasoning += u->reasoning;
-    sum->images += u->images;
-    sum->searches += u->searches;
-    if (u->source != USAGE_NONE && sum->source != USAGE_ESTIMATED)
-        sum->source = u->source;
-}
-
 static uint16_t http_status_of(const struct request *rq)
 {
     const struct attempt *a = request_attempt(rq);
@@ -123,7 +110,7 @@ static void make_fact(const struct request *rq, struct fact_request *f, struct f
                                .is_priced = true};
     for (unsigned i = 0; i < rq->n_attempts; i++) {
         attempts[i] = rq->attempts[i]->fact;
-        add_usage(&f->usage, &attempts[i].usage);
+        usage_add(&f->usage, &attempts[i].usage);
         f->cost_nanousd += attempts[i].cost_nanousd;
         f->is_priced &= attempts[i].is_priced;
         waited += attempts[i].duration_us;

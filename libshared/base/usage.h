@@ -19,4 +19,18 @@ struct usage {
     enum usage_source source;
 };
 
+/* A sum of answers is as sure as the least sure of them. */
+static inline void usage_add(struct usage *sum, const struct usage *u)
+{
+    sum->input += u->input;
+    sum->cached += u->cached;
+    sum->cache_write += u->cache_write;
+    sum->output += u->output;
+    sum->reasoning += u->reasoning;
+    sum->images += u->images;
+    sum->searches += u->searches;
+    if (u->source != USAGE_NONE && sum->source != USAGE_ESTIMATED)
+        sum->source = u->source;
+}
+
 #endif

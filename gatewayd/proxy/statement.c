@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Worker thread only. A statement repeats everything that an earlier one said, so the journal needs only the newest of
+ * each open request; `rq->stated` is its sequence number, 0 while none was made. */
+#include "gatewayd/proxy/statement.h"
+
+#include "gatewayd/provider/bound.h"
+#include "gatewayd/proxy/body.h"
+#include "libshared/base/log.h"
+
+#define WATCH_US 250000
+
+void statement_context(const struct request *rq, struct fact_context *out)
+{
+    *out = (struct fact_context){.request = rq->id,
+                                 .arrived = rq->arrived_wall,
+                                 .tenant = rq->key ? rq->key->tenant->label : 0,
+                                 .key = rq->key ? rq->key->label : 0,
+                                 .op = rq->op};
+}
+
+static void add_ended(struct fact_open *o, const struct fact_attempt *a)
+{
+    o->ended++;
+    o->ended_cost_nanousd += a->cost_nanousd;
+    usage_add(&o->ended_usage, &a->usage);
+}
+
+/* What the attempt has cost if it ends here: the provider's own words, else an estimate from what was seen. */
+static void take_current(const struct request *rq, const struct config_target *t, const struct attempt *a,
+                         struct fact_open *o)
+{
+    bool is_said = a && a->answer.usage.source != USAGE_NONE;
+
+    o->provider = t->provider->label;
+    o->model = t->model_label;
+    o->usage = is_said ? a->answer.usage : (struct usage){.source = USAGE_ESTIMATED};
+    if (!is_said && operation_row(rq->op)->body == BODY_JSON) {
+        o->usage.input = body_estimate_input(exchange_bytes_in(rq->ex));
+        o->usage.output = a ? (a->answer.output_chars + 3) / 4 : 0;
+    }
+    o->is_priced = t->price != NULL;
+    o->cost_nanousd = t->price ? price_cost_nanousd(t->price, &o->usage) : 0;
+}
+
+static void fill(const struct request *rq, struct fact_open *o)
+{
+    const struct attempt *last = request_attempt(rq);
+
+    *o = (struct fact_open){.reservation = rq->reservation, .is_stream = rq->plan.is_stream};
+    statement_context(rq, &o->context);
+    o->requested = rq->alias ? rq->alias->label : 0;
+    for (unsigned i = 0; i < rq->n_attempts; i++)
+        if (rq->attempts[i]->is_closed)
+            add_ended(o, &rq->attempts[i]->fact);
+    if (!last) { /* it begins right behind this: taken for sent, as its prompt is billed from then on */
+        o->number = 1;
+        o->started_us = mono_diff_us(loop_now(rq->proxy->loop), rq->arrived);
+        take_current(rq, &rq->targets[0], NULL, o);
+    } else if (!last->is_closed) {
+        o->number = last->fact.number;
+        o->started_us = last->fact.started_us;
+        take_current(rq, last->target, last, o);
+    } else { /* between two attempts: all that was spent is on record */
+        o->provider = last->fact.provider;
+        o->model = last->fact.model;
+        o->is_priced = last->fact.is_priced;
+    }
+}
+
+static void note(struct request *rq)
+{
+    const struct attempt *a = request_attempt(rq);
+
+    rq->stated = journal_last(rq->proxy->journal);
+    rq->stated_at = loop_now(rq->proxy->loop);
+    rq->stated_chars = a ? a->answer.output_chars : 0;
+}
+
+/* The most that the request can cost: its dearest target, as often as attempts are allowed to be billed, once. */
+static int64_t bound_of(const struct request *rq)
+{
+    struct bound_facts f = {.body_bytes = exchange_bytes_in(rq->ex),
+                            .max_tokens = rq->plan.max_tokens,
+                            .n = rq->plan.n,
+                            .has_output = operation_row(rq->op)->body == BODY_JSON && rq->op != OP_EMBEDDINGS,
+                            .has_images = rq->op == OP_IMAGES};
+    int64_t most = 0;
+
+    for (size_t i = 0; i < rq->n_targets; i++) {
+        int64_t cost = rq->targets[i].price ? bound_nanousd(rq->targets[i].price, &f) : 0;
+
+        most = cost > most ? cost : most;
+    }
+    return most;
+}
+
+bool statement_reserve(struct request *rq)
+{
+    struct fact_open o;
+
+    rq->reservation = (struct fact_reservation){.amount_nanousd = bound_of(rq),
+                                                .at = rq->arrived_wall,
+                                                .key_period = PERIOD_MONTH,
+                                                .tenant_period = rq->key->tenant->budget.period,
+                                                .global_period = PERIOD_MONTH};
+    fill(rq, &o);
+    if (journal_reserve(rq->proxy->journal, &o) != ERR_OK)
+        return false;
+    note(rq);
+    return true;
+}
+
+/* A statement that finds no room is not made: the one before it still holds. */
+static void state_again(struct request *rq)
+{
+    struct fact_open o;
+
+    fill(rq, &o);
+    if (journal_progress(rq->proxy->journal, &o) == ERR_OK)
+        note(rq);
+}
+
+void statement_attempt(struct request *rq)
+{
+    if (rq->stated && rq->n_attempts > 1) /* of the first, RESERVE told enough */
+        state_again(rq);
+}
+
+void statement_progress(struct request *rq)
+{
+    const struct attempt *a = request_attempt(rq);
+
+    if (!rq->stated || a->is_closed)
+        return;
+    if (a->answer.output_chars - rq->stated_chars >= (uint64_t)4 * STATEMENT_TOKENS ||
+        mono_diff_us(loop_now(rq->proxy->loop), rq->stated_at) >= STATEMENT_US)
+        state_again(rq);
+}
+
+void statement_release(struct request *rq, const char *why)
+{
+    struct fact_context c;
+
+    if (!rq->stated)
+        return;
+    statement_context(rq, &c);
+    if (journal_release(rq->proxy->journal, &c, &rq->reservation, why) != ERR_OK)
+        return; /* SETTLE gives it back */
+    rq->stated = 0;
+    rq->reservation = (struct fact_reservation){0};
+}
+
+/* ---- the watch ----------------------------------------------------------------------------------------------------- */
+
+static void on_watch(struct timer *t)
+{
+    struct proxy *p = CONTAINER_OF(t, struct proxy, watch);
+    uint64_t needed = journal_last(p->journal) + 1; /* a request that comes now states itself behind this */
+
+    for (struct request *rq = p->live; rq; rq = rq->next) {
+        if (!rq->stated || rq->is_settled)
+            continue;
+        if (journal_is_far_behind(p->journal, rq->stated))
+            state_again(rq);
+        needed = rq->stated < needed ? rq->stated : needed;
+    }
+    journal_set_needed(p->journal, needed);
+    loop_timer(p->loop, &p->watch, WATCH_US);
+}
+
+void statement_watch(struct proxy *p)
+{
+    p->watch.fn = on_watch;
+    on_watch(&p->watch);
+}
+
+void statement_unwatch(struct proxy *p)
+{
+    loop_timer_cancel(p->loop, &p->watch);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the journal is told of a request while it is open: RESERVE before a provider is called, PROGRESS as tokens
+ * come, both with all that the next start needs to end it, should the process die. */
+#ifndef PROXY_STATEMENT_H
+#define PROXY_STATEMENT_H
+
+#include "gatewayd/proxy/request.h"
+
+/* Between two statements of a stream, whichever comes first: what a crash may cost. */
+#define STATEMENT_US     1000000
+#define STATEMENT_TOKENS 256u
+
+void statement_context(const struct request *rq, struct fact_context *out);
+/* Holds the most that it can cost; false when the journal is full. */
+NODISCARD bool statement_reserve(struct request *rq);
+/* Another attempt begins. */
+void statement_attempt(struct request *rq);
+/* Content came; says so when it is time. */
+void statement_progress(struct request *rq);
+/* Nothing can be spent any more and nothing was: the reservation ends before the request. */
+void statement_release(struct request *rq, const char *why);
+
+/* Keeps the journal able to forget: tells it what open requests need, and has those that are far behind state
+ * themselves again. Goes on by itself. */
+void statement_watch(struct proxy *p);
+void statement_unwatch(struct proxy *p);
+
+#endif
