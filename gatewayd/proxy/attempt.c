@@ -267,15 +267,6 @@ static void estimate_usage(struct attempt *a)
     u->output = (a->answer.output_chars + 3) / 4;
 }
 
-static struct fact_context context_of(const struct request *rq)
-{
-    return (struct fact_context){.request = rq->id,
-                                 .arrived = rq->arrived_wall,
-                                 .tenant = rq->key->tenant->label,
-                                 .key = rq->key->label,
-                                 .op = rq->op};
-}
-
 void attempt_close(struct attempt *a, enum fact_status status, enum err_code error, enum stream_end end)
 {
     struct request *rq = a->rq;
@@ -292,7 +283,7 @@ void attempt_close(struct attempt *a, enum fact_status status, enum err_code err
     a->fact.duration_us = mono_diff_us(mono_now(), a->started);
     a->fact.usage = a->answer.usage;
     a->fact.cost_nanousd = a->target->price ? price_cost_nanousd(a->target->price, &a->answer.usage) : 0;
-    context = context_of(rq);
+    statement_context(rq, &context);
     if (journal_attempt(rq->proxy->journal, &context, &a->fact) != ERR_OK)
         log_error("journal: an attempt of request '%s' could not be recorded", rq->id_text);
 }

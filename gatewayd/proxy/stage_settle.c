@@ -9,6 +9,8 @@
 #include "gatewayd/proxy/attempt.h"
 #include "gatewayd/proxy/pipeline.h"
 #include "gatewayd/proxy/relay.h"
+#include "gatewayd/proxy/statement.h"
+#include "libshared/base/crash.h"
 #include "libshared/base/log.h"
 
 static label endpoint_labels[OP_COUNT];
@@ -107,7 +109,8 @@ static void make_fact(const struct request *rq, struct fact_request *f, struct f
                                .ttft_us = rq->first_content_us,
                                .bytes_in = exchange_bytes_in(rq->ex),
                                .bytes_out = bytes_out_of(rq),
-                               .is_priced = true};
+                               .is_priced = true,
+                               .reservation = rq->reservation};
     for (unsigned i = 0; i < rq->n_attempts; i++) {
         attempts[i] = rq->attempts[i]->fact;
         usage_add(&f->usage, &attempts[i].usage);
@@ -233,11 +236,14 @@ enum step stage_settle(struct request *rq)
     (void)pthread_once(&once, make_labels);
     choose_error_answer(rq);
     close_last(rq, status_of(rq));
+    if (!rq->n_attempts)
+        statement_release(rq, "no attempt was made");
     make_fact(rq, &fact, attempts);
     /* A request that was refused before it had a key spent nothing: a full journal must not keep it from its answer. */
     if (journal_settle(rq->proxy->journal, &fact, attempts) != ERR_OK && rq->n_attempts)
         log_error("journal: the end of request '%s' could not be recorded", rq->id_text);
     facts_add(rq->proxy->facts, &fact, attempts);
     deliver(rq, fact.cost_nanousd);
+    CRASH_POINT(settle_after_reply);
     return STEP_NEXT;
 }

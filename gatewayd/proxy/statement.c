@@ -104,8 +104,10 @@ bool statement_reserve(struct request *rq)
                                                 .tenant_period = rq->key->tenant->budget.period,
                                                 .global_period = PERIOD_MONTH};
     fill(rq, &o);
-    if (journal_reserve(rq->proxy->journal, &o) != ERR_OK)
+    if (journal_reserve(rq->proxy->journal, &o) != ERR_OK) {
+        rq->reservation = (struct fact_reservation){0};
         return false;
+    }
     note(rq);
     return true;
 }
