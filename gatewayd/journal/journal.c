@@ -462,8 +462,12 @@ uint64_t journal_last(const struct journal *j)
     return j->last;
 }
 
+/* What is freed must end where a record ends, since the next run reads from there: "all behind the last one" is where
+ * the next one goes. */
 void journal_set_needed(struct journal *j, uint64_t seq)
 {
+    if (seq > j->last)
+        seq = atomic_load_explicit(&j->end, memory_order_relaxed);
     atomic_store_explicit(&j->needed, seq, memory_order_release);
 }
 

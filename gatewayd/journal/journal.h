@@ -74,7 +74,8 @@ NODISCARD enum err_code journal_release(struct journal *j, const struct fact_con
 NODISCARD enum err_code journal_adjust(struct journal *j, const struct fact_adjust *a);
 /* Sequence number of the record appended last. */
 uint64_t journal_last(const struct journal *j);
-/* The oldest record that an open request needs, UINT64_MAX for none. Told now and then; what is older may be forgotten. */
+/* The oldest record that an open request needs; anything above the last one: none does. Told now and then; what is
+ * older may be forgotten, and nothing that is appended later. */
 void journal_set_needed(struct journal *j, uint64_t seq);
 /* An open request whose newest statement is `seq` should state itself again, so that the journal can forget. */
 bool journal_is_far_behind(const struct journal *j, uint64_t seq);

@@ -159,6 +159,25 @@ static void test_what_was_not_released_is_read_again_by_the_next_run_as_recovere
     close_it(j);
 }
 
+static void test_what_is_appended_behind_a_released_end_is_read_by_the_next_run(void **state)
+{
+    struct journal *j = open_it(MAX_BYTES);
+
+    (void)state;
+    journal_set_needed(j, journal_last(j) + 1); /* nothing was appended yet */
+    settle(j, 0);
+    settle(j, 1);
+    journal_set_needed(j, journal_last(j) + 1); /* no request is open */
+    assert_int_equal(read_all(0, NULL), 2);
+    forget(j);
+    settle(j, 2);
+    close_it(j);
+
+    j = open_it(MAX_BYTES);
+    assert_int_equal(read_all(2, NULL), 1);
+    close_it(j);
+}
+
 static void test_a_second_process_is_refused(void **state)
 {
     struct journal *j = open_it(MAX_BYTES);
@@ -683,6 +702,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_records_come_back_in_order_and_only_once),
         T(test_what_was_not_released_is_read_again_by_the_next_run_as_recovered),
+        T(test_what_is_appended_behind_a_released_end_is_read_by_the_next_run),
         T(test_a_second_process_is_refused),
         T(test_a_full_journal_refuses_early_and_recovers_when_it_is_released),
         T(test_a_journal_left_full_does_not_keep_the_next_run_from_starting),
