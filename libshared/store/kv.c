@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The realtime store's front: chooses the backend, checks what is asked before it gets there, and measures. A handle is
+ * its owner thread's; the counters are read by any thread. Backends always get a place for their error text, and only a
+ * failure's reaches the caller: what was tried in vain before a success is nobody's error. */
+#include "libshared/store/kv.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "libshared/store/kv_priv.h"
+
+struct kv {
+    const struct kv_ops *ops;
+    void *self;
+    _Atomic uint64_t commands, errors, timeouts;
+    _Atomic int64_t last_us, max_us;
+};
+
+struct kv *kv_wrap(const struct kv_ops *ops, void *self)
+{
+    struct kv *kv = calloc(1, sizeof(*kv));
+
+    if (!kv)
+        abort();
+    kv->ops = ops;
+    kv->self = self;
+    return kv;
+}
+
+struct kv *kv_new(const struct kv_options *o, struct err *err)
+{
+    return o->url && o->url[0] ? kv_redis_new(o, err) : kv_memory_new(o);
+}
+
+struct kv *kv_share(struct kv *kv)
+{
+    return kv->ops->share ? kv->ops->share(kv->self) : NULL;
+}
+
+void kv_free(struct kv *kv)
+{
+    if (!kv)
+        return;
+    if (kv->ops->free)
+        kv->ops->free(kv->self);
+    free(kv);
+}
+
+const char *kv_backend(const struct kv *kv)
+{
+    return kv->ops->name;
+}
+
+const char *kv_where(const struct kv *kv)
+{
+    return kv->ops->where ? kv->ops->where(kv->self) : kv->ops->name;
+}
+
+/* Relaxed: each figure stands alone, and only the owner writes. */
+static uint64_t load(const _Atomic uint64_t *v)
+{
+    return atomic_load_explicit(v, memory_order_relaxed);
+}
+static void bump(_Atomic uint64_t *v)
+{
+    atomic_store_explicit(v, load(v) + 1, memory_order_relaxed);
+}
+
+struct kv_stats kv_stats_mt(const struct kv *kv)
+{
+    return (struct kv_stats){
+        .commands = load(&kv->commands),
+        .errors = load(&kv->errors),
+        .timeouts = load(&kv->timeouts),
+        .reconnects = kv->ops->reconnects ? kv->ops->reconnects(kv->self) : 0,
+        .last_us = atomic_load_explicit(&kv->last_us, memory_order_relaxed),
+        .max_us = atomic_load_explicit(&kv->max_us, memory_order_relaxed),
+    };
+}
+
+static enum err_code finish(struct kv *kv, struct mono began, enum err_code e, const struct err *own,
+                            struct err *err)
+{
+    int64_t took = mono_diff_us(mono_now(), began);
+
+    bump(&kv->commands);
+    if (e)
+        bump(&kv->errors);
+    if (e == ERR_TIMEOUT)
+        bump(&kv->timeouts);
+    atomic_store_explicit(&kv->last_us, took, memory_order_relaxed);
+    if (took > atomic_load_explicit(&kv->max_us, memory_order_relaxed))
+        atomic_store_explicit(&kv->max_us, took, memory_order_relaxed);
+    if (e && err)
+        *err = *own;
+    return e;
+}
+
+static enum store_result apply(struct kv *kv, int kind, const char *instance, const struct watermark *from,
+                               const struct watermark *next, const struct kv_batch *b, struct err *err)
+{
+    struct mono began = mono_now();
+    enum store_result r = STORE_FAILED;
+    struct err own = {0};
+
+    if (kind != KV_WRITE && (!next->batch || next->n > WATERMARK_WORKERS))
+        (void)err_set(&own, ERR_BAD_REQUEST, "the watermark that follows is no watermark");
+    else if (!kv_batch_check(b, &own))
+        r = kv->ops->apply(kv->self, kind, instance, from, next, b, &own);
+    if (r == STORE_FAILED && !own.code)
+        (void)err_set(&own, ERR_IO, "the realtime store failed");
+    (void)finish(kv, began, r == STORE_FAILED ? own.code : ERR_OK, &own, err);
+    return r;
+}
+
+enum store_result kv_apply(struct kv *kv, const char *instance, const struct watermark *from,
+                           const struct watermark *next, const struct kv_batch *b, struct err *err)
+{
+    return apply(kv, KV_APPLY, instance, from, next, b, err);
+}
+
+enum store_result kv_refill(struct kv *kv, const char *instance, const struct watermark *next,
+                            const struct kv_batch *b, struct err *err)
+{
+    return apply(kv, KV_REFILL, instance, NULL, next, b, err);
+}
+
+enum err_code kv_write(struct kv *kv, const struct kv_batch *b, struct err *err)
+{
+    struct err own = {0};
+
+    if (apply(kv, KV_WRITE, NULL, NULL, NULL, b, &own) == STORE_APPLIED)
+        return ERR_OK;
+    if (err)
+        *err = own;
+    return own.code;
+}
+
+enum err_code kv_watermark(struct kv *kv, const char *instance, struct watermark *out, bool *out_found,
+                           struct err *err)
+{
+    struct mono began = mono_now();
+    struct err own = {0};
+    enum err_code e = kv->ops->watermark(kv->self, instance, out, out_found, &own);
+
+    return finish(kv, began, e, &own, err);
+}
+
+static enum err_code read_what(struct kv *kv, int what, const char *key, int64_t a, int64_t b, kv_field_fn fn,
+                               void *user, struct err *err)
+{
+    struct mono began = mono_now();
+    struct err own = {0};
+    enum err_code e = kv->ops->read(kv->self, what, key, a, b, fn, user, &own);
+
+    return finish(kv, began, e, &own, err);
+}
+
+enum err_code kv_hash(struct kv *kv, const char *key, kv_field_fn fn, void *user, struct err *err)
+{
+    return read_what(kv, KV_READ_HASH, key, 0, 0, fn, user, err);
+}
+
+enum err_code kv_index(struct kv *kv, const char *key, int64_t min_score, int64_t max_score, kv_field_fn fn,
+                       void *user, struct err *err)
+{
+    return read_what(kv, KV_READ_INDEX, key, min_score, max_score, fn, user, err);
+}
+
+enum err_code kv_list(struct kv *kv, const char *key, unsigned n, kv_field_fn fn, void *user, struct err *err)
+{
+    return n ? read_what(kv, KV_READ_LIST, key, n, 0, fn, user, err) : ERR_OK;
+}
+
+enum err_code kv_events(struct kv *kv, const char *key, unsigned n, kv_field_fn fn, void *user,
+                        struct err *err)
+{
+    return n ? read_what(kv, KV_READ_EVENTS, key, n, 0, fn, user, err) : ERR_OK;
+}
+
+enum err_code kv_scan(struct kv *kv, const char *prefix, kv_field_fn fn, void *user, struct err *err)
+{
+    return read_what(kv, KV_READ_SCAN, prefix, 0, 0, fn, user, err);
+}
+
+enum err_code kv_ping(struct kv *kv, struct err *err)
+{
+    struct mono began = mono_now();
+    struct err own = {0};
+    enum err_code e = kv->ops->ping(kv->self, &own);
+
+    return finish(kv, began, e, &own, err);
+}
