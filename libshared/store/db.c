@@ -67,9 +67,23 @@ static bool is_postgres(const char *url)
     return strncmp(url, "postgresql://", 13) == 0 || strncmp(url, "postgres://", 11) == 0;
 }
 
+static struct db *finish(struct db *db, const struct db_options *o, struct err *err)
+{
+    if (!db)
+        return NULL;
+    db->is_read_only = o->is_read_only;
+    db->deadline_us = o->deadline_us > 0 ? o->deadline_us : DEADLINE_US;
+    db->slow_us = o->slow_us ? o->slow_us : SLOW_US;
+    db->url = strdup(o->url);
+    if (db->url)
+        return db;
+    (void)err_set(err, ERR_NO_MEMORY, "memory is exhausted");
+    db_free(db);
+    return NULL;
+}
+
 struct db *db_new(const struct db_options *o, struct err *err)
 {
-    struct db *db;
 
     if (!o->url || !*o->url) {
         (void)err_set(err, ERR_CONFIG, "the database URL is empty");
@@ -80,13 +94,21 @@ struct db *db_new(const struct db_options *o, struct err *err)
                       "the database URL is neither 'postgresql://…' nor the path of a SQLite file");
         return NULL;
     }
-    db = is_postgres(o->url) ? db_postgres_new(o, err) : db_sqlite_new(o, err);
-    if (!db)
-        return NULL;
-    db->is_read_only = o->is_read_only;
-    db->deadline_us = o->deadline_us > 0 ? o->deadline_us : DEADLINE_US;
-    db->slow_us = o->slow_us ? o->slow_us : SLOW_US;
-    return db;
+    return finish(is_postgres(o->url) ? db_postgres_new(o, err) : db_sqlite_new(o, err), o, err);
+}
+
+/* What could be opened once can be made again: nothing connects before its first use. */
+struct db *db_share(struct db *db)
+{
+    struct db_options o = {.url = db->url,
+                           .is_read_only = db->is_read_only,
+                           .deadline_us = db->deadline_us,
+                           .slow_us = db->slow_us};
+    struct db *other = db->ops->share ? finish(db->ops->share(db), &o, NULL) : db_new(&o, NULL);
+
+    if (!other)
+        abort();
+    return other;
 }
 
 void db_free(struct db *db)
@@ -98,6 +120,7 @@ void db_free(struct db *db)
         db_unlock(db, db->locks[db->n_locks - 1].name);
     free(db->slow.sql);
     free(db->where);
+    free(db->url);
     db->ops->free(db);
 }
 

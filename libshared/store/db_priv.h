@@ -38,6 +38,8 @@ struct db_ops {
     void (*drop)(struct db *db);
     enum err_code (*try_lock)(struct db *db, const char *name, int *out_fd, bool *out_got, struct err *err);
     void (*unlock)(struct db *db, const char *name, int fd);
+    /* Another handle; NULL: it is made like the first (db_share). */
+    struct db *(*share)(struct db *db);
     void (*free)(struct db *db);
 };
 
@@ -57,6 +59,7 @@ struct db_slow { /* the one statement that waits to be written down; sql NULL: n
 struct db {
     const struct db_ops *ops;
     char *where;
+    char *url; /* may hold a password */
     int64_t deadline_us, slow_us;
     bool is_read_only;
     bool in_transaction;

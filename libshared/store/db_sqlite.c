@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The history store in a SQLite file. Runs on the thread that owns the handle, which owns the connection and the
- * descriptor of the lock file.
+/* The history store in a SQLite file. Runs on the threads that own the handles; these share the connection and the
+ * descriptor of the lock file, and take turns: a statement is one turn, a transaction is one turn.
  *
  * Invariant: at most one connection of all processes writes or checkpoints (versions up to 3.51.2 can corrupt a WAL that
  * two connections reset at once). Who writes holds `<path>.lock` from db_new() to db_free(); readers are opened
@@ -10,6 +10,7 @@
  * (POSIX), so this file opens it by itself only when it does not exist yet. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,12 +27,20 @@
 #define NO_DEADLINE     ((struct mono){INT64_MAX})
 #define LOCK_SUFFIX_CAP (DB_NAME_CAP + 8)
 
+struct file {
+    _Atomic unsigned handles;
+    pthread_mutex_t turn;
+    char *path;
+    int lock_fd; /* -1: read-only */
+    /* Whose turn it is uses these. */
+    sqlite3 *conn; /* NULL until first used and after an I/O error */
+    struct mono deadline;
+};
+
 struct db_sqlite {
     struct db db;
-    char *path;
-    sqlite3 *conn; /* NULL until first used and after an I/O error */
-    int lock_fd;   /* -1: read-only */
-    struct mono deadline;
+    struct file *file;
+    bool has_turn;
 };
 
 static struct db_sqlite *self(struct db *db)
@@ -73,33 +82,56 @@ static enum err_code fail(struct db_sqlite *s, int code, const char *label, stru
 
     if (rc == ERR_TIMEOUT)
         return err_set(err, rc, "'%s' did not end within its deadline", label);
-    return err_set(err, rc, "'%s': %s", label, s->conn ? sqlite3_errmsg(s->conn) : sqlite3_errstr(code));
+    return err_set(err, rc, "'%s': %s", label,
+                   s->file->conn ? sqlite3_errmsg(s->file->conn) : sqlite3_errstr(code));
 }
 
 /* ---- connection ---- */
 
 static int on_progress(void *user)
 {
-    struct db_sqlite *s = user;
+    const struct file *f = user;
 
-    return mono_diff_us(s->deadline, mono_now()) <= 0;
+    return mono_diff_us(f->deadline, mono_now()) <= 0;
 }
 
 static int on_busy(void *user, int count)
 {
-    struct db_sqlite *s = user;
+    const struct file *f = user;
 
     (void)count;
-    return db_nap(BUSY_NAP_US, s->deadline);
+    return db_nap(BUSY_NAP_US, f->deadline);
+}
+
+/* ---- turns ---- */
+
+static enum err_code take_turn(struct db_sqlite *s, struct mono deadline, const char *label, struct err *err)
+{
+    struct timespec until = {.tv_sec = deadline.us / 1000000, .tv_nsec = deadline.us % 1000000 * 1000};
+
+    if (!s->has_turn && pthread_mutex_clocklock(&s->file->turn, CLOCK_MONOTONIC, &until) != 0)
+        return err_set(err, ERR_TIMEOUT, "'%s' did not get its turn within its deadline", label);
+    s->has_turn = true;
+    s->file->deadline = deadline;
+    return ERR_OK;
+}
+
+/* An open transaction keeps it. */
+static void end_turn(struct db_sqlite *s)
+{
+    if (!s->has_turn || (s->file->conn && !sqlite3_get_autocommit(s->file->conn)))
+        return;
+    s->has_turn = false;
+    (void)pthread_mutex_unlock(&s->file->turn);
 }
 
 static void disconnect(struct db_sqlite *s)
 {
-    if (!s->conn)
+    if (!s->file->conn)
         return;
-    s->deadline = NO_DEADLINE;
-    (void)sqlite3_close_v2(s->conn);
-    s->conn = NULL;
+    s->file->deadline = NO_DEADLINE;
+    (void)sqlite3_close_v2(s->file->conn);
+    s->file->conn = NULL;
     s->db.in_transaction = false;
     s->db.doomed = ERR_OK;
 }
@@ -107,11 +139,11 @@ static void disconnect(struct db_sqlite *s)
 /* Private from the start: SQLite gives its side files the mode of the main one. */
 static enum err_code create_file(const struct db_sqlite *s, struct err *err)
 {
-    int fd = open(s->path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    int fd = open(s->file->path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
 
     if (fd < 0 && errno != EEXIST)
         return err_set(err, errno == ENOSPC || errno == EROFS || errno == EACCES ? ERR_UNAVAILABLE : ERR_IO,
-                       "cannot create '%s': %s", s->path, strerror(errno));
+                       "cannot create '%s': %s", s->file->path, strerror(errno));
     if (fd >= 0)
         (void)close(fd);
     return ERR_OK;
@@ -135,21 +167,21 @@ static int set_up(struct db_sqlite *s)
     static const char READER[] = "PRAGMA query_only = ON";
     int code;
 
-    (void)sqlite3_extended_result_codes(s->conn, 1);
-    (void)sqlite3_busy_handler(s->conn, on_busy, s);
-    sqlite3_progress_handler(s->conn, DEADLINE_OPS, on_progress, s);
-    (void)sqlite3_limit(s->conn, SQLITE_LIMIT_ATTACHED, 0);
-    (void)sqlite3_db_config(s->conn, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    (void)sqlite3_db_config(s->conn, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    (void)sqlite3_db_config(s->conn, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
-    (void)sqlite3_db_config(s->conn, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
+    (void)sqlite3_extended_result_codes(s->file->conn, 1);
+    (void)sqlite3_busy_handler(s->file->conn, on_busy, s->file);
+    sqlite3_progress_handler(s->file->conn, DEADLINE_OPS, on_progress, s->file);
+    (void)sqlite3_limit(s->file->conn, SQLITE_LIMIT_ATTACHED, 0);
+    (void)sqlite3_db_config(s->file->conn, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    (void)sqlite3_db_config(s->file->conn, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    (void)sqlite3_db_config(s->file->conn, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
+    (void)sqlite3_db_config(s->file->conn, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
     if (s->db.is_read_only) {
-        (void)sqlite3_db_config(s->conn, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-        return sqlite3_exec(s->conn, READER, NULL, NULL, NULL);
+        (void)sqlite3_db_config(s->file->conn, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        return sqlite3_exec(s->file->conn, READER, NULL, NULL, NULL);
     }
-    if ((code = enter_wal(s->conn)) != SQLITE_OK)
+    if ((code = enter_wal(s->file->conn)) != SQLITE_OK)
         return code;
-    return sqlite3_exec(s->conn, WRITER, NULL, NULL, NULL);
+    return sqlite3_exec(s->file->conn, WRITER, NULL, NULL, NULL);
 }
 
 static enum err_code connect_file(struct db_sqlite *s, struct err *err)
@@ -159,18 +191,18 @@ static enum err_code connect_file(struct db_sqlite *s, struct err *err)
     enum err_code rc;
     int code;
 
-    if (s->conn)
+    if (s->file->conn)
         return ERR_OK;
     if (!s->db.is_read_only && (rc = create_file(s, err)) != ERR_OK)
         return rc;
-    code = sqlite3_open_v2(s->path, &s->conn, flags, NULL);
+    code = sqlite3_open_v2(s->file->path, &s->file->conn, flags, NULL);
     if (code == SQLITE_OK)
         code = set_up(s);
     if (code == SQLITE_OK)
         return ERR_OK;
     rc = class_of(code);
-    (void)err_set(err, rc, "cannot open '%s': %s", s->path,
-                  s->conn ? sqlite3_errmsg(s->conn) : sqlite3_errstr(code));
+    (void)err_set(err, rc, "cannot open '%s': %s", s->file->path,
+                  s->file->conn ? sqlite3_errmsg(s->file->conn) : sqlite3_errstr(code));
     disconnect(s);
     return rc;
 }
@@ -264,7 +296,7 @@ static int step_all(struct db_sqlite *s, sqlite3_stmt *st, const struct db_state
             row[i] = column(st, i);
         if (!q->fn(q->user, row, (unsigned)n))
             break;
-        if (on_progress(s)) {
+        if (on_progress(s->file)) {
             code = SQLITE_INTERRUPT;
             break;
         }
@@ -277,7 +309,7 @@ static enum err_code prepare(struct db_sqlite *s, const struct db_statement *q, 
                              struct err *err)
 {
     const char *tail = NULL;
-    int code = sqlite3_prepare_v2(s->conn, q->sql, -1, out, &tail);
+    int code = sqlite3_prepare_v2(s->file->conn, q->sql, -1, out, &tail);
 
     if (code != SQLITE_OK)
         return fail(s, code, q->label, err);
@@ -294,7 +326,7 @@ static void finalize(sqlite3_stmt **st)
 static enum err_code run_prepared(struct db_sqlite *s, struct db_statement *q, struct err *err)
 {
     sqlite3_stmt *st AUTO(finalize) = NULL;
-    sqlite3_int64 before = sqlite3_total_changes64(s->conn);
+    sqlite3_int64 before = sqlite3_total_changes64(s->file->conn);
     enum err_code rc = prepare(s, q, &st, err);
     int code;
 
@@ -303,7 +335,7 @@ static enum err_code run_prepared(struct db_sqlite *s, struct db_statement *q, s
     if (rc != ERR_OK)
         return rc;
     code = step_all(s, st, q);
-    q->changed = sqlite3_total_changes64(s->conn) - before;
+    q->changed = sqlite3_total_changes64(s->file->conn) - before;
     return code == SQLITE_DONE || code == SQLITE_ROW ? ERR_OK : fail(s, code, q->label, err);
 }
 
@@ -311,19 +343,21 @@ static void drop(struct db *db)
 {
     struct db_sqlite *s = self(db);
 
-    s->deadline = NO_DEADLINE;
-    if (s->conn && !sqlite3_get_autocommit(s->conn) &&
-        sqlite3_exec(s->conn, "ROLLBACK", NULL, NULL, NULL) != SQLITE_OK)
+    if (!s->has_turn)
+        return;
+    s->file->deadline = NO_DEADLINE;
+    if (s->file->conn && !sqlite3_get_autocommit(s->file->conn) &&
+        sqlite3_exec(s->file->conn, "ROLLBACK", NULL, NULL, NULL) != SQLITE_OK)
         disconnect(s);
+    end_turn(s);
 }
 
-static enum err_code run(struct db *db, struct db_statement *q, struct err *err)
+static enum err_code run_in_turn(struct db_sqlite *s, struct db_statement *q, struct err *err)
 {
-    struct db_sqlite *s = self(db);
+    struct db *db = &s->db;
     enum err_code rc;
 
-    s->deadline = q->deadline;
-    if (on_progress(s))
+    if (on_progress(s->file))
         return err_set(err, ERR_TIMEOUT, "'%s' did not end within its deadline", q->label);
     rc = connect_file(s, err);
     if (rc != ERR_OK)
@@ -331,8 +365,20 @@ static enum err_code run(struct db *db, struct db_statement *q, struct err *err)
     rc = run_prepared(s, q, err);
     if (rc == ERR_IO)
         disconnect(s); /* the next one begins with a fresh look at the file */
-    else if (rc != ERR_OK && db->in_transaction && sqlite3_get_autocommit(s->conn))
+    else if (rc != ERR_OK && db->in_transaction && sqlite3_get_autocommit(s->file->conn))
         db->in_transaction = false; /* a full disk and the like undo all of it */
+    return rc;
+}
+
+static enum err_code run(struct db *db, struct db_statement *q, struct err *err)
+{
+    struct db_sqlite *s = self(db);
+    enum err_code rc = take_turn(s, q->deadline, q->label, err);
+
+    if (rc != ERR_OK)
+        return rc;
+    rc = run_in_turn(s, q, err);
+    end_turn(s);
     return rc;
 }
 
@@ -341,10 +387,10 @@ static enum err_code script(struct db *db, const char *sql, struct mono deadline
     struct db_sqlite *s = self(db);
     int code;
 
-    s->deadline = deadline;
-    if (!s->conn)
+    s->file->deadline = deadline;
+    if (!s->file->conn)
         return err_set(err, ERR_IO, "the connection was lost");
-    code = sqlite3_exec(s->conn, sql, NULL, NULL, NULL);
+    code = sqlite3_exec(s->file->conn, sql, NULL, NULL, NULL);
     return code == SQLITE_OK ? ERR_OK : fail(s, code, "migrate", err);
 }
 
@@ -352,11 +398,11 @@ static enum err_code script(struct db *db, const char *sql, struct mono deadline
 
 static char *lock_path(const struct db_sqlite *s, const char *name)
 {
-    size_t cap = strlen(s->path) + LOCK_SUFFIX_CAP;
+    size_t cap = strlen(s->file->path) + LOCK_SUFFIX_CAP;
     char *p = malloc(cap);
 
     if (p)
-        (void)snprintf(p, cap, "%s%s%s.lock", s->path, name ? "." : "", name ? name : "");
+        (void)snprintf(p, cap, "%s%s%s.lock", s->file->path, name ? "." : "", name ? name : "");
     return p;
 }
 
@@ -371,7 +417,8 @@ static enum err_code try_flock(const struct db_sqlite *s, const char *name, int 
     } else if (fd < 0) {
         rc = err_set(err, ERR_IO, "cannot open '%s': %s", path, strerror(errno));
     } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        rc = err_set(err, ERR_CONFLICT, "'%s' is in use by another process, which holds '%s'", s->path, path);
+        rc = err_set(err, ERR_CONFLICT, "'%s' is in use by another process, which holds '%s'", s->file->path,
+                     path);
         (void)close(fd);
     } else {
         *out_fd = fd;
@@ -398,14 +445,47 @@ static void unlock(struct db *db, const char *name, int fd)
 
 /* ---- life ---- */
 
+static struct db_sqlite *handle_on(struct file *f, const struct db_ops *ops, const char *where)
+{
+    struct db_sqlite *s = calloc(1, sizeof(*s));
+
+    if (!s || !(s->db.where = strdup(where))) {
+        free(s);
+        return NULL;
+    }
+    s->db.ops = ops;
+    s->file = f;
+    atomic_fetch_add(&f->handles, 1);
+    return s;
+}
+
+static struct db *share(struct db *db)
+{
+    struct db_sqlite *s = handle_on(self(db)->file, db->ops, db->where);
+
+    return s ? &s->db : NULL;
+}
+
+static void free_file(struct file *f)
+{
+    if (f->conn)
+        (void)sqlite3_close_v2(f->conn);
+    if (f->lock_fd >= 0)
+        (void)close(f->lock_fd);
+    (void)pthread_mutex_destroy(&f->turn);
+    free(f->path);
+    free(f);
+}
+
 static void free_sqlite(struct db *db)
 {
     struct db_sqlite *s = self(db);
 
-    disconnect(s);
-    if (s->lock_fd >= 0)
-        (void)close(s->lock_fd);
-    free(s->path);
+    drop(db);
+    if (atomic_fetch_sub(&s->file->handles, 1) == 1) {
+        s->file->deadline = NO_DEADLINE;
+        free_file(s->file);
+    }
     free(s);
 }
 
@@ -420,6 +500,7 @@ static const struct db_ops SQLITE_OPS = {
     .drop = drop,
     .try_lock = try_lock,
     .unlock = unlock,
+    .share = share,
     .free = free_sqlite,
 };
 static const struct db_ops SQLITE_READER_OPS = {
@@ -433,6 +514,7 @@ static const struct db_ops SQLITE_READER_OPS = {
     .drop = drop,
     .try_lock = try_lock,
     .unlock = unlock,
+    .share = share,
     .free = free_sqlite,
 };
 
@@ -449,19 +531,23 @@ static char *plain_path(const char *path)
 
 struct db *db_sqlite_new(const struct db_options *o, struct err *err)
 {
-    struct db_sqlite *s = calloc(1, sizeof(*s));
+    struct file *f = calloc(1, sizeof(*f));
+    struct db_sqlite *s = NULL;
 
-    if (!s || !(s->path = plain_path(o->url)) || !(s->db.where = strdup(o->url))) {
+    if (f && (f->path = plain_path(o->url))) {
+        f->lock_fd = -1;
+        (void)pthread_mutex_init(&f->turn, NULL);
+        s = handle_on(f, o->is_read_only ? &SQLITE_READER_OPS : &SQLITE_OPS, o->url);
+    }
+    if (!s) {
         (void)err_set(err, ERR_NO_MEMORY, "memory is exhausted");
-        if (s)
-            free(s->path);
-        free(s);
+        if (f && f->path)
+            free_file(f);
+        else
+            free(f);
         return NULL;
     }
-    s->db.ops = o->is_read_only ? &SQLITE_READER_OPS : &SQLITE_OPS;
-    s->db.is_read_only = o->is_read_only;
-    s->lock_fd = -1;
-    if (!o->is_read_only && try_flock(s, NULL, &s->lock_fd, err) != ERR_OK) {
+    if (!o->is_read_only && try_flock(s, NULL, &f->lock_fd, err) != ERR_OK) {
         db_free(&s->db);
         return NULL;
     }
