@@ -12,7 +12,8 @@
  * worker is.
  *
  * Sequence numbers never come twice, not even when the disk lost the newest segments or a worker's directory went away
- * and came again: a run begins at the higher of the clock and of what it finds. Stores remember them. */
+ * and came again: a run begins at the highest of the clock, of what it finds, and of what was removed (journal_floor).
+ * Stores remember them. */
 #include "gatewayd/journal/journal.h"
 
 #include <dirent.h>
@@ -154,11 +155,12 @@ static enum err_code lock_dir(struct journal *j, const char *dir, struct err *er
 }
 
 /* See the head of this file. */
-static uint64_t first_sequence(const struct journal *j)
+static uint64_t first_sequence(const struct journal *j, const char *dir)
 {
-    uint64_t by_clock = j->opened.us > 0 ? (uint64_t)j->opened.us >> CLOCK_SHIFT : 0;
+    uint64_t first = j->opened.us > 0 ? (uint64_t)j->opened.us >> CLOCK_SHIFT : 0, floor = journal_floor(dir);
 
-    return by_clock > j->next_sequence ? by_clock : j->next_sequence;
+    first = floor > first ? floor : first;
+    return j->next_sequence > first ? j->next_sequence : first;
 }
 
 /* The first segment that this run writes to, and the place where the worker begins. */
@@ -181,7 +183,7 @@ static enum err_code prepare(struct journal *j, const char *dir, struct err *err
 
     if (!e)
         e = open_old(j, err);
-    j->tended_sequence = j->first_sequence = j->next_sequence = first_sequence(j);
+    j->tended_sequence = j->first_sequence = j->next_sequence = first_sequence(j, dir);
     atomic_store(&j->end, walk_seq(j->next_sequence, 0)); /* as if the worker were on the first new one */
     if (!e && j->max_segments)
         e = journal_tend(j, err);
@@ -240,20 +242,37 @@ static void remove_positions(const char *dir)
         (void)closedir(d);
 }
 
+/* Its worker is no more and all of it was released. The directory stays when something was set aside in it, or when the
+ * next run could not know where this one ended. */
+static void remove_all(struct journal *j)
+{
+    struct err err = {0};
+    char *slash = strrchr(j->dir, '/');
+    enum err_code e;
+
+    *slash = '\0';
+    e = journal_raise_floor(j->dir, j->next_sequence, &err);
+    *slash = '/';
+    if (e) {
+        log_warn("journal: %s", err_text(&err));
+        return;
+    }
+    while (j->spare) {
+        struct segment *s = j->spare;
+
+        j->spare = atomic_load(&s->next);
+        segment_remove(s, j->dir);
+    }
+    remove_positions(j->dir);
+    (void)rmdir(j->dir);
+}
+
 void journal_close(struct journal *j)
 {
     if (!j)
         return;
-    if (!j->max_segments && !j->head && j->dir_fd >= 0) { /* read-only and all of it released */
-        while (j->spare) {
-            struct segment *s = j->spare;
-
-            j->spare = atomic_load(&s->next);
-            segment_remove(s, j->dir);
-        }
-        remove_positions(j->dir);
-        (void)rmdir(j->dir); /* stays when something was set aside in it */
-    }
+    if (!j->max_segments && !j->head && j->dir_fd >= 0)
+        remove_all(j);
     unmap_all(j->head);
     unmap_all(j->spare);
     if (j->dir_fd >= 0)
@@ -655,6 +674,7 @@ void journal_end_forced(struct journal *j)
         segment_remove(s, j->dir);
     }
     j->tail = j->current;
+    j->next_sequence = j->current->sequence + 1; /* as the next run will count, which finds no others */
     j->current = NULL;
     atomic_store(&j->end, walk_seq(j->next_sequence, 0));
 }

@@ -54,6 +54,11 @@ static inline void journal_count(_Atomic uint64_t *c, uint64_t n)
 /* Records that the busiest consumer has read. */
 uint64_t journal_cursors_read_mt(const struct journal *j);
 
+/* No journal of the directory begins below it: where those ended that were removed with their worker. Stores remember
+ * their numbers, and a clock that stepped back would hand them out again. 0 without one. */
+uint64_t journal_floor(const char *dir);
+NODISCARD enum err_code journal_raise_floor(const char *dir, uint64_t sequence, struct err *err);
+
 /* For recovery: appends with no worker there, allocating as it goes. */
 NODISCARD enum err_code journal_begin_forced(struct journal *j, struct err *err);
 void journal_end_forced(struct journal *j);

@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#include "gatewayd/journal/segment_priv.h"
+#include "gatewayd/journal/journal_priv.h"
 #include "libshared/base/clock.h"
 #include "tests/unit/gatewayd/journal/facts_sample.h"
 
@@ -283,6 +283,30 @@ static void test_fewer_workers_find_what_more_workers_left(void **state)
 /* ---- damage ---- */
 
 /* Writes 3 records, returns where the last begins and ends in the file. */
+/* Stores remember how far they came; a worker that comes back later must not begin below that. */
+static void test_a_worker_that_comes_back_begins_above_where_it_ended_whatever_the_clock_says(void **state)
+{
+    uint64_t ahead = ((uint64_t)wall_now().us >> 14) + 1000000;
+    struct journal *j = open_it(MAX_BYTES);
+
+    (void)state;
+    settle(j, 0);
+    close_it(j);
+    j = open_it(0);
+    assert_int_equal(read_all(0, NULL), 1);
+    forget(j);
+    close_it(j);
+    assert_int_equal(journal_workers_on_disk(dir), 0);
+    assert_true(journal_floor(dir) > 0);
+
+    assert_int_equal(journal_raise_floor(dir, ahead, NULL), ERR_OK); /* the clock was ahead then */
+    assert_int_equal(journal_raise_floor(dir, 7, NULL), ERR_OK);     /* it only rises */
+    j = open_it(MAX_BYTES);
+    settle(j, 1);
+    assert_true(walk_sequence_of(journal_last(j)) >= ahead);
+    close_it(j);
+}
+
 static void three_records(char path[512], size_t *out_start, size_t *out_end)
 {
     struct journal *j = open_it(MAX_BYTES);
@@ -708,6 +732,7 @@ int main(void)
         T(test_a_journal_left_full_does_not_keep_the_next_run_from_starting),
         T(test_segments_are_recycled_and_files_stay_few),
         T(test_fewer_workers_find_what_more_workers_left),
+        T(test_a_worker_that_comes_back_begins_above_where_it_ended_whatever_the_clock_says),
         T(test_a_tail_torn_at_every_byte_is_found_and_all_before_it_kept),
         T(test_a_new_run_goes_on_behind_a_torn_tail),
         T(test_an_unpublished_record_is_reported_and_never_read),
