@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/gatewayd/journal/books_scene.h"
+
+/* ---- tests ---- */
+
+static void test_all_books_say_the_same(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 10; i++) {
+        play_many(i * 60, 60);
+        run();
+    }
+    adjust(9000, -777);
+    run();
+    assert_hours_are_true();
+    assert_ledger_is_true();
+    assert_budgets_are_true(-777);
+    assert_int_equal(true_held, 0);
+    assert_int_equal(number(books, "SELECT CAST(sum(cost_nano) AS bigint) FROM ledger WHERE kind = 'adjust'"),
+                     -777);
+    assert_int_equal(stats_of(history).errors + stats_of(realtime).errors, 0);
+    assert_true(number(books, "SELECT count(*) FROM minute_sketches") > 60);
+    assert_int_equal(number(books, "SELECT count(*) FROM tenant_events WHERE kind = 'first_answer'"), 3);
+}
+
+static void test_what_is_open_is_held_and_given_back(void **state)
+{
+    struct fact_request rq = request_of(1, wall);
+
+    (void)state;
+    reserve(0, &rq);
+    run();
+    assert_budgets_are_true(0);
+    assert_int_equal(number(books, "SELECT held_nano FROM budget_windows WHERE account = 'global'"), 200001);
+    finish(0, 1, &rq);
+    run();
+    assert_budgets_are_true(0);
+    assert_int_equal(number(books, "SELECT held_nano FROM budget_windows WHERE account = 'global'"), 0);
+    assert_int_equal(number(books, "SELECT count(*) FROM budget_windows WHERE account = 'key:globex/web' "
+                                   "AND period = 'day' AND ends_at IS NOT NULL"),
+                     1);
+}
+
+static unsigned losing;
+static enum err_code lose_commit(void *user, const char *what)
+{
+    (void)user;
+    if (strcmp(what, "commit") != 0 || !losing)
+        return ERR_OK;
+    losing--;
+    return ERR_TIMEOUT;
+}
+
+/* The history writer's own handle, since faults belong to one. */
+static void start_history_on(struct db *db)
+{
+    struct history_options o = {.db = db, .instance = ME, .stories_max = 2000, .now = fake_wall};
+
+    history = writer_to(&TARGET_HISTORY, target_history_new(&o, &why));
+}
+
+static void test_a_lost_reply_counts_once_in_both(void **state)
+{
+    struct db_fault fault = {.after = lose_commit};
+    struct db *mine = db_share(books);
+
+    (void)state;
+    stop(&history);
+    assert_non_null(mine);
+    start_history_on(mine);
+    run();
+    db_set_fault(mine, &fault);
+    for (unsigned i = 0; i < 5; i++) {
+        losing = 1;
+        between->losing = 1;
+        play_many(i * 50, 50);
+        run();
+    }
+    assert_int_equal(stats_of(history).duplicates, 5);
+    assert_int_equal(stats_of(realtime).duplicates, 5);
+    assert_hours_are_true();
+    assert_ledger_is_true();
+    assert_budgets_are_true(0);
+}
+
+static unsigned failing;
+static enum err_code fail_some(void *user, const char *what)
+{
+    (void)user;
+    (void)what;
+    return failing && chance(NULL) % 4 == 0 ? ERR_IO : ERR_OK;
+}
+
+static void test_failures_in_the_middle_leave_nothing_half_done(void **state)
+{
+    struct db_fault fault = {.before = fail_some, .after = fail_some};
+    struct db *mine = db_share(books);
+
+    (void)state;
+    stop(&history);
+    start_history_on(mine);
+    run();
+    db_set_fault(mine, &fault);
+    for (unsigned i = 0; i < 6; i++) {
+        failing = 1;
+        play_many(i * 50, 50);
+        run_one(history, 20);
+        failing = 0;
+        run();
+    }
+    assert_true(stats_of(history).errors > 5);
+    assert_hours_are_true();
+    assert_ledger_is_true();
+    assert_budgets_are_true(0);
+}
+
+static void test_memory_that_begins_empty_is_filled_from_the_history(void **state)
+{
+    char *before, *after, *tenants, now[KV_KEY_CAP];
+
+    (void)state;
+    play_many(0, 200);
+    adjust(9000, 5);
+    run();
+    play_many(200, 20); /* the history store is behind */
+    run_one(realtime, 4);
+    before = dump("{gw}:h:");
+    assert_true(strlen(before) > 1000);
+    kv_key_tenants(now, wall);
+    tenants = dump(now);
+    assert_true(strlen(tenants) > 100);
+
+    stop(&realtime);
+    fresh_kv();
+    start_realtime_as(ME, false);
+    run_one(realtime, 4);
+    after = dump("{gw}:h:");
+    assert_string_equal(before, after);
+    assert_int_equal(stats_of(realtime).gaps, 0);
+    free(after);
+    after = dump(now);
+    assert_string_equal(tenants, after);
+    free(after);
+    free(tenants);
+
+    run();
+    after = dump("{gw}:h:");
+    assert_string_equal(before, after);
+    assert_hours_are_true();
+    assert_budgets_are_true(5);
+    free(before);
+    free(after);
+}
+
+static void wipe_one(void *user, struct span key, struct span ttl)
+{
+    char text[KV_KEY_CAP];
+
+    (void)ttl;
+    (void)span_copy(text, sizeof(text), key);
+    kv_batch_delete(user, text);
+}
+
+static void wipe(void)
+{
+    struct kv_batch *b = kv_batch_new();
+
+    assert_ok(kv_scan(look, "{gw}:", wipe_one, b, &why));
+    assert_ok(kv_write(look, b, &why));
+    kv_batch_free(b);
+}
+
+static void test_a_store_that_is_emptied_under_way_is_filled_again(void **state)
+{
+    (void)state;
+    play_many(0, 200);
+    run();
+    wipe();
+    run();
+    assert_int_equal(stats_of(realtime).mismatches, 0); /* nothing was sent, nobody noticed */
+    play_many(200, 50);
+    run();
+    assert_int_equal(stats_of(realtime).mismatches, 1);
+    assert_hours_are_true();
+    assert_budgets_are_true(0);
+
+    wipe();
+    between->losing = 1; /* of the refill itself */
+    play_many(250, 50);
+    run();
+    run();
+    assert_hours_are_true();
+    assert_budgets_are_true(0);
+}
+
+static void test_nodes_that_are_gone_are_filled_in_for(void **state)
+{
+    int64_t theirs;
+    char key[KV_KEY_CAP];
+    struct watermark mark;
+    bool found;
+
+    (void)state;
+    play_many(0, 100);
+    run();
+    assert_ok(sql(
+        books, "INSERT INTO journal_watermarks (instance, batch, token, positions, updated_at) SELECT '" YOU
+               "', batch, token, positions, updated_at FROM journal_watermarks"));
+    assert_ok(sql(
+        books,
+        "INSERT INTO ledger SELECT '" YOU "', seq, line, kind, minute, budget_hour, tenant, key, provider, "
+        "model, endpoint, outcome, error, stream_end, usage_source, count, tokens_in, tokens_cached, "
+        "tokens_cwrite, tokens_out, tokens_reasoning, images, searches, cost_nano, unpriced, latency_us, "
+        "ttft_us, ttft_count FROM ledger"));
+    kv_key_hour(key, (struct wall){truth[0].hour * SECOND_US}, truth[0].provider, truth[0].model);
+    theirs = field(key, "req");
+    wipe();
+    play_many(100, 1);
+    run();
+    assert_ok(kv_watermark(look, YOU, &mark, &found, &why));
+    assert_true(found);
+    assert_int_equal(field(key, "req"), theirs + truth[0].v[MEASURE_req]);
+    run();
+    assert_int_equal(field(key, "req"), theirs + truth[0].v[MEASURE_req]);
+}
+
+static void test_late_rows_mark_their_hours(void **state)
+{
+    char text[128];
+
+    (void)state;
+    run();
+    (void)snprintf(text, sizeof(text), "INSERT INTO aggregated_hours VALUES (%lld, 'ledger', 1, 1)",
+                   (long long)HOUR - 7200);
+    assert_ok(sql(books, text));
+    play(0, 1, (struct wall){(HOUR + 60) * SECOND_US});
+    run();
+    assert_int_equal(number(books, "SELECT count(*) FROM dirty_hours"), 0); /* the current hour is not late */
+    play(0, 2, (struct wall){(HOUR - 7200 + 60) * SECOND_US});
+    run();
+    assert_int_equal(number(books, "SELECT hour FROM dirty_hours"), HOUR - 7200);
+    int64_t since = number(books, "SELECT since FROM dirty_hours");
+    play(0, 3, (struct wall){(HOUR - 7200 + 60) * SECOND_US});
+    run();
+    assert_true(number(books, "SELECT since FROM dirty_hours") > since);
+    (void)snprintf(text, sizeof(text), "INSERT INTO aggregated_hours VALUES (%lld, 'ledger', 1, 1)",
+                   (long long)HOUR);
+    assert_ok(sql(books, text));
+    play(0, 4, (struct wall){(HOUR + 60) * SECOND_US});
+    run();
+    assert_int_equal(number(books, "SELECT count(*) FROM dirty_hours"), 2);
+}
+
+static void test_what_is_older_than_retention_is_not_shown_but_booked(void **state)
+{
+    char *all;
+
+    (void)state;
+    play(0, 1, (struct wall){(HOUR - 6 * 3600) * SECOND_US});
+    run();
+    all = dump("{gw}:h:");
+    assert_string_equal(all, "");
+    free(all);
+    assert_ledger_is_true();
+    assert_int_equal(stats_of(realtime).batches, 1);
+    assert_budgets_are_true(0); /* its month is not over */
+}
+
+struct errors {
+    unsigned n;
+    char first[400];
+};
+static void take_error(void *user, struct span at, struct span json)
+{
+    struct errors *e = user;
+
+    (void)at;
+    if (!e->n++)
+        (void)span_copy(e->first, sizeof(e->first), json);
+}
+
+static void test_the_newest_hundred_errors_of_a_provider_are_kept(void **state)
+{
+    struct errors e = {0};
+    char key[KV_KEY_CAP], want[64];
+    uint64_t last = 0;
+
+    (void)state;
+    for (uint64_t n = 0; n < 300; n++) {
+        if (n % 17 == 0)
+            continue;
+        play(0, n * 30 + 5, wall); /* every fifth fails at its end, on one provider or the other */
+        last = n * 30 + 5;
+    }
+    run();
+    kv_key_errors(key, label_text(attempt_of(last, (unsigned)(last % 3), true, 0).provider));
+    assert_ok(kv_list(look, key, 1000, take_error, &e, &why));
+    assert_int_equal(e.n, 100);
+    (void)snprintf(want, sizeof(want), "number %llu failed", (unsigned long long)last);
+    assert_non_null(strstr(e.first, want));
+    assert_non_null(strstr(e.first, "\"error\":\"upstream_error\""));
+    assert_non_null(strstr(e.first, "\"http_status\":503"));
+}
+
+static void test_the_live_view_knows_tenants_and_instances(void **state)
+{
+    char key[KV_KEY_CAP];
+
+    (void)state;
+    play(0, 1, wall);
+    play(0, 4, wall);
+    run();
+    kv_key_tenants(key, wall);
+    assert_int_equal(field(key, "globex/web req"), 1);
+    assert_int_equal(field(key, "globex/batch req"), 1);
+    assert_int_equal(field(key, "globex/web tok"), 151);
+    kv_key_instance(key, ME);
+    assert_true(field(key, "seen") >= T0);
+    assert_int_equal(field(key, "pid"), getpid());
+    kv_key_ten(key, (struct wall){wall.us}, "openrouter", "openai/gpt-4o-mini");
+}
+
+static void test_old_and_surplus_stories_go(void **state)
+{
+    (void)state;
+    play_many(0, 300);
+    play(0, 1000, (struct wall){wall.us - 8 * 86400 * SECOND_US});
+    run();
+    wall.us += 60 * SECOND_US;
+    run();
+    assert_int_equal(number(books, "SELECT count(*) FROM requests"), 300); /* one was too old */
+    for (uint64_t i = 0; i < 5; i++) {
+        play_many(2000 + i * 500, 500);
+        run();
+    }
+    wall.us += 120 * SECOND_US;
+    run_one(history, 10);
+    assert_int_equal(number(books, "SELECT count(*) FROM requests"), 2000);
+    assert_int_equal(number(books, "SELECT CAST(sum(count) AS bigint) FROM ledger WHERE kind = 'request'"),
+                     true_requests);
+}
+
+static enum err_code refuse_stories(void *user, const char *what)
+{
+    (void)user;
+    return strcmp(what, "requests_insert") == 0 ? ERR_BAD_REQUEST : ERR_OK;
+}
+
+static void test_a_story_that_the_store_refuses_does_not_hold_up_the_money(void **state)
+{
+    struct db_fault fault = {.before = refuse_stories};
+    struct db *mine = db_share(books);
+
+    (void)state;
+    stop(&history);
+    start_history_on(mine);
+    run();
+    db_set_fault(mine, &fault);
+    play_many(0, 50);
+    run();
+    db_set_fault(mine, NULL);
+    true_stories = 0;
+    assert_ledger_is_true();
+}
+
+static void test_the_next_run_goes_on_in_both_stores(void **state)
+{
+    (void)state;
+    play_many(0, 100);
+    run();
+    play_many(100, 50);
+    (void)writer_step(history);
+    stop(&history);
+    stop(&realtime);
+    for (unsigned i = 0; i < 2; i++) {
+        journal_close(journals[i]);
+        journals[i] = journal_open(dir, i, MAX_BYTES, &why);
+        assert_non_null(journals[i]);
+    }
+    start_history();
+    start_realtime();
+    run();
+    assert_hours_are_true();
+    assert_ledger_is_true();
+    assert_budgets_are_true(0);
+    assert_int_equal(number(books, "SELECT count(*) FROM tenant_events WHERE kind = 'first_answer'"), 3);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+static const struct CMUnitTest TESTS[] = {
+    T(test_all_books_say_the_same),
+    T(test_what_is_open_is_held_and_given_back),
+    T(test_a_lost_reply_counts_once_in_both),
+    T(test_failures_in_the_middle_leave_nothing_half_done),
+    T(test_memory_that_begins_empty_is_filled_from_the_history),
+    T(test_a_store_that_is_emptied_under_way_is_filled_again),
+    T(test_nodes_that_are_gone_are_filled_in_for),
+    T(test_late_rows_mark_their_hours),
+    T(test_what_is_older_than_retention_is_not_shown_but_booked),
+    T(test_the_newest_hundred_errors_of_a_provider_are_kept),
+    T(test_the_live_view_knows_tenants_and_instances),
+    T(test_old_and_surplus_stories_go),
+    T(test_a_story_that_the_store_refuses_does_not_hold_up_the_money),
+    T(test_the_next_run_goes_on_in_both_stores),
+};
+
+int main(void)
+{
+    int failed = cmocka_run_group_tests_name("targets, sqlite", TESTS, sqlite_group, NULL);
+
+    if (postgres_starts())
+        failed += cmocka_run_group_tests_name("targets, postgres", TESTS, postgres_group, postgres_group_end);
+    return failed;
+}
