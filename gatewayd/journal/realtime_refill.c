@@ -99,7 +99,7 @@ static enum err_code read_sums(struct refill *f, const char *instance, int64_t s
                             SUM(images) SUM(searches) SUM(cost_nano) SUM(unpriced) SUM(latency_us)
                                 SUM(ttft_us)
                                     SUM(ttft_count) " FROM ledger WHERE instance = $1 AND minute >= $2 "
-                                                    "GROUP BY 1, 2, 3, 4, 5",
+                                                    "AND provider <> '' GROUP BY 1, 2, 3, 4, 5",
                     p, ARRAY_LEN(p), take_sums, f, err);
 }
 

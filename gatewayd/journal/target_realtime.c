@@ -60,29 +60,41 @@ static int64_t floor_to(int64_t s, int64_t step)
     return s - s % step;
 }
 
+/* Of its provider and model; a request that reached none is in the ledger and in nobody's hour. */
+static void take_span(struct realtime *r, const struct fold_line *l, int64_t ten)
+{
+    int64_t key[3] = {ten, fold_pair(l->provider, l->model)};
+
+    fold_measures(l->kind, l->status, l->v, fold_table_at(&r->tens.spans, key));
+    if (l->kind == FOLD_ATTEMPT) {
+        key[2] = sketch_bucket(l->v[FOLD_LATENCY] < 0 ? 0 : (uint64_t)l->v[FOLD_LATENCY]);
+        fold_add(fold_table_at(&r->tens.buckets, key), 1);
+    }
+}
+
+static void take_tenant(struct realtime *r, const struct fold_line *l, int64_t ten)
+{
+    int64_t key[2] = {floor_to(ten, HOUR_S), fold_pair(l->tenant, l->key)};
+    int64_t *v = fold_table_at(&r->tens.tenants, key);
+
+    fold_add(&v[TENANT_REQ], 1);
+    fold_add(&v[TENANT_TOK], l->v[FOLD_IN]);
+    fold_add(&v[TENANT_TOK], l->v[FOLD_OUT]);
+    fold_add(&v[TENANT_COST], l->v[FOLD_COST]);
+}
+
 static void take_line(struct realtime *r, const struct journal_record *rec)
 {
     struct fold_line l;
-    int64_t key[3];
+    int64_t ten;
 
     if (!fold_line_of(rec, &l))
         return;
-    key[0] = floor_to(l.ended.us / SECOND_US, TEN_S);
-    key[1] = fold_pair(l.provider, l.model);
-    fold_measures(l.kind, l.status, l.v, fold_table_at(&r->tens.spans, key));
-    if (l.kind == FOLD_ATTEMPT) {
-        key[2] = sketch_bucket(l.v[FOLD_LATENCY] < 0 ? 0 : (uint64_t)l.v[FOLD_LATENCY]);
-        fold_add(fold_table_at(&r->tens.buckets, key), 1);
-    }
-    if (l.kind == FOLD_REQUEST && l.tenant) {
-        int64_t *v, who[2] = {floor_to(key[0], HOUR_S), fold_pair(l.tenant, l.key)};
-
-        v = fold_table_at(&r->tens.tenants, who);
-        fold_add(&v[TENANT_REQ], 1);
-        fold_add(&v[TENANT_TOK], l.v[FOLD_IN]);
-        fold_add(&v[TENANT_TOK], l.v[FOLD_OUT]);
-        fold_add(&v[TENANT_COST], l.v[FOLD_COST]);
-    }
+    ten = floor_to(l.ended.us / SECOND_US, TEN_S);
+    if (l.provider)
+        take_span(r, &l, ten);
+    if (l.kind == FOLD_REQUEST && l.tenant)
+        take_tenant(r, &l, ten);
 }
 
 static struct realtime_error *next_error(struct realtime *r)

@@ -16,6 +16,8 @@ static void test_all_books_say_the_same(void **state)
     assert_ledger_is_true();
     assert_budgets_are_true(-777);
     assert_int_equal(true_held, 0);
+    assert_true(number(books, "SELECT count(*) FROM ledger WHERE outcome = 'rejected' AND tenant = '' "
+                              "AND provider = ''") > 0); /* refused: booked, and in nobody's hour */
     assert_int_equal(number(books, "SELECT CAST(sum(cost_nano) AS bigint) FROM ledger WHERE kind = 'adjust'"),
                      -777);
     assert_int_equal(stats_of(history).errors + stats_of(realtime).errors, 0);
