@@ -241,12 +241,6 @@ bool pg_wait(PGconn *conn, short events, struct mono deadline)
     }
 }
 
-static void no_notice(void *user, const PGresult *res)
-{
-    (void)user;
-    (void)res; /* libpq would print it */
-}
-
 struct params {
     const char *keys[PARAMS_MAX + 1], *values[PARAMS_MAX + 1];
     unsigned n;
@@ -290,7 +284,8 @@ static enum err_code refuse(PGconn *conn, const struct target *t, struct err *er
                    "no connection to the database at '%s': %.*s", where, (int)line.len, line.p);
 }
 
-static enum err_code handshake(PGconn *conn, const struct target *t, struct mono deadline, struct err *err)
+static enum err_code handshake(struct db_postgres *p, PGconn *conn, const struct target *t,
+                               struct mono deadline, struct err *err)
 {
     PostgresPollingStatusType s = PGRES_POLLING_WRITING;
 
@@ -305,7 +300,7 @@ static enum err_code handshake(PGconn *conn, const struct target *t, struct mono
         s = PQconnectPoll(conn);
     }
     (void)PQsetnonblocking(conn, 1);
-    (void)PQsetNoticeReceiver(conn, no_notice, NULL);
+    (void)PQsetNoticeReceiver(conn, pg_notice, p);
     return ERR_OK;
 }
 
@@ -337,7 +332,7 @@ static enum err_code try_targets(struct db_postgres *p, const struct targets *t,
         int64_t share_us = mono_diff_us(deadline, now) / (int64_t)(t->n - i);
         PGconn *conn = start(p, &t->at[i]);
 
-        rc = handshake(conn, &t->at[i], mono_add_us(now, share_us), err);
+        rc = handshake(p, conn, &t->at[i], mono_add_us(now, share_us), err);
         if (rc == ERR_OK)
             p->conn = conn;
         else

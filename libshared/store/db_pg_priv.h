@@ -17,6 +17,7 @@ struct db_postgres {
     struct mono retry_at;      /* no attempt to connect before; 0: at once */
     unsigned failures;         /* to connect, in a row */
     bool was_connected;
+    bool is_leaving;  /* the server said so while we were idle */
     char failed[160]; /* why the last attempt did */
 };
 
@@ -26,6 +27,9 @@ bool pg_wait(PGconn *conn, short events, struct mono deadline);
 void pg_close(struct db_postgres *p);
 /* Sends all that waits, then reads results until none is left. ERR_TIMEOUT and ERR_IO leave a closed connection. */
 enum err_code pg_finish(struct db_postgres *p, struct db_statement *q, struct err *err);
+
+/* Receives the connection's notices; `user` is the handle. */
+void pg_notice(void *user, const PGresult *res);
 
 /* Connects unless that failed a moment ago. */
 enum err_code pg_connect(struct db_postgres *p, struct mono deadline, struct err *err);

@@ -33,24 +33,19 @@ static const struct {
     const char *prefix; /* of the SQLSTATE; the first that fits */
     enum err_code code;
 } CLASSES[] = {
-    {"23", ERR_CONFLICT},
-    {"44", ERR_CONFLICT}, /* constraints */
-    {"22", ERR_BAD_REQUEST},
-    {"42501", ERR_UNAVAILABLE},
-    {"42", ERR_BAD_REQUEST}, /* no right to; bad SQL */
-    {"25006", ERR_UNAVAILABLE},
-    {"25", ERR_IO},
-    {"40", ERR_UNAVAILABLE}, /* read-only; deadlock */
-    {"53", ERR_UNAVAILABLE},
-    {"55P03", ERR_TIMEOUT},
-    {"55", ERR_UNAVAILABLE}, /* full; locked */
-    {"57014", ERR_TIMEOUT},
-    {"57", ERR_UNAVAILABLE},
-    {"28", ERR_UNAVAILABLE}, /* statement_timeout; shutdown */
-    {"3D", ERR_UNAVAILABLE},
-    {"08", ERR_IO},
-    {"58", ERR_IO},
-    {"XX", ERR_IO},
+    /* clang-format off */
+    {"23", ERR_CONFLICT}, {"44", ERR_CONFLICT},           /* constraints */
+    {"22", ERR_BAD_REQUEST},                              /* values */
+    {"42501", ERR_UNAVAILABLE}, {"42", ERR_BAD_REQUEST},  /* no right to; the SQL */
+    {"25006", ERR_UNAVAILABLE}, {"25", ERR_IO},           /* read-only; a transaction that was ended */
+    {"40", ERR_UNAVAILABLE},                              /* deadlock: try again */
+    {"53", ERR_UNAVAILABLE},                              /* disk, memory, connections */
+    {"55P03", ERR_TIMEOUT}, {"55", ERR_UNAVAILABLE},      /* locked */
+    {"57014", ERR_TIMEOUT}, {"57", ERR_UNAVAILABLE},      /* statement_timeout; shutting down */
+    {"28", ERR_UNAVAILABLE}, {"3D", ERR_UNAVAILABLE},     /* who we are, which database */
+    {"08P01", ERR_BAD_REQUEST}, {"08", ERR_IO},           /* too few values; connection */
+    {"58", ERR_IO}, {"XX", ERR_IO},
+    /* clang-format on */
 };
 
 static enum err_code class_of(const char *state)
@@ -84,6 +79,7 @@ void pg_close(struct db_postgres *p)
 {
     PQfinish(p->conn);
     p->conn = NULL;
+    p->is_leaving = false;
     db_connection_ended(&p->db);
 }
 
@@ -100,14 +96,27 @@ static enum err_code lost(struct db_postgres *p, enum err_code rc, const char *l
     return rc;
 }
 
-/* Nothing should be waiting on an idle connection but notices, or its end. */
+/* Nothing should be waiting on an idle connection but notices, or a farewell and its end. */
 static bool is_alive(struct db_postgres *p)
 {
     struct pollfd fd = {.fd = PQsocket(p->conn), .events = POLLIN};
 
-    if (fd.fd >= 0 && poll(&fd, 1, 0) > 0)
-        (void)PQconsumeInput(p->conn);
-    return PQstatus(p->conn) == CONNECTION_OK;
+    while (PQstatus(p->conn) == CONNECTION_OK && poll(&fd, 1, 0) > 0) {
+        if (!PQconsumeInput(p->conn))
+            return false;
+        (void)PQisBusy(p->conn); /* takes it apart; pg_notice() sees it */
+    }
+    return PQstatus(p->conn) == CONNECTION_OK && !p->is_leaving;
+}
+
+/* Between statements libpq hands over even the server's last words as a notice. */
+void pg_notice(void *user, const PGresult *res)
+{
+    struct db_postgres *p = user;
+    const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+    if (severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0))
+        p->is_leaving = true;
 }
 
 static enum err_code ready(struct db_postgres *p, const struct db_statement *q, struct err *err)

@@ -51,7 +51,7 @@ static struct db *open_with(struct db_options o)
     return db;
 }
 
-static struct db *open_db(void)
+static UNUSED struct db *open_db(void)
 {
     return open_with((struct db_options){.slow_us = -1});
 }
@@ -62,12 +62,12 @@ static UNUSED struct db *open_beside(void)
     return open_with((struct db_options){.slow_us = -1, .is_read_only = store.dialect == DB_SQLITE});
 }
 
-static enum err_code sql(struct db *db, const char *text)
+static UNUSED enum err_code sql(struct db *db, const char *text)
 {
     return db_exec(db, "test", text, NULL, 0, NULL, &why);
 }
 
-static bool take_int(void *user, const struct db_value *v, unsigned n)
+static UNUSED bool take_int(void *user, const struct db_value *v, unsigned n)
 {
     assert_int_equal(n, 1);
     assert_int_equal(v[0].type, DB_INT);
@@ -83,7 +83,7 @@ static UNUSED int64_t number(struct db *db, const char *text)
     return n;
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+static UNUSED int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
 {
     (void)st;
     (void)flag;
@@ -91,14 +91,14 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
     return remove(path);
 }
 
-static int sqlite_group(void **state)
+static UNUSED int sqlite_group(void **state)
 {
     (void)state;
     store = (struct store){.dialect = DB_SQLITE};
     return 0;
 }
 
-static int each_setup(void **state)
+static UNUSED int each_setup(void **state)
 {
     (void)state;
     if (store.dialect == DB_SQLITE) {
@@ -118,7 +118,7 @@ static int each_setup(void **state)
     return 0;
 }
 
-static int each_teardown(void **state)
+static UNUSED int each_teardown(void **state)
 {
     (void)state;
     if (store.dialect == DB_SQLITE)
@@ -126,14 +126,14 @@ static int each_teardown(void **state)
     return 0;
 }
 
-static int postgres_group(void **state)
+static UNUSED int postgres_group(void **state)
 {
     (void)state;
     store.dialect = DB_POSTGRES;
     return 0;
 }
 
-static int postgres_group_end(void **state)
+static UNUSED int postgres_group_end(void **state)
 {
     (void)state;
     pgserver_stop(store.server);
@@ -144,7 +144,7 @@ static int postgres_group_end(void **state)
 #define each_test(f) cmocka_unit_test_setup_teardown(f, each_setup, each_teardown)
 
 /* False, having said why, where PostgreSQL cannot run. Where CI is set it has to. */
-static bool postgres_starts(void)
+static UNUSED bool postgres_starts(void)
 {
     const char *reason = NULL;
 
