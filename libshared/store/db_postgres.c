@@ -332,15 +332,18 @@ static enum err_code flush(struct db_postgres *p, const struct db_statement *q, 
     return rest == 0 ? ERR_OK : lost(p, ERR_IO, q->label, err);
 }
 
-/* The next result, NULL after the last. */
+/* The next result; NULL after the last, or when the connection ended: what it said before that counts. */
 static enum err_code next_result(struct db_postgres *p, const struct db_statement *q, PGresult **out,
                                  struct err *err)
 {
     while (PQisBusy(p->conn)) {
         if (!pg_wait(p->conn, POLLIN, q->deadline))
             return lost(p, ERR_TIMEOUT, q->label, err);
-        if (!PQconsumeInput(p->conn))
-            return lost(p, ERR_IO, q->label, err);
+        if (!PQconsumeInput(p->conn)) {
+            p->is_leaving = true;
+            *out = NULL;
+            return ERR_OK;
+        }
     }
     *out = PQgetResult(p->conn);
     return ERR_OK;
@@ -352,7 +355,7 @@ static enum err_code ended(struct db_postgres *p, const struct db_statement *q, 
                            struct err *err)
 {
     if (rc == ERR_OK)
-        rc = err_set(err, ERR_IO, "'%s': the connection to the database was lost", q->label);
+        return lost(p, ERR_IO, q->label, err);
     if (!p->db.in_transaction || is_commit(q)) {
         rc = ERR_IO;
         if (err)
@@ -385,7 +388,7 @@ enum err_code pg_finish(struct db_postgres *p, struct db_statement *q, struct er
         if (is_copy)
             break;
     }
-    return is_copy || PQstatus(p->conn) != CONNECTION_OK ? ended(p, q, rc, err) : rc;
+    return is_copy || p->is_leaving || PQstatus(p->conn) != CONNECTION_OK ? ended(p, q, rc, err) : rc;
 }
 
 /* ---- ops ---- */

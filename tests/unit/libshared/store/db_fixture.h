@@ -104,7 +104,7 @@ static UNUSED int each_setup(void **state)
     if (store.dialect == DB_SQLITE) {
         (void)snprintf(store.dir, sizeof(store.dir), "/tmp/gatewayd-db-XXXXXX");
         assert_non_null(mkdtemp(store.dir));
-        (void)snprintf(store.url, sizeof(store.url), "%s/books.db", store.dir);
+        (void)snprintf(store.url, sizeof(store.url), "%s/history.db", store.dir);
         return 0;
     }
     if (!store.server)

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a PostgreSQL server can do to us: stop, die, fill up, refuse. */
+#include <arpa/inet.h>
 #include <dlfcn.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <pthread.h>
+#include <sys/socket.h>
 
 #include "tests/unit/libshared/store/db_fixture.h"
 
@@ -88,6 +91,10 @@ static void test_a_text_becomes_what_its_column_is(void **state)
     v[1] = db_textz("{broken");
     assert_int_equal(db_insert(db, "put", "v", "at,j,i", v, 3, 1, "", &why), ERR_BAD_REQUEST);
     assert_null(strstr(why.text, "broken")); /* the server quotes it, we do not */
+    struct db_value secret = db_textz("12hunter2");
+    assert_int_equal(db_exec(db, "put", "INSERT INTO v (i) VALUES ($1)", &secret, 1, NULL, &why),
+                     ERR_BAD_REQUEST);
+    assert_null(strstr(why.text, "hunter2"));
     assert_int_equal(number(db, "SELECT i FROM v WHERE at < now() + interval '100 years'"), 7);
     db_free(db);
 }
@@ -213,6 +220,25 @@ static void test_a_commit_whose_server_died_is_unknown(void **state)
     assert_false(db_in_transaction(db));
     assert_true(pgserver_again(store.server));
     db_free(eventually_connected(db));
+}
+
+/* It says why it goes, and yet may have done what it was asked to. */
+static void test_a_statement_whose_server_leaves_is_unknown(void **state)
+{
+    static const char LEAVE[] = "SELECT pg_terminate_backend(pg_backend_pid())";
+    struct db *db = with_table(5 * SECOND_US);
+
+    (void)state;
+    assert_int_equal(sql(db, LEAVE), ERR_IO);
+    assert_non_null(strstr(why.text, "terminating connection"));
+    assert_int_equal(why.code, ERR_IO);
+    assert_ok(db_begin(db, &why));
+    assert_int_equal(sql(db, LEAVE),
+                     ERR_UNAVAILABLE); /* within a transaction it is known: all of it is gone */
+    assert_false(db_in_transaction(db));
+    assert_int_equal(db_commit(db, &why), ERR_CONFLICT);
+    assert_ok(put(db, 1));
+    db_free(db);
 }
 
 static void test_a_connection_that_died_idle_is_replaced_in_silence(void **state)
@@ -393,6 +419,27 @@ static void test_hosts_are_tried_in_order(void **state)
     db_free(db);
 }
 
+/* It takes connections and says nothing. */
+static void test_a_silent_host_leaves_time_for_the_next(void **state)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(at);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char url[400];
+    struct db *db;
+
+    (void)state;
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, len), 0);
+    assert_int_equal(listen(fd, 5), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+    (void)snprintf(url, sizeof(url), "postgresql://postgres@/postgres?host=127.0.0.1,%s&port=%u,5432",
+                   pgserver_dir(store.server), ntohs(at.sin_port));
+    db = open_with((struct db_options){.url = url, .deadline_us = 2 * SECOND_US, .slow_us = -1});
+    assert_ok(sql(db, "SELECT 1"));
+    db_free(db);
+    (void)close(fd);
+}
+
 static const struct CMUnitTest TESTS[] = {
     each_test(test_a_session_has_our_settings),
     each_test(test_a_text_becomes_what_its_column_is),
@@ -403,12 +450,14 @@ static const struct CMUnitTest TESTS[] = {
     each_test(test_sending_to_a_stopped_backend_ends_too),
     each_test(test_a_server_that_crashes_within_a_transaction_takes_it_along),
     each_test(test_a_commit_whose_server_died_is_unknown),
+    each_test(test_a_statement_whose_server_leaves_is_unknown),
     each_test(test_a_connection_that_died_idle_is_replaced_in_silence),
     each_test(test_what_the_server_cannot_do_now_is_unavailable),
     each_test(test_waiting_for_a_row_ends_too),
     each_test(test_a_name_that_does_not_resolve_costs_one_deadline),
     each_test(test_a_handle_may_go_before_its_lookup),
     each_test(test_hosts_are_tried_in_order),
+    each_test(test_a_silent_host_leaves_time_for_the_next),
 };
 
 int main(void)

@@ -38,7 +38,7 @@ static void test_a_file_has_one_writer(void **state)
     (void)state;
     assert_null(db_new(&o, &why));
     assert_int_equal(why.code, ERR_CONFLICT);
-    assert_non_null(strstr(why.text, "books.db.lock'"));
+    assert_non_null(strstr(why.text, "history.db.lock'"));
     assert_string_equal(db_where(db), store.url);
     db_free(db);
     db = open_db();
