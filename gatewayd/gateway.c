@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The current snapshot is guarded by one mutex that is held for a pointer copy only. Order of life: journals, recorder,
- * api thread, workers; and back. */
+/* The current snapshot is guarded by one mutex that is held for a pointer copy only. Order of life: journals, recorder and
+ * books, api thread, workers; and back. */
 #include "gatewayd/gateway.h"
 
 #include <errno.h>
@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "gatewayd/api/front.h"
+#include "gatewayd/books/books.h"
 #include "gatewayd/core/mailbox.h"
 #include "gatewayd/http/listen.h"
 #include "gatewayd/journal/recorder.h"
@@ -36,6 +37,7 @@ struct gateway {
     struct journal *journals[LIMIT_WORKERS];
     char instance[INSTANCE_CAP]; /* the id of these books */
     struct recorder *recorder;
+    struct books *books;
     struct api_front *api;
     struct worker *workers[LIMIT_WORKERS];
     struct worker_end ends[LIMIT_WORKERS];
@@ -155,6 +157,26 @@ static void sum_journals(struct gateway *gw, struct metrics_state *out)
     out->journal.log_dropped = rs.log_dropped;
 }
 
+static void take_stores(struct gateway *gw, struct metrics_state *out)
+{
+    struct writer_stats ws[BOOKS_WRITERS];
+
+    _Static_assert(BOOKS_WRITERS <= METRICS_STORES && BOOKS_WRITERS <= METRICS_PARTS, "all are shown");
+    books_stats_mt(gw->books, ws);
+    for (unsigned i = 0; i < BOOKS_WRITERS; i++) {
+        out->stores[i] = (struct metrics_store){.name = ws[i].name,
+                                                .batches = ws[i].batches,
+                                                .records = ws[i].records,
+                                                .last_records = ws[i].last_records,
+                                                .errors = ws[i].errors,
+                                                .duplicates = ws[i].duplicates,
+                                                .lag_us = ws[i].lag_us,
+                                                .is_up = !ws[i].is_down};
+        out->parts[i] = (struct metrics_part){ws[i].name, ws[i].is_down};
+    }
+    out->n_stores = out->n_parts = BOOKS_WRITERS;
+}
+
 static void list_targets(const struct config *c, struct arena *a, struct metrics_state *out)
 {
     size_t n = c->n_providers;
@@ -204,6 +226,7 @@ void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metric
         out->guard_refusals += ws.server.guard_refusals;
     }
     sum_journals(gw, out);
+    take_stores(gw, out);
     list_targets(c, a, out);
     config_unref(c);
 }
@@ -294,7 +317,23 @@ static enum err_code open_journals(struct gateway *gw, const struct config *c, s
             return ERR_IO;
         recorder_add_sink(gw->recorder, &SINK_LOG, log);
     }
-    return recorder_start(gw->recorder, err);
+    return ERR_OK;
+}
+
+/* All consumers take their places in the journals before the first of them reads. */
+static enum err_code open_books(struct gateway *gw, const struct config *c, struct err *err)
+{
+    struct books_options o = {.config = c, .journals = gw->journals, .instance = gw->instance};
+    enum err_code e = open_journals(gw, c, err);
+
+    if (e)
+        return e;
+    o.n_journals = gw->n_journals;
+    gw->books = books_new(&o, err);
+    if (!gw->books)
+        return ERR_IO;
+    e = recorder_start(gw->recorder, err);
+    return e ? e : books_start(gw->books, err);
 }
 
 static enum err_code make_workers(struct gateway *gw, struct config *c, struct err *err)
@@ -378,7 +417,7 @@ static enum err_code start(struct gateway *gw, struct err *err)
     gw->mailbox = e ? NULL : mailbox_new(gw->o.loop, err);
     if (!gw->mailbox)
         return ERR_IO;
-    e = open_journals(gw, c, err);
+    e = open_books(gw, c, err);
     if (e)
         return e;
     if (gw->o.ready_file) /* of an earlier run: the state directory is ours now */
@@ -432,7 +471,9 @@ void gateway_free(struct gateway *gw)
     api_front_stop(gw->api);
     for (unsigned i = 0; i < gw->n_workers; i++)
         worker_free(gw->workers[i]);
+    books_stop(gw->books);
     recorder_stop(gw->recorder);
+    books_free(gw->books);
     for (unsigned i = 0; i < LIMIT_WORKERS; i++)
         journal_close(gw->journals[i]);
     mailbox_free(gw->mailbox);

@@ -96,11 +96,11 @@ struct config_breaker {    /* accepted and validated; nothing enforces it yet */
     unsigned close_after; /* successes in a row */
 };
 
-/* Where numbers are sent. Accepted and validated; nothing sends yet. */
 struct config_aggregation {
     bool is_enabled;
     int64_t interval_us, retention_us;
 };
+/* Where numbers are sent. Accepted and validated; nothing sends yet. */
 struct config_grafana {
     bool is_enabled;
     const char *remote_write_url, *user;
