@@ -411,7 +411,10 @@ static enum err_code check_process(struct build *b)
                            sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
     if (strncmp(c->redis, "rediss://", 9) == 0) {
         at = setter(b, "redis");
-        warn_origin(b, &at, "'redis' asks for TLS ('rediss://'), which is not supported yet");
+        return fail_origin(
+            b, &at,
+            "'redis' asks for TLS ('rediss://'), which the hiredis of this system does not have; use "
+            "'redis://' through stunnel, or 'unix://'");
     }
     return check_files(b);
 }
