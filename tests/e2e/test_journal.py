@@ -98,7 +98,7 @@ def test_fewer_workers_read_out_what_more_workers_left(stage, sim):
     assert {line["id"] for line in lines} == set(answered)
     gw.stop()
     left = sorted(p.name for p in (gw.state_dir / "journal").iterdir())
-    assert left == ["instance", "w0"]
+    assert left == ["floor", "instance", "w0"]
 
 
 @pytest.mark.asan
