@@ -12,8 +12,8 @@
  * worker is.
  *
  * Sequence numbers never come twice, not even when the disk lost the newest segments or a worker's directory went away
- * and came again: a run begins at the highest of the clock, of what it finds, and of what was removed (journal_floor).
- * Stores remember them. */
+ * and came again: a run that writes begins at the highest of the clock, of what it finds, and of what was removed
+ * (journal_floor). Stores remember them. */
 #include "gatewayd/journal/journal.h"
 
 #include <dirent.h>
@@ -154,13 +154,16 @@ static enum err_code lock_dir(struct journal *j, const char *dir, struct err *er
     return ERR_OK;
 }
 
-/* See the head of this file. */
-static uint64_t first_sequence(const struct journal *j, const char *dir)
+/* See the head of this file. A journal that nobody writes to keeps away from the clock: where it ends is what the next
+ * run must find too, on the disk, wherever the clock is then. */
+static void begin_numbers(struct journal *j, bool is_written)
 {
-    uint64_t first = j->opened.us > 0 ? (uint64_t)j->opened.us >> CLOCK_SHIFT : 0, floor = journal_floor(dir);
+    uint64_t by_clock = is_written && j->opened.us > 0 ? (uint64_t)j->opened.us >> CLOCK_SHIFT : 0;
 
-    first = floor > first ? floor : first;
-    return j->next_sequence > first ? j->next_sequence : first;
+    if (by_clock > j->next_sequence)
+        j->next_sequence = by_clock;
+    j->tended_sequence = j->first_sequence = j->next_sequence;
+    atomic_store(&j->end, walk_seq(j->next_sequence, 0)); /* as if the worker were on the first new one */
 }
 
 /* The first segment that this run writes to, and the place where the worker begins. */
@@ -180,11 +183,13 @@ static void start_writing(struct journal *j)
 static enum err_code prepare(struct journal *j, const char *dir, struct err *err)
 {
     enum err_code e = lock_dir(j, dir, err);
+    uint64_t floor;
 
     if (!e)
         e = open_old(j, err);
-    j->tended_sequence = j->first_sequence = j->next_sequence = first_sequence(j, dir);
-    atomic_store(&j->end, walk_seq(j->next_sequence, 0)); /* as if the worker were on the first new one */
+    floor = journal_floor(dir);
+    j->next_sequence = floor > j->next_sequence ? floor : j->next_sequence;
+    begin_numbers(j, j->max_segments > 0);
     if (!e && j->max_segments)
         e = journal_tend(j, err);
     if (!e)
@@ -648,6 +653,8 @@ enum err_code journal_sync_mt(struct journal *j)
 
 enum err_code journal_begin_forced(struct journal *j, struct err *err)
 {
+    if (!j->is_forced && !j->current)
+        begin_numbers(j, true);
     j->is_forced = true;
     if (journal_tend(j, err))
         return ERR_IO;
