@@ -135,19 +135,6 @@ static int64_t add(int64_t a, int64_t b)
     return __builtin_add_overflow(a, b, &sum) ? a > 0 ? INT64_MAX : INT64_MIN : sum;
 }
 
-static void add_usage(struct usage *sum, const struct usage *u)
-{
-    sum->input += u->input;
-    sum->cached += u->cached;
-    sum->cache_write += u->cache_write;
-    sum->output += u->output;
-    sum->reasoning += u->reasoning;
-    sum->images += u->images;
-    sum->searches += u->searches;
-    if (u->source != USAGE_NONE && sum->source != USAGE_ESTIMATED)
-        sum->source = u->source;
-}
-
 static uint64_t rest(uint64_t all, uint64_t known)
 {
     return all > known ? all - known : 0;
@@ -273,7 +260,7 @@ static struct fact_request end_of(const struct scan *s, struct unsettled *u)
     fill_gaps(u, n);
     for (unsigned i = 0; i < n; i++) {
         if (i >= u->stated.ended) { /* what came before is in the statement's sums */
-            add_usage(&rq.usage, &u->a[i].usage);
+            usage_add(&rq.usage, &u->a[i].usage);
             rq.cost_nanousd = add(rq.cost_nanousd, u->a[i].cost_nanousd);
         }
         rq.is_priced &= u->a[i].is_priced;

@@ -2,11 +2,13 @@
 """The books on disk: what was answered is on record whatever happens to the process, and is told once it is back."""
 
 import collections
+import json
+import os
 import signal
 import threading
 
 import pytest
-from support.gateway import Gateway, model, provider
+from support.gateway import Gateway, model, provider, run
 from support.process import SLOWNESS
 from support.wait import eventually
 
@@ -143,3 +145,104 @@ def test_a_second_gateway_on_the_same_state_is_refused(stage, sim):
     assert second.wait() != 0
     assert "in use by another process" in second.stderr()
     assert gw.chat(model="chat").status == 200
+
+
+# ---- aigwctl journal inspect -----------------------------------------------------------------------------------------
+
+
+def inspect(gw, *args, code=0):
+    done = run(["aigwctl", "journal", "inspect", *args], directory=gw.directory)
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def records(gw, *args, code=0):
+    return [json.loads(line) for line in inspect(gw, "-o", "json", *args, code=code).stdout.splitlines()]
+
+
+def summary(gw, *args, code=0):
+    return json.loads(inspect(gw, "--summary", "-o", "json", *args, code=code).stdout)["data"]
+
+
+def die(gw):
+    gw.expects_clean_exit = False
+    gw.signal(signal.SIGKILL)
+    gw.child.wait()
+
+
+def files(directory):
+    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in directory.rglob("*") if p.is_file()}
+
+
+@pytest.mark.asan
+def test_inspect_shows_the_records_of_a_running_and_of_a_dead_gateway(stage, sim):
+    gw = start(stage, sim, workers=1)
+    sim.control.profile("broken", faults={"503": 1.0})
+    answered = [gw.chat(model=name).headers[IDS] for name in ("chat", "rough", "chat")]
+    for directory in (gw.state_dir, gw.state_dir / "journal", gw.state_dir / "journal" / "w0"):
+        seen = records(gw, str(directory))
+        assert {r["id"] for r in seen if r["type"] == "settle"} == set(answered)
+    rough = [r for r in records(gw, "--id", answered[1], str(gw.state_dir))]
+    assert {r["id"] for r in rough} == {answered[1]}
+    assert [r["provider"] for r in rough if r["type"] == "attempt"] == ["broken", "steady"]
+    end = rough[-1]
+    assert (end["type"], end["status"], end["operation"], len(end["attempts"])) == ("settle", "success", "chat", 2)
+    assert end["cost_nanousd"] == sum(a["cost_nanousd"] for a in end["attempts"])
+    assert [r["type"] for r in records(gw, "--type", "settle,attempt", str(gw.state_dir))].count("attempt") == 4
+    die(gw)
+    before = files(gw.state_dir / "journal")
+    table = inspect(gw, str(gw.state_dir)).stdout.splitlines()
+    assert table[0].split()[:5] == ["W", "SEQ", "TYPE", "TIME", "REQUEST"]
+    assert sum(answered[1] in line for line in table[1:]) == len(rough)
+    [worker] = summary(gw, str(gw.state_dir), code=0)
+    assert (worker["settle"], worker["attempt"], worker["open"], worker["damage"]) == (3, 4, 0, "none")
+    assert files(gw.state_dir / "journal") == before  # it never writes
+
+
+@pytest.mark.asan
+def test_inspect_names_what_is_open_and_what_is_damaged(stage, sim):
+    gw = start(stage, sim, workers=1)
+    gw.chat(model="chat")
+    sim.control.profile("steady", latency_ms=60000)
+    thread = threading.Thread(target=lambda: hammer(gw, [], threading.Event(), "chat"))
+    thread.start()
+    eventually(lambda: sim.control.posts() >= 2, 20 * SLOWNESS, what="a request under way")
+    die(gw)
+    thread.join()
+    [worker] = summary(gw, "--exit-code", str(gw.state_dir))
+    last = records(gw, str(gw.state_dir))[-1]
+    assert (worker["open"], worker["open_ids"], worker["last_seq"]) == (1, [last["id"]], last["seq"])
+
+    # A record that was begun behind the last one and not finished.
+    segment = gw.state_dir / "journal" / "w0" / f"{last['seq'] >> 17:016x}.seg"
+    whole = segment.read_bytes()
+    start_of_last = (last["seq"] & 0x1FFFF) << 3
+    length = int.from_bytes(whole[start_of_last:start_of_last + 4], "little")
+    end = start_of_last + (16 + length + 4 + 7) // 8 * 8
+    with segment.open("r+b") as f:
+        f.seek(end + 24)
+        f.write(b"half a record")
+    [worker] = summary(gw, "--exit-code", str(gw.state_dir), code=10)
+    assert (worker["damage"], worker["damage_file"], worker["damage_offset"]) == ("torn", str(segment), end)
+    assert "was never finished" in inspect(gw, str(gw.state_dir)).stderr  # and without --exit-code it is no error
+
+    # One whose bytes changed.
+    with segment.open("r+b") as f:
+        f.seek(start_of_last + 30)
+        f.write(bytes([whole[start_of_last + 30] ^ 1]))
+    [worker] = summary(gw, "--exit-code", str(gw.state_dir), code=11)
+    assert (worker["damage"], worker["damage_offset"], worker["open"]) == ("corrupt", start_of_last, 0)
+    # A file that is none.
+    os.truncate(segment, 4000)
+    assert "shorter than its header says" in inspect(gw, "--exit-code", str(segment), code=11).stderr
+    segment.write_bytes(b"\x1b[31m" * 30000)
+    assert "no sound header" in inspect(gw, "--exit-code", str(segment), code=11).stderr
+
+
+def test_inspect_says_what_is_not_there(stage, sim):
+    gw = start(stage, sim, workers=1)
+    inspect(gw, str(gw.state_dir / "nowhere"), code=5)
+    (gw.directory / "empty").mkdir()
+    inspect(gw, str(gw.directory / "empty"), code=5)
+    inspect(gw, "--type", "payments", str(gw.state_dir), code=2)
+    assert run(["aigwctl", "journal"], directory=gw.directory).returncode == 2
