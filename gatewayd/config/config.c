@@ -309,6 +309,12 @@ static void wipe_string(const char *z)
 
 static void config_free(struct config *c)
 {
+    if (c->file) { /* what is shared goes with the last that shares it */
+        config_unref(c->file);
+        arena_release(&c->arena);
+        free(c);
+        return;
+    }
     for (struct secret_link *l = c->secrets; l; l = l->next)
         secret_release(l->secret);
     wipe_string(c->redis);

@@ -132,7 +132,15 @@ struct config_key {
     label label;
     unsigned char sha256[SHA256_BYTES];
     bool is_enabled;
+    bool is_revoked;       /* said in the database; stays so whatever the file says */
+    int64_t expires_at_us; /* wall clock, 0: never */
     const struct config_tenant *tenant;
+};
+
+/* A budget of the database, by account: "global", "tenant:ID", "key:TENANT/ID", "provider:NAME". */
+struct config_account {
+    const char *account;
+    struct config_budget budget;
 };
 
 struct config_cidr {
@@ -191,10 +199,15 @@ struct config {
     size_t n_tenants;
     const struct config_key *keys;
     size_t n_keys;
-    struct price_table *prices; /* owned */
+    const struct config_account *accounts;
+    size_t n_accounts;
+    /* There may be keys of the database that are not in here: it has not answered since the start. */
+    bool lacks_keys;
+    struct price_table *prices; /* owned; of `file` when there is one */
     bool is_demo;
-    const char *warnings;                         /* private */
-    struct secret_link *secrets;                  /* private */
+    struct config *file;         /* private: owns what this one shares with it; NULL: nothing */
+    const char *warnings;        /* private */
+    struct secret_link *secrets; /* private */
     void *key_index, *model_index, *target_index; /* private */
     label other_label;                            /* private */
 };
@@ -212,6 +225,34 @@ struct config_options {
 /* Reads file, environment and flags; NULL with `err` (its text begins with "file:line:column: " where there
  * is one). Scalars of the file win over those of the overlay, lists of both are joined. Any thread. */
 struct config *config_load(const struct config_options *o, struct err *err);
+/* What is defined elsewhere than in the file. Strings are copied. */
+struct config_extra {
+    const struct config_extra_tenant {
+        const char *id, *plan;
+        bool is_defined; /* false: only refused or not, nothing else is said of it */
+        bool is_enabled;
+        const char *const *models; /* NULL: all */
+        size_t n_models;
+        struct config_limits limits;
+        struct config_budget budget;
+    } * tenants;
+    size_t n_tenants;
+    const struct config_extra_key {
+        const char *tenant, *id;
+        unsigned char sha256[SHA256_BYTES];
+        bool is_enabled, is_revoked;
+        int64_t expires_at_us; /* 0: never */
+    } * keys;
+    size_t n_keys;
+    const struct config_account *accounts;
+    size_t n_accounts;
+    bool lacks_keys;
+};
+/* The file's configuration and the rest in one. What the file defines wins over the rest's definition of the same tenant,
+ * of the same key of a tenant, of the same hash; a refusal wins wherever it was said (a tenant by its id, a key by its
+ * hash). Keys of a tenant that nobody defines are left out. Takes a reference on `file`, which must come from
+ * config_load(); never fails. Any thread. */
+struct config *config_join(struct config *file, const struct config_extra *x);
 /* Makes it and what is above it, mode 0700, where it is not there. */
 NODISCARD enum err_code config_make_state_dir(const struct config *c, struct err *err);
 /* Any thread. */

@@ -60,17 +60,24 @@ static void index_targets(struct config *c)
     c->target_index = tt;
 }
 
-void index_all(struct config *c)
+void index_keys(struct config *c)
 {
-    struct table *keys = arena_new(&c->arena, struct table), *models = arena_new(&c->arena, struct table);
+    struct table *keys = arena_new(&c->arena, struct table);
 
     *keys = table_for(&c->arena, c->n_keys);
     for (size_t i = 0; i < c->n_keys; i++)
         table_add(keys, hash_bytes(span_make(c->keys[i].sha256, SHA256_BYTES)), i);
+    c->key_index = keys;
+}
+
+void index_all(struct config *c)
+{
+    struct table *models = arena_new(&c->arena, struct table);
+
+    index_keys(c);
     *models = table_for(&c->arena, c->n_models);
     for (size_t i = 0; i < c->n_models; i++)
         table_add(models, hash_bytes(span_of(c->models[i].name)), i);
-    c->key_index = keys;
     c->model_index = models;
     index_targets(c);
 }

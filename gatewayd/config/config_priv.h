@@ -133,5 +133,6 @@ void warn_all(struct build *b);
 
 /* config_find.c */
 void index_all(struct config *c);
+void index_keys(struct config *c);
 
 #endif

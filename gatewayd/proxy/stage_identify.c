@@ -60,8 +60,16 @@ enum step stage_identify(struct request *rq)
         return request_fail(rq, ERR_BAD_KEY, "the API key is longer than %u bytes", KEY_BYTES_MAX);
     sha256(key, digest);
     rq->key = config_find_key(rq->config, digest);
+    if (!rq->key && rq->config->lacks_keys) /* it may well be good, so a client must not throw it away */
+        return request_fail(
+            rq, ERR_UNAVAILABLE,
+            "the directory of keys cannot be reached, and this key is not in what is known of it");
     if (!rq->key)
         return request_fail(rq, ERR_BAD_KEY, "the API key is not known to this gateway");
+    if (rq->key->is_revoked)
+        return request_fail(rq, ERR_KEY_DISABLED, "key '%s' is revoked", rq->key->id);
+    if (rq->key->expires_at_us && rq->arrived_wall.us >= rq->key->expires_at_us)
+        return request_fail(rq, ERR_KEY_DISABLED, "key '%s' has expired", rq->key->id);
     if (!rq->key->is_enabled)
         return request_fail(rq, ERR_KEY_DISABLED, "key '%s' is disabled", rq->key->id);
     if (!rq->key->tenant->is_enabled)
