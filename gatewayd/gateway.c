@@ -15,6 +15,7 @@
 #include "gatewayd/api/front.h"
 #include "gatewayd/books/books.h"
 #include "gatewayd/core/mailbox.h"
+#include "gatewayd/directory/directory.h"
 #include "gatewayd/http/listen.h"
 #include "gatewayd/journal/recorder.h"
 #include "gatewayd/telemetry/sink_log.h"
@@ -28,8 +29,8 @@ struct worker_end {
 
 struct gateway {
     struct gateway_options o;
-    pthread_mutex_t lock; /* guards `config` and serialises reloads' swap */
-    pthread_mutex_t reload_lock;
+    pthread_mutex_t lock;        /* guards `config` and serialises reloads' swap */
+    pthread_mutex_t reload_lock; /* one swap at a time; held while the workers are made */
     struct config *config;
     struct config *booted; /* what the listeners, journals and threads were made from */
     struct wall started;
@@ -38,6 +39,7 @@ struct gateway {
     char instance[INSTANCE_CAP]; /* the id of these books */
     struct recorder *recorder;
     struct books *books;
+    struct directory *directory;
     struct api_front *api;
     struct worker *workers[LIMIT_WORKERS];
     struct worker_end ends[LIMIT_WORKERS];
@@ -74,6 +76,16 @@ static void swap_config(struct gateway *gw, struct config *next)
     config_unref(old);
 }
 
+/* What the database says of tenants and keys has changed. On the directory's thread. */
+static void on_directory(void *user)
+{
+    struct gateway *gw = user;
+
+    (void)pthread_mutex_lock(&gw->reload_lock);
+    swap_config(gw, directory_config_mt(gw->directory));
+    (void)pthread_mutex_unlock(&gw->reload_lock);
+}
+
 static void set_log_level(const struct config *c)
 {
     static const char *const NAMES[] = {"error", "warn", "info", "debug"};
@@ -101,6 +113,9 @@ enum err_code gateway_reload_mt(struct gateway *gw, struct err *err)
     o.version = gw->config->version + 1;
     next = config_load(&o, err);
     if (next) {
+        directory_set_file_mt(gw->directory, next);
+        config_unref(next);
+        next = directory_config_mt(gw->directory);
         set_log_level(next);
         facts_limit_series(next->metrics.max_series);
         swap_config(gw, next);
@@ -231,6 +246,11 @@ void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metric
     config_unref(c);
 }
 
+struct directory *gateway_directory(struct gateway *gw)
+{
+    return gw->directory;
+}
+
 bool gateway_is_draining_mt(struct gateway *gw)
 {
     return atomic_load(&gw->is_draining);
@@ -336,6 +356,20 @@ static enum err_code open_books(struct gateway *gw, const struct config *c, stru
     return e ? e : books_start(gw->books, err);
 }
 
+static void open_directory(struct gateway *gw)
+{
+    struct config *file = gw->config;
+    struct directory_options o = {.db = books_db_share(gw->books),
+                                  .kv = file->redis[0] ? books_kv_share(gw->books) : NULL,
+                                  .state_dir = file->state_dir,
+                                  .max_age_us = file->directory_max_age_us,
+                                  .on_change = on_directory,
+                                  .user = gw};
+
+    gw->directory = directory_new(&o, file);
+    swap_config(gw, directory_config_mt(gw->directory)); /* no worker is there yet */
+}
+
 static enum err_code make_workers(struct gateway *gw, struct config *c, struct err *err)
 {
     struct config_address at = c->listen;
@@ -411,15 +445,17 @@ static void remove_ready_file(struct gateway *gw)
 
 static enum err_code start(struct gateway *gw, struct err *err)
 {
-    struct config *c = gw->config;
-    enum err_code e = config_make_state_dir(c, err);
+    struct config *c;
+    enum err_code e = config_make_state_dir(gw->config, err);
 
     gw->mailbox = e ? NULL : mailbox_new(gw->o.loop, err);
     if (!gw->mailbox)
         return ERR_IO;
-    e = open_books(gw, c, err);
+    e = open_books(gw, gw->config, err);
     if (e)
         return e;
+    open_directory(gw);
+    c = gw->config;
     if (gw->o.ready_file) /* of an earlier run: the state directory is ours now */
         (void)unlink(gw->o.ready_file);
     gw->api = api_front_start(gw, c, err);
@@ -436,6 +472,7 @@ static enum err_code start(struct gateway *gw, struct err *err)
 struct gateway *gateway_new(const struct gateway_options *o, struct err *err)
 {
     struct gateway *gw = calloc(1, sizeof(*gw));
+    bool is_up;
 
     if (!gw)
         abort();
@@ -448,7 +485,10 @@ struct gateway *gateway_new(const struct gateway_options *o, struct err *err)
         gw->booted = config_ref(gw->config);
         set_log_level(gw->config);
         facts_limit_series(gw->config->metrics.max_series);
-        if (start(gw, err) == ERR_OK) {
+        (void)pthread_mutex_lock(&gw->reload_lock);
+        is_up = start(gw, err) == ERR_OK;
+        (void)pthread_mutex_unlock(&gw->reload_lock);
+        if (is_up) {
             log_info("listening on %s:%u with %u worker%s", gw->config->listen.host, gw->port, gw->n_workers,
                      gw->n_workers == 1 ? "" : "s");
             return gw;
@@ -469,6 +509,7 @@ void gateway_free(struct gateway *gw)
     for (unsigned i = 0; i < gw->n_workers; i++)
         worker_join(gw->workers[i]);
     api_front_stop(gw->api);
+    directory_free(gw->directory); /* after the thread that owned it */
     for (unsigned i = 0; i < gw->n_workers; i++)
         worker_free(gw->workers[i]);
     books_stop(gw->books);

@@ -6,6 +6,7 @@
 #include "gatewayd/config/config.h"
 #include "gatewayd/telemetry/exposition.h"
 
+struct directory;
 struct gateway;
 struct loop;
 
@@ -35,6 +36,8 @@ struct config *gateway_config_ref_mt(struct gateway *gw);
 size_t gateway_facts_mt(struct gateway *gw, struct facts *out[GATEWAY_FACTS_MAX]);
 /* Fills everything; the arrays inside are allocated in `a`. */
 void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metrics_state *out);
+/* Tenants and keys of the database. Only its own thread may use what is not marked _mt. */
+struct directory *gateway_directory(struct gateway *gw);
 bool gateway_is_draining_mt(struct gateway *gw);
 /* The same from another thread; waits for nothing but the parsing. */
 NODISCARD enum err_code gateway_reload_mt(struct gateway *gw, struct err *err);

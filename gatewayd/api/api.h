@@ -21,13 +21,19 @@ enum api_scope {
 struct api_request {
     struct gateway *gw;
     struct span method, path, query, accept, body;
-    struct span tail; /* what the row's {…} matched, percent-decoded; may contain slashes */
+    const char *actor; /* "socket" or "token": for the audit log */
+    struct span tail;  /* what the row's {…} matched, percent-decoded; may contain slashes */
 };
 
 struct api_reply {
     int status;
     const char *content_type; /* literal */
     struct buf body;
+};
+
+enum api_thread {
+    RUN_API,      /* never waits for a store */
+    RUN_DIRECTORY /* the thread that owns the directory's handles */
 };
 
 struct api_route {
@@ -37,6 +43,7 @@ struct api_route {
     bool on_main; /* also answered on the main listener */
     void (*handler)(const struct api_request *rq, struct api_reply *reply);
     const char *summary;
+    enum api_thread thread;
 };
 
 /* Ends with a row whose method is NULL. */

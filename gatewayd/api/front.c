@@ -8,10 +8,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "gatewayd/api/store_thread.h"
+#include "gatewayd/directory/directory.h"
 #include "gatewayd/gateway.h"
 #include "gatewayd/http/listen.h"
 #include "gatewayd/http/reply.h"
 #include "libshared/base/log.h"
+
+#define DIRECTORY_QUEUE_MAX 64u      /* each takes a few milliseconds */
+#define STORE_WAIT_US       10000000 /* a client that waits longer in the queue is told to come again */
 
 struct api_front {
     struct gateway *gw;
@@ -24,6 +29,7 @@ struct api_front {
     bool is_started;
     char *socket_path; /* owned; removed at the end */
     struct letter stop;
+    struct store_thread *directory;
 };
 
 struct job {
@@ -36,7 +42,8 @@ struct job {
     struct mono started;
     struct buf tail, path, query, accept, body;
     struct api_reply reply;
-    bool is_away; /* with the api thread */
+    bool is_away; /* with the thread that runs it */
+    bool is_local;
 };
 
 static void job_free(struct job *j)
@@ -73,22 +80,37 @@ static void come_home(struct letter *l)
         return;
     }
     exchange_set_header(j->ex, "content-type", span_of(j->reply.content_type));
+    if (j->reply.status == 503)
+        exchange_set_header(j->ex, "retry-after", SPAN_LIT("1"));
     exchange_reply_adopt(j->ex, j->reply.status, &j->reply.body);
 }
 
-static void work(struct letter *l)
+static void run_handler(struct job *j)
 {
-    struct job *j = CONTAINER_OF(l, struct job, letter);
     struct api_request rq = {.gw = j->front->gw,
                              .method = span_of(j->row->method),
                              .path = buf_span(&j->path),
                              .query = buf_span(&j->query),
                              .accept = buf_span(&j->accept),
                              .body = buf_span(&j->body),
+                             .actor = j->is_local ? "socket" : "token",
                              .tail = buf_span(&j->tail)};
 
-    j->reply = (struct api_reply){.status = 200, .content_type = "application/json"};
     j->row->handler(&rq, &j->reply);
+}
+
+static void work(struct letter *l)
+{
+    struct job *j = CONTAINER_OF(l, struct job, letter);
+    const struct store_thread *store = j->row->thread == RUN_DIRECTORY ? j->front->directory : NULL;
+
+    j->reply = (struct api_reply){.status = 200, .content_type = "application/json"};
+    if (store && store_thread_is_over_mt(store))
+        api_reply_error(&j->reply, ERR_DRAINING, "the gateway is shutting down");
+    else if (store && mono_diff_us(mono_now(), j->started) > STORE_WAIT_US)
+        api_reply_error(&j->reply, ERR_OVERLOADED, "the database is slow; nothing was done");
+    else
+        run_handler(j);
     j->letter.fn = come_home;
     mailbox_post_mt(j->home, &j->letter);
 }
@@ -106,7 +128,12 @@ static void on_request(struct exchange *ex)
     buf_add(&j->body, exchange_body(ex));
     j->is_away = true;
     j->letter.fn = work;
-    mailbox_post_mt(j->front->mailbox, &j->letter);
+    if (j->row->thread == RUN_API)
+        mailbox_post_mt(j->front->mailbox, &j->letter);
+    else if (!store_thread_post_mt(j->front->directory, &j->letter)) {
+        j->is_away = false;
+        refuse(j, ex, ERR_OVERLOADED, "too many calls wait for the database; nothing was done");
+    }
 }
 
 static void on_gone(struct exchange *ex)
@@ -176,6 +203,7 @@ bool api_front_take(struct api_front *f, struct exchange *ex, struct mailbox *ho
     if (!j)
         abort();
     *j = (struct job){.front = f, .ex = ex, .home = home, .facts = facts, .row = row, .started = mono_now()};
+    j->is_local = exchange_is_local_peer(ex);
     j->tail = tail;
     tail = (struct buf){0};
     buf_add(&j->path, exchange_path(ex));
@@ -257,6 +285,22 @@ static bool open_all(struct api_front *f, struct config *c, struct err *err)
     return true;
 }
 
+static int64_t tick_directory(void *user)
+{
+    return directory_tick(user);
+}
+
+static bool start_directory(struct api_front *f, struct err *err)
+{
+    struct store_thread_options o = {.name = "directory",
+                                     .tick = tick_directory,
+                                     .user = gateway_directory(f->gw),
+                                     .max_queued = DIRECTORY_QUEUE_MAX};
+
+    f->directory = store_thread_start(&o, err);
+    return f->directory != NULL;
+}
+
 struct api_front *api_front_start(struct gateway *gw, struct config *c, struct err *err)
 {
     struct api_front *f = calloc(1, sizeof(*f));
@@ -264,7 +308,7 @@ struct api_front *api_front_start(struct gateway *gw, struct config *c, struct e
     if (!f)
         abort();
     f->gw = gw;
-    if (!open_all(f, c, err) || pthread_create(&f->thread, NULL, run, f) != 0) {
+    if (!open_all(f, c, err) || !start_directory(f, err) || pthread_create(&f->thread, NULL, run, f) != 0) {
         api_front_stop(f);
         return NULL;
     }
@@ -287,6 +331,8 @@ void api_front_stop(struct api_front *f)
         (void)pthread_join(f->thread, NULL);
         facts_leave(f->facts);
     }
+    store_thread_stop(
+        f->directory);        /* nobody posts to it any more, and what it has still finds its way home */
     mailbox_free(f->mailbox); /* opens what is left, so that every job comes home */
     server_free(f->tcp);
     server_free(f->unix_socket);

@@ -18,6 +18,11 @@ api_handler api_metrics, api_metrics_json;
 api_handler api_provider_healths, api_provider_health, api_realtime, api_cost, api_error_rates;
 /* api_admin.c */
 api_handler api_reload, api_sim;
+/* api_directory.c, api_directory_keys.c, api_directory_plans.c */
+api_handler api_tenants, api_tenant, api_tenant_create, api_tenant_update, api_tenant_delete;
+api_handler api_keys, api_key_create, api_key_update, api_key_revoke, api_key_rotate;
+api_handler api_plans, api_plan, api_plan_put, api_plan_delete;
+api_handler api_budgets, api_budget, api_budget_put, api_budget_delete;
 
 /* All that is known at one moment: facts summed over threads, and what the gateway says of itself. */
 #define PICTURE_PROVIDERS 256u

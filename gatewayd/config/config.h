@@ -167,6 +167,7 @@ struct config {
     size_t journal_max_bytes; /* all workers together, default 1 GiB */
     int64_t drain_timeout_us;
     const char *redis, *database; /* "" when not set; may hold passwords, so never printed */
+    int64_t directory_max_age_us; /* an older snapshot of the directory is not used */
     bool is_redis_enabled;        /* false: `redis` is "" whatever was set */
     unsigned redis_max_connections;
     const char *prices_path;         /* "": the built-in table alone */

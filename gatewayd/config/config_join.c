@@ -86,7 +86,6 @@ static struct config_budget dup_budget(struct arena *a, const struct config_budg
 {
     struct config_budget out = *b;
 
-    out.period = arena_dup(a, span_of(b->period ? b->period : "month"));
     out.at_limit = arena_dup(a, span_of(b->at_limit ? b->at_limit : "block"));
     out.when_store_down = arena_dup(a, span_of(b->when_store_down ? b->when_store_down : "bounded"));
     return out;

@@ -14,9 +14,6 @@
 #include "gatewayd/config/config_priv.h"
 #include "libshared/base/id.h"
 
-#define MINTED_RANDOM 43u /* characters of 62: 256 bits */
-#define MINTED_LEN    (3 + MINTED_RANDOM)
-
 /* ---- paths ---- */
 
 static const char *join(struct arena *a, struct span dir, const char *name)
@@ -114,22 +111,6 @@ enum err_code config_make_state_dir(const struct config *c, struct err *err)
     return ERR_OK;
 }
 
-static void mint(char dst[MINTED_LEN + 1])
-{
-    static const char DIGITS[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    size_t n = 0;
-
-    memcpy(dst, "gw-", 3);
-    while (n < MINTED_RANDOM) {
-        unsigned char c;
-
-        random_bytes(&c, 1);
-        if (c < 248) /* 4 * 62: the rest would make some digits likelier */
-            dst[3 + n++] = DIGITS[c % 62];
-    }
-    dst[MINTED_LEN] = '\0';
-}
-
 static bool is_written(int fd, const char *text, size_t len)
 {
     return fchmod(fd, 0600) == 0 && write(fd, text, len) == (ssize_t)len && write(fd, "\n", 1) == 1 &&
@@ -139,7 +120,7 @@ static bool is_written(int fd, const char *text, size_t len)
 /* link() refuses to replace, so the first of two processes wins and the other reads what it wrote. */
 static enum err_code write_key(struct build *b, const char *dir, const char *path)
 {
-    char key[MINTED_LEN + 1], tmp[1100];
+    char key[KEY_TEXT_CAP], tmp[1100];
     bool ok;
     int fd;
 
@@ -148,8 +129,8 @@ static enum err_code write_key(struct build *b, const char *dir, const char *pat
     fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return fail_file(b->err, "cannot write", tmp);
-    mint(key);
-    ok = is_written(fd, key, MINTED_LEN);
+    key_mint(key);
+    ok = is_written(fd, key, KEY_TEXT_CAP - 1);
     explicit_bzero(key, sizeof(key));
     ok = close(fd) == 0 && ok;
     if (ok && link(tmp, path) && errno != EEXIST)

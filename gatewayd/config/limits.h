@@ -79,6 +79,13 @@
 #define LIMIT_PROVIDER_KEYS 64u               /* keys used in turn */
 #define LIMIT_NAME_BYTES    64u               /* names of providers, tenants, plans, keys: they become labels */
 
+/* Directory */
+#define LIMIT_DIRECTORY_ROWS   200000u             /* of one table; keys cost about 300 bytes each in every snapshot */
+#define LIMIT_DIRECTORY_BYTES  ((size_t)256 << 20) /* of the signed snapshot */
+#define LIMIT_DIRECTORY_POLL_US 1000000            /* of the realtime store's version */
+#define LIMIT_DIRECTORY_READ_US 2000000            /* of the database's version: a revocation is everywhere within 5 s by it alone */
+#define LIMIT_DIRECTORY_SEAL_US ((int64_t)3600 * 1000000) /* an unchanged snapshot is dated anew, so that it does not grow old */
+
 #define LIMIT_WORKERS 64u
 #define LIMIT_DRAIN_US 600000000 /* default of drain_timeout: streams are long, so draining is patient */
 /* clang-format on */

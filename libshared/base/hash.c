@@ -2,7 +2,9 @@
 #include "libshared/base/hash.h"
 
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "libshared/base/compiler.h"
 #include "libshared/base/id.h"
@@ -136,4 +138,14 @@ void hex_encode(const unsigned char *p, size_t n, char *dst)
         dst[2 * i + 1] = HEX[p[i] & 15];
     }
     dst[2 * n] = '\0';
+}
+
+void hmac_sha256(struct span key, struct span text, unsigned char out[SHA256_BYTES])
+{
+    unsigned len = 0;
+
+    if (!HMAC(EVP_sha256(), key.p, (int)key.len, (const unsigned char *)(text.p ? text.p : ""), text.len, out,
+              &len) ||
+        len != SHA256_BYTES)
+        abort();
 }

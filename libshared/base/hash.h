@@ -12,6 +12,8 @@
 
 uint64_t hash_bytes(struct span s);
 void sha256(struct span s, unsigned char out[SHA256_BYTES]);
+/* HMAC with SHA-256: only who has the key can make it. */
+void hmac_sha256(struct span key, struct span text, unsigned char out[SHA256_BYTES]);
 /* Start with 0; feed the result back to go on. Uses the CPU's instruction where there is one. */
 uint32_t crc32c(uint32_t crc, const void *p, size_t len);
 /* The same by table; for CPUs without the instruction and for the test that compares the two. */

@@ -66,3 +66,19 @@ void id_format(const struct id *id, char dst[ID_TEXT_CAP])
     dst[23] = '-';
     memcpy(dst + 24, hex + 20, 13);
 }
+
+void key_mint(char dst[KEY_TEXT_CAP])
+{
+    static const char DIGITS[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    size_t n = 3;
+
+    memcpy(dst, "gw-", 3);
+    while (n < KEY_TEXT_CAP - 1) {
+        unsigned char c;
+
+        random_bytes(&c, 1);
+        if (c < 248) /* 4 * 62: the rest would make some digits likelier */
+            dst[n++] = DIGITS[c % 62];
+    }
+    dst[n] = '\0';
+}

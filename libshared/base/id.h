@@ -17,4 +17,10 @@ struct id id_mint(struct wall now);
 /* Canonical 36 characters and a NUL. */
 void id_format(const struct id *id, char dst[ID_TEXT_CAP]);
 
+/* A new API key: "gw-" and 43 letters and digits, which hold 256 random bits. The first KEY_PREFIX_LEN characters may be
+ * shown. */
+#define KEY_TEXT_CAP   47
+#define KEY_PREFIX_LEN 8
+void key_mint(char dst[KEY_TEXT_CAP]);
+
 #endif

@@ -15,6 +15,7 @@ RANK = {
     "libshared": 0,
     "gatewayd/core": 1,
     "gatewayd/config": 2,
+    "gatewayd/directory": 3,
     "gatewayd/http": 3,
     "gatewayd/provider": 4,
     "gatewayd/resilience": 4,

@@ -91,7 +91,7 @@ static void test_the_file_s_definition_wins_and_others_are_added(void **state)
          .n_models = 1,
          .limits.tpm = 4,
          .budget.limit_nanousd = 8,
-         .budget.period = "day"},
+         .budget.period = PERIOD_DAY},
     };
     struct config *c = join(load_file(), &(struct config_extra){.tenants = tenants, .n_tenants = 2});
 
@@ -102,7 +102,7 @@ static void test_the_file_s_definition_wins_and_others_are_added(void **state)
     assert_int_equal(tenant(c, "acme")->budget.limit_nanousd, 5000000000);
     assert_string_equal(tenant(c, "new")->plan, "trial");
     assert_int_equal(tenant(c, "new")->limits.tpm, 4);
-    assert_string_equal(tenant(c, "new")->budget.period, "day");
+    assert_int_equal(tenant(c, "new")->budget.period, PERIOD_DAY);
     assert_true(config_tenant_may_use(tenant(c, "new"), SPAN_LIT("other")));
     assert_false(config_tenant_may_use(tenant(c, "new"), SPAN_LIT("chat")));
     assert_string_equal(label_text(tenant(c, "new")->label), "new");
@@ -157,12 +157,12 @@ static void test_a_budget_of_an_account_yields_to_the_file_only(void **state)
 {
     const struct config_extra_tenant tenants[] = {
         {.id = "new", .plan = "p", .is_defined = true, .is_enabled = true, .budget.limit_nanousd = 1}};
-    const struct config_account accounts[] = {{"tenant:acme", {.limit_nanousd = 100, .period = "day"}},
-                                              {"tenant:bare", {.limit_nanousd = 200, .period = "day"}},
-                                              {"tenant:new", {.limit_nanousd = 300, .period = "hour"}},
-                                              {"global", {.limit_nanousd = 400, .period = "total"}},
-                                              {"tenant:nobody", {.limit_nanousd = 1, .period = "day"}},
-                                              {"tenant", {.limit_nanousd = 1, .period = "day"}}};
+    const struct config_account accounts[] = {{"tenant:acme", {.limit_nanousd = 100, .period = PERIOD_DAY}},
+                                              {"tenant:bare", {.limit_nanousd = 200, .period = PERIOD_DAY}},
+                                              {"tenant:new", {.limit_nanousd = 300, .period = PERIOD_HOUR}},
+                                              {"global", {.limit_nanousd = 400, .period = PERIOD_TOTAL}},
+                                              {"tenant:nobody", {.limit_nanousd = 1, .period = PERIOD_DAY}},
+                                              {"tenant", {.limit_nanousd = 1, .period = PERIOD_DAY}}};
     struct config *c = join(
         load_file(),
         &(struct config_extra){.tenants = tenants, .n_tenants = 1, .accounts = accounts, .n_accounts = 6});
@@ -171,7 +171,7 @@ static void test_a_budget_of_an_account_yields_to_the_file_only(void **state)
     assert_int_equal(tenant(c, "acme")->budget.limit_nanousd, 5000000000);
     assert_int_equal(tenant(c, "bare")->budget.limit_nanousd, 200);
     assert_int_equal(tenant(c, "new")->budget.limit_nanousd, 300);
-    assert_string_equal(tenant(c, "new")->budget.period, "hour");
+    assert_int_equal(tenant(c, "new")->budget.period, PERIOD_HOUR);
     assert_int_equal(c->n_accounts, 6);
     assert_string_equal(c->accounts[3].account, "global");
     assert_string_equal(c->accounts[3].budget.at_limit, "block");

@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One way for both sources: what the database answers becomes a document first, and only documents become rows. So what the
+ * signed snapshot holds goes through the same checks. Any thread; a database handle stays with its owner. */
+#include "gatewayd/directory/rows.h"
+
+#include <stdlib.h>
+
+#include "gatewayd/config/value.h"
+
+/* ---- from the database to a document --------------------------------------------------------------------------------- */
+
+static const struct table {
+    const char *name, *columns, *rest;
+} TABLES[] = {
+    {"plans", "id,price_nano,is_trial,rpm,tpm,concurrent,budget_nano,period,created_at,deleted_at",
+     "ORDER BY id"},
+    {"tenants", "id,plan,name,is_enabled,models,rpm,tpm,concurrent,created_at,updated_at",
+     "WHERE deleted_at IS NULL ORDER BY id"},
+    {"api_keys", "tenant,id,sha256,prefix,is_enabled,created_at,expires_at,revoked_at",
+     "ORDER BY tenant, id"},
+    {"budgets", "account,limit_nano,period,warn_percent,at_limit,when_store_down,created_at,updated_at",
+     "ORDER BY account"},
+};
+
+struct reading {
+    const struct table *table;
+    json_t *list;
+    bool is_full;
+};
+
+static json_t *value_of(const struct db_value *v)
+{
+    char hex[2 * SHA256_BYTES + 1];
+
+    switch (v->type) {
+    case DB_INT:
+        return json_integer(v->i);
+    case DB_TEXT:
+        return json_stringn(v->s.p ? v->s.p : "", v->s.len);
+    case DB_BLOB:
+        if (v->s.len != SHA256_BYTES)
+            return json_null();
+        hex_encode((const unsigned char *)v->s.p, v->s.len, hex);
+        return json_string(hex);
+    default:
+        return json_null();
+    }
+}
+
+static bool take_row(void *user, const struct db_value *columns, unsigned n)
+{
+    struct reading *r = user;
+    struct span names = span_of(r->table->columns);
+    json_t *o = json_object();
+
+    if (json_array_size(r->list) >= LIMIT_DIRECTORY_ROWS) {
+        r->is_full = true;
+        json_decref(o);
+        return false;
+    }
+    for (unsigned i = 0; i < n && names.p; i++) {
+        struct span name = span_split(&names, ',');
+
+        (void)json_object_setn_new(o, name.p, name.len, value_of(&columns[i]));
+    }
+    (void)json_array_append_new(r->list, o);
+    return true;
+}
+
+static bool take_version(void *user, const struct db_value *columns, unsigned n)
+{
+    uint64_t v = 0;
+
+    if (n == 1 && columns[0].type == DB_TEXT && span_to_u64(columns[0].s, &v) && v <= INT64_MAX)
+        *(int64_t *)user = (int64_t)v;
+    return false;
+}
+
+enum err_code rows_version(struct db *db, int64_t *out, struct err *err)
+{
+    int64_t version = 0;
+    enum err_code e = db_query(db, "directory_version", "SELECT value FROM settings WHERE name = 'keyver'",
+                               NULL, 0, take_version, &version, err);
+
+    if (!e)
+        *out = version;
+    return e;
+}
+
+static enum err_code load_table(struct db *db, const struct table *t, json_t *doc, struct err *err)
+{
+    struct reading r = {.table = t, .list = json_array()};
+    char sql[512], what[64];
+    enum err_code e;
+
+    (void)json_object_set_new(doc, t->name, r.list);
+    (void)snprintf(sql, sizeof(sql), "SELECT %s FROM %s %s", t->columns, t->name, t->rest);
+    (void)snprintf(what, sizeof(what), "directory_%s", t->name);
+    e = db_query(db, what, sql, NULL, 0, take_row, &r, err);
+    if (!e && r.is_full)
+        return err_set(err, ERR_TOO_LARGE, "table '%s' has more than %u rows", t->name, LIMIT_DIRECTORY_ROWS);
+    return e;
+}
+
+enum err_code rows_load(struct db *db, json_t **out, struct err *err)
+{
+    json_t *doc = json_object();
+    int64_t version = 0;
+    enum err_code e = rows_version(db, &version, err); /* first: rows may be newer than it, never older */
+
+    (void)json_object_set_new(doc, "version", json_integer(version));
+    for (size_t i = 0; i < ARRAY_LEN(TABLES) && !e; i++)
+        e = load_table(db, &TABLES[i], doc, err);
+    if (e)
+        json_decref(doc);
+    else
+        *out = doc;
+    return e;
+}
+
+#define YEAR_9999 253402300799
+
+/* ---- from a document to rows ----------------------------------------------------------------------------------------- */
+
+struct maker {
+    struct arena *a;
+    const json_t *o; /* the row */
+    bool is_bad;
+};
+
+static int64_t integer(struct maker *m, const char *name, int64_t least)
+{
+    const json_t *v = json_object_get(m->o, name);
+
+    m->is_bad |= !json_is_integer(v) || json_integer_value(v) < least;
+    return json_integer_value(v);
+}
+
+static int64_t optional(struct maker *m, const char *name, int64_t none)
+{
+    return json_is_null(json_object_get(m->o, name)) ? none : integer(m, name, 0);
+}
+
+static struct span text(struct maker *m, const char *name)
+{
+    const json_t *v = json_object_get(m->o, name);
+
+    m->is_bad |= !json_is_string(v);
+    return json_is_string(v) ? span_make(json_string_value(v), json_string_length(v)) : SPAN_LIT("");
+}
+
+static const char *printable(struct maker *m, const char *name, size_t max)
+{
+    struct span s = text(m, name);
+
+    m->is_bad |= s.len > max || !value_is_printable(s);
+    return arena_dup(m->a, s);
+}
+
+static const char *name_of(struct maker *m, const char *name)
+{
+    struct span s = text(m, name);
+
+    m->is_bad |= !value_is_name(s);
+    return arena_dup(m->a, s);
+}
+
+static const char *choice(struct maker *m, const char *name, const char *choices)
+{
+    struct span s = text(m, name), rest = span_of(choices);
+    bool found = false;
+
+    while (rest.p)
+        found |= span_eq(span_split(&rest, ' '), s);
+    m->is_bad |= !found;
+    return arena_dup(m->a, s);
+}
+
+static enum period period(struct maker *m)
+{
+    enum period p = PERIOD_MONTH;
+
+    m->is_bad |= !period_parse(text(m, "period"), &p);
+    return p;
+}
+
+static void make_plan(struct maker *m, void *row)
+{
+    struct directory_plan *p = row;
+
+    p->id = name_of(m, "id");
+    p->price_nano = integer(m, "price_nano", 0);
+    p->is_trial = integer(m, "is_trial", 0) != 0;
+    p->rpm = integer(m, "rpm", 0);
+    p->tpm = integer(m, "tpm", 0);
+    p->concurrent = integer(m, "concurrent", 0);
+    p->budget_nano = integer(m, "budget_nano", 0);
+    p->period = period(m);
+    p->created_at = integer(m, "created_at", 0);
+    p->is_deleted = optional(m, "deleted_at", 0) != 0;
+}
+
+/* "" is all models; anything that is no list of names is none, never all. */
+static void make_models(struct maker *m, struct directory_tenant *t)
+{
+    struct span s = text(m, "models");
+    json_t *list = s.len ? json_loadb(s.p, s.len, 0, NULL) : NULL;
+    const char **out;
+
+    if (!s.len)
+        return;
+    out = arena_array(m->a, const char *, json_array_size(list) + 1);
+    t->models = out;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *v = json_array_get(list, i);
+
+        if (json_string_length(v) &&
+            value_is_printable(span_make(json_string_value(v), json_string_length(v))))
+            out[t->n_models++] = arena_dup(m->a, span_of(json_string_value(v)));
+    }
+    json_decref(list);
+}
+
+static void make_tenant(struct maker *m, void *row)
+{
+    struct directory_tenant *t = row;
+
+    t->id = name_of(m, "id");
+    t->plan = text(m, "plan").len ? name_of(m, "plan") : "";
+    t->name = printable(m, "name", 256);
+    t->is_enabled = integer(m, "is_enabled", 0) != 0;
+    make_models(m, t);
+    t->rpm = optional(m, "rpm", -1);
+    t->tpm = optional(m, "tpm", -1);
+    t->concurrent = optional(m, "concurrent", -1);
+    t->created_at = integer(m, "created_at", 0);
+    t->updated_at = integer(m, "updated_at", 0);
+}
+
+static void make_key(struct maker *m, void *row)
+{
+    struct directory_key *k = row;
+    struct span id = text(m, "id"), name = id;
+
+    k->tenant = name_of(m, "tenant");
+    k->id = printable(m, "id", 2 * LIMIT_NAME_BYTES);
+    name = span_split(&id, '~');
+    m->is_bad |= !value_is_name(name);
+    k->name = arena_dup(m->a, name);
+    k->prefix = printable(m, "prefix", 16);
+    m->is_bad |= !hex_decode(text(m, "sha256"), k->sha256, SHA256_BYTES);
+    k->is_enabled = integer(m, "is_enabled", 0) != 0;
+    k->created_at = integer(m, "created_at", 0);
+    k->expires_at = optional(m, "expires_at", 0);
+    m->is_bad |= k->expires_at > YEAR_9999; /* it is counted in microseconds later */
+    k->revoked_at = optional(m, "revoked_at", 0);
+}
+
+static void make_budget(struct maker *m, void *row)
+{
+    struct directory_budget *b = row;
+
+    m->is_bad |= !rows_is_account(text(m, "account"));
+    b->account = arena_dup(m->a, text(m, "account"));
+    b->budget.limit_nanousd = integer(m, "limit_nano", 0);
+    b->budget.period = period(m);
+    b->budget.warn_percent = (unsigned)integer(m, "warn_percent", 1);
+    b->budget.at_limit = choice(m, "at_limit", "block throttle warn");
+    b->budget.when_store_down = choice(m, "when_store_down", "closed bounded open");
+    b->created_at = integer(m, "created_at", 0);
+    b->updated_at = integer(m, "updated_at", 0);
+}
+
+static bool make_all(struct directory_rows *r, const json_t *doc, const char *name, size_t size,
+                     void (*make)(struct maker *, void *), const void *out, size_t *out_n)
+{
+    const json_t *list = json_object_get(doc, name), *o;
+    char *rows = arena_alloc(&r->arena, (json_array_size(list) + 1) * size);
+    size_t i, n = 0;
+
+    json_array_foreach(list, i, o)
+    {
+        struct maker m = {.a = &r->arena, .o = o};
+
+        memset(rows + n * size, 0, size);
+        make(&m, rows + n * size);
+        r->n_bad += m.is_bad;
+        n += !m.is_bad;
+    }
+    memcpy((void *)(uintptr_t)out, &rows, sizeof(rows));
+    *out_n = n;
+    return json_is_array(list);
+}
+
+struct directory_rows *rows_read(const json_t *doc)
+{
+    struct directory_rows *r = calloc(1, sizeof(*r));
+    bool ok = json_is_integer(json_object_get(doc, "version"));
+
+    if (!r)
+        abort();
+    r->version = json_integer_value(json_object_get(doc, "version"));
+    ok &= make_all(r, doc, "plans", sizeof(*r->plans), make_plan, &r->plans, &r->n_plans);
+    ok &= make_all(r, doc, "tenants", sizeof(*r->tenants), make_tenant, &r->tenants, &r->n_tenants);
+    ok &= make_all(r, doc, "api_keys", sizeof(*r->keys), make_key, &r->keys, &r->n_keys);
+    ok &= make_all(r, doc, "budgets", sizeof(*r->budgets), make_budget, &r->budgets, &r->n_budgets);
+    if (ok)
+        return r;
+    rows_free(r);
+    return NULL;
+}
+
+void rows_free(struct directory_rows *r)
+{
+    if (!r)
+        return;
+    arena_release(&r->arena);
+    free(r);
+}
+
+/* ---- looking up: for operators, so a walk does ----------------------------------------------------------------------- */
+
+const struct directory_plan *rows_plan(const struct directory_rows *r, const char *id)
+{
+    for (size_t i = 0; i < r->n_plans; i++)
+        if (!r->plans[i].is_deleted && strcmp(r->plans[i].id, id) == 0)
+            return &r->plans[i];
+    return NULL;
+}
+
+const struct directory_tenant *rows_tenant(const struct directory_rows *r, const char *id)
+{
+    for (size_t i = 0; i < r->n_tenants; i++)
+        if (strcmp(r->tenants[i].id, id) == 0)
+            return &r->tenants[i];
+    return NULL;
+}
+
+const struct directory_key *rows_key(const struct directory_rows *r, const char *tenant, const char *id)
+{
+    for (size_t i = 0; i < r->n_keys; i++)
+        if (strcmp(r->keys[i].id, id) == 0 && strcmp(r->keys[i].tenant, tenant) == 0)
+            return &r->keys[i];
+    return NULL;
+}
+
+const struct directory_budget *rows_budget(const struct directory_rows *r, const char *account)
+{
+    for (size_t i = 0; i < r->n_budgets; i++)
+        if (strcmp(r->budgets[i].account, account) == 0)
+            return &r->budgets[i];
+    return NULL;
+}
+
+bool rows_is_account(struct span account)
+{
+    struct span rest = account, kind = span_split(&rest, ':');
+    struct span tenant;
+
+    if (span_is(account, "global"))
+        return true;
+    if (!rest.p)
+        return false;
+    if (span_is(kind, "tenant") || span_is(kind, "provider"))
+        return value_is_name(rest);
+    tenant = span_split(&rest, '/');
+    return span_is(kind, "key") && rest.p && value_is_name(tenant) && value_is_name(rest);
+}
+
+/* ---- for the configuration ------------------------------------------------------------------------------------------- */
+
+static uint64_t limit(int64_t own, int64_t of_plan)
+{
+    return (uint64_t)(own >= 0 ? own : of_plan);
+}
+
+static struct config_extra_tenant extra_tenant(const struct directory_rows *r,
+                                               const struct directory_tenant *t)
+{
+    static const struct directory_plan NONE = {.period = PERIOD_MONTH};
+    const struct directory_plan *p = &NONE;
+
+    for (size_t i = 0; i < r->n_plans && t->plan[0]; i++) /* a deleted one still limits who is left in it */
+        if (strcmp(r->plans[i].id, t->plan) == 0)
+            p = &r->plans[i];
+    return (struct config_extra_tenant){
+        .id = t->id,
+        .plan = t->plan,
+        .is_defined = t->plan[0] != '\0',
+        .is_enabled = t->is_enabled,
+        .models = t->models,
+        .n_models = t->n_models,
+        .limits = {limit(t->rpm, p->rpm), limit(t->tpm, p->tpm), limit(t->concurrent, p->concurrent), false},
+        .budget = {.limit_nanousd = p->budget_nano,
+                   .period = p->period,
+                   .warn_percent = 80,
+                   .at_limit = "block",
+                   .when_store_down = "bounded"}};
+}
+
+struct config_extra rows_extra(const struct directory_rows *r, struct arena *a)
+{
+    struct config_extra_tenant *tenants = arena_array(a, struct config_extra_tenant, r->n_tenants + 1);
+    struct config_extra_key *keys = arena_array(a, struct config_extra_key, r->n_keys + 1);
+    struct config_account *accounts = arena_array(a, struct config_account, r->n_budgets + 1);
+
+    for (size_t i = 0; i < r->n_tenants; i++)
+        tenants[i] = extra_tenant(r, &r->tenants[i]);
+    for (size_t i = 0; i < r->n_keys; i++) {
+        const struct directory_key *k = &r->keys[i];
+
+        keys[i] = (struct config_extra_key){.tenant = k->tenant,
+                                            .id = k->name,
+                                            .is_enabled = k->is_enabled,
+                                            .is_revoked = k->revoked_at != 0,
+                                            .expires_at_us = k->expires_at * 1000000};
+        memcpy(keys[i].sha256, k->sha256, SHA256_BYTES);
+    }
+    for (size_t i = 0; i < r->n_budgets; i++)
+        accounts[i] = (struct config_account){r->budgets[i].account, r->budgets[i].budget};
+    return (struct config_extra){.tenants = tenants,
+                                 .n_tenants = r->n_tenants,
+                                 .keys = keys,
+                                 .n_keys = r->n_keys,
+                                 .accounts = accounts,
+                                 .n_accounts = r->n_budgets};
+}
