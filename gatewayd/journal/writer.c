@@ -20,6 +20,7 @@
 #include "libshared/base/crash.h"
 #include "libshared/base/id.h"
 #include "libshared/base/log.h"
+#include "libshared/journal/walk.h"
 
 #define INTERVAL_US  1000000
 #define IDLE_US      1000000
@@ -215,6 +216,13 @@ static void commit_one(struct writer *w, size_t i, uint64_t seq)
         journal_cursor_commit(w->cursors[i], seq);
 }
 
+/* A place where a segment begins is no sign of records: the store has all before it, and that segment may have been put
+ * away unused. Behind its first record it is kept until the store has gone on. */
+static bool is_gap(uint64_t want, uint64_t stand)
+{
+    return stand > want && walk_offset_of(want) > WALK_DATA;
+}
+
 /* A store that knows nothing begins where this consumer left off: what it has forgotten is not ours to repeat. Nor
  * does it know a worker that is new; those of a larger run before this one are carried along as they are. */
 static void adopt(struct writer *w, const struct watermark *store)
@@ -227,7 +235,7 @@ static void adopt(struct writer *w, const struct watermark *store)
         uint64_t want = is_known ? store->at[i] : journal_cursor_committed(w->cursors[i]);
         uint64_t stand = journal_cursor_seek(w->cursors[i], want);
 
-        if (stand > want && is_known)
+        if (is_known && is_gap(want, stand))
             tell_gap(w, i, want, stand);
         if (is_known)
             commit_one(w, i, stand);

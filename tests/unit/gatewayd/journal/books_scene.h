@@ -11,6 +11,21 @@
 #include "libshared/store/measures.h"
 #include "tests/unit/gatewayd/journal/facts_sample.h"
 #include "tests/unit/libshared/store/db_fixture.h"
+#include "tests/unit/libshared/store/redis_server.h"
+
+static struct redis_server redis; /* of the group that has one */
+
+static int redis_group(void **state)
+{
+    redis_server_start(&redis, NULL);
+    return sqlite_group(state);
+}
+static int redis_group_end(void **state)
+{
+    (void)state;
+    redis_server_end(&redis);
+    return 0;
+}
 
 #define T0        ((int64_t)1790000000) /* 13 minutes and 20 seconds past an hour */
 #define HOUR      ((int64_t)(T0 / 3600 * 3600))
@@ -97,10 +112,14 @@ static struct {
 static size_t n_truth;
 static int64_t true_cost, true_requests, true_attempts, true_held, true_stories;
 
+/* An empty one. */
 static void fresh_kv(void)
 {
-    struct kv_options o = {.url = "", .now = fake_wall};
+    struct kv_options o = {.url = redis.pid ? redis.url : "", .now = fake_wall};
+    char answer[64];
 
+    if (redis.pid)
+        redis_server_ask(&redis, "FLUSHALL", answer, sizeof(answer));
     kv_free(look);
     look = kv_new(&o, &why);
     assert_non_null(look);

@@ -412,5 +412,10 @@ int main(void)
 
     if (postgres_starts())
         failed += cmocka_run_group_tests_name("targets, postgres", TESTS, postgres_group, postgres_group_end);
+    if (redis_server_is_installed())
+        failed +=
+            cmocka_run_group_tests_name("targets, sqlite and redis", TESTS, redis_group, redis_group_end);
+    else
+        (void)printf("[  SKIPPED ] all tests on Redis: redis-server is not installed\n");
     return failed;
 }

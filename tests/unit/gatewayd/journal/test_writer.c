@@ -566,6 +566,41 @@ static void test_more_and_fewer_workers_than_before_keep_their_places(void **sta
     writer_free(w);
 }
 
+static void reopen(unsigned worker, size_t max_bytes)
+{
+    struct err err = {0};
+
+    if (journals[worker])
+        journal_close(journals[worker]);
+    journals[worker] = journal_open(dir, worker, max_bytes, &err);
+    if (!journals[worker])
+        fail_msg("%s", err_text(&err));
+}
+
+static void test_a_worker_that_pauses_for_a_run_or_two_lacks_nothing(void **state)
+{
+    uint64_t next = 0;
+
+    (void)state;
+    for (unsigned round = 0; round < 6; round++) {
+        struct writer *w = writer_of(2, false);
+
+        settle_many(0, next, 3);
+        next += 3;
+        if (round % 3 == 0) {
+            settle_many(1, next, 3);
+            next += 3;
+        }
+        run(w, 2);
+        assert_int_equal(stats_of(w).gaps, 0);
+        journal_free_committed(journals[1]);
+        writer_free(w);
+        reopen(0, MAX_BYTES);
+        reopen(1, (round + 1) % 3 == 0 ? MAX_BYTES : 0);
+    }
+    assert_once(0, next);
+}
+
 static void test_records_of_other_types_do_not_hold_the_journal(void **state)
 {
     struct writer *w = writer_of(2, false);
@@ -675,6 +710,7 @@ int main(void)
         T(test_an_empty_store_gets_what_the_journal_still_has),
         T(test_records_that_nobody_has_any_more_are_told_of_once_and_passed_over),
         T(test_more_and_fewer_workers_than_before_keep_their_places),
+        T(test_a_worker_that_pauses_for_a_run_or_two_lacks_nothing),
         T(test_records_of_other_types_do_not_hold_the_journal),
         T(test_whatever_happens_every_record_is_in_the_store_once),
         T(test_the_thread_brings_everything_to_the_store_before_it_stops),
