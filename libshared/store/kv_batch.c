@@ -7,6 +7,7 @@
  *
  * The tricky part is fold_*(): what an operation means after another of the same batch. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "libshared/store/kv_priv.h"

@@ -38,7 +38,7 @@ void kv_ten_text(struct wall t, char dst[KV_TEN_CAP]);
 int64_t kv_hour_parse(const char *hour);
 
 /* A model's slashes stay; `:` in provider or model is written %3A and % is written %25, so that a key can be taken
- * apart. */
+ * apart. Of a name that is longer than 220 bytes so, the tail is replaced by `~` and 32 hex digits of its SHA-256. */
 void kv_key_hour(char dst[KV_KEY_CAP], struct wall t, const char *provider, const char *model);
 void kv_key_ten(char dst[KV_KEY_CAP], struct wall t, const char *provider, const char *model);
 void kv_key_errors(char dst[KV_KEY_CAP], const char *provider);

@@ -8,6 +8,7 @@
  * The invariant: a batch is judged whole (refused()) before apply_key() changes anything. */
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "libshared/store/kv_keys.h"

@@ -550,6 +550,36 @@ static void test_the_next_seed_is_asked_when_one_is_silent_or_gone(void **state)
     kv_batch_free(b);
 }
 
+/* The kernel drops what knocks at a full backlog: to the client that is a host that does not exist. */
+static void test_a_host_that_does_not_answer_costs_one_deadline(void **state)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), knocking[8];
+    socklen_t len = sizeof(a);
+    struct mono began = mono_now();
+    struct err err = {0};
+    char url[64];
+    struct kv *kv;
+
+    (void)state;
+    assert_int_equal(bind(listener, (const struct sockaddr *)&a, len), 0);
+    assert_int_equal(listen(listener, 0), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&a, &len), 0);
+    for (size_t i = 0; i < ARRAY_LEN(knocking); i++) {
+        knocking[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        (void)connect(knocking[i], (const struct sockaddr *)&a, len);
+    }
+    (void)snprintf(url, sizeof(url), "redis://127.0.0.1:%d", ntohs(a.sin_port));
+    kv = open_url(url, DEADLINE_US);
+    assert_int_equal(kv_ping(kv, &err), ERR_TIMEOUT);
+    assert_int_equal(kv_ping(kv, &err), ERR_UNAVAILABLE);
+    assert_true(mono_diff_us(mono_now(), began) < FAR_BEYOND);
+    kv_free(kv);
+    for (size_t i = 0; i < ARRAY_LEN(knocking); i++)
+        (void)close(knocking[i]);
+    (void)close(listener);
+}
+
 static void test_a_name_without_address_fails_in_time(void **state)
 {
     struct kv *kv = open_url("redis://no-such-host.invalid", DEADLINE_US);
@@ -689,6 +719,7 @@ int main(void)
         cmocka_unit_test(test_hostile_replies_are_errors),
         cmocka_unit_test(test_a_reply_without_end_is_cut),
         cmocka_unit_test(test_a_slot_that_is_passed_around_forever_is_given_up),
+        cmocka_unit_test(test_a_host_that_does_not_answer_costs_one_deadline),
         cmocka_unit_test(test_a_name_without_address_fails_in_time),
         cmocka_unit_test(test_urls_are_understood_or_refused_without_being_repeated),
     };
