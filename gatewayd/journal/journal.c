@@ -33,7 +33,8 @@
 
 #define SEGMENTS_MIN 4u  /* current, two ready, one being read */
 #define READY        2u  /* segments ahead of the worker when it is calm */
-#define READY_MAX    16u /* and when it is not */
+#define READY_MAX    64u /* and when it is not: a starved recorder may be away for seconds */
+#define READY_FOR    8u  /* rounds at the pace of the fastest one lately */
 /* Kept for requests that are under way when new ones are refused. */
 #define ROOM_BYTES  (JOURNAL_SEGMENT / 2)
 #define CLOCK_SHIFT 14 /* of microseconds: 61 segments a second do not overtake it */
@@ -558,9 +559,9 @@ static size_t ready_wanted(struct journal *j, uint64_t current)
     size_t used = current - j->tended_sequence;
 
     j->tended_sequence = current;
-    if (used > j->ready_more)
-        j->ready_more = used;
-    else if (j->ready_more)
+    if (used * READY_FOR > j->ready_more)
+        j->ready_more = used * READY_FOR;
+    else if (j->ready_more && !used)
         j->ready_more--;
     return READY + j->ready_more > READY_MAX ? READY_MAX : READY + j->ready_more;
 }
@@ -581,7 +582,8 @@ enum err_code journal_tend(struct journal *j, struct err *err)
             break;
         to_chain(j, s);
     }
-    while (j->n_spare > 1) {
+    /* Stores give segments back in bursts: what a busy worker will want again is kept. */
+    while (j->n_spare > 1 + j->ready_more) {
         struct segment *s = j->spare;
 
         j->spare = atomic_load_explicit(&s->next, memory_order_relaxed);
