@@ -29,7 +29,9 @@
 
 struct file {
     _Atomic unsigned handles;
-    pthread_mutex_t turn;
+    pthread_mutex_t mutex; /* of is_taken only; no statement runs under it */
+    pthread_cond_t given;
+    bool is_taken;
     char *path;
     int lock_fd; /* -1: read-only */
     /* Whose turn it is uses these. */
@@ -108,21 +110,47 @@ static int on_busy(void *user, int count)
 static enum err_code take_turn(struct db_sqlite *s, struct mono deadline, const char *label, struct err *err)
 {
     struct timespec until = {.tv_sec = deadline.us / 1000000, .tv_nsec = deadline.us % 1000000 * 1000};
+    struct file *f = s->file;
+    int late = 0;
 
-    if (!s->has_turn && pthread_mutex_clocklock(&s->file->turn, CLOCK_MONOTONIC, &until) != 0)
+    if (!s->has_turn) {
+        (void)pthread_mutex_lock(&f->mutex);
+        while (f->is_taken && !late)
+            late = pthread_cond_timedwait(&f->given, &f->mutex, &until);
+        s->has_turn = !f->is_taken;
+        f->is_taken = true;
+        (void)pthread_mutex_unlock(&f->mutex);
+    }
+    if (!s->has_turn)
         return err_set(err, ERR_TIMEOUT, "'%s' did not get its turn within its deadline", label);
-    s->has_turn = true;
-    s->file->deadline = deadline;
+    f->deadline = deadline;
     return ERR_OK;
 }
 
 /* An open transaction keeps it. */
 static void end_turn(struct db_sqlite *s)
 {
-    if (!s->has_turn || (s->file->conn && !sqlite3_get_autocommit(s->file->conn)))
+    struct file *f = s->file;
+
+    if (!s->has_turn || (f->conn && !sqlite3_get_autocommit(f->conn)))
         return;
     s->has_turn = false;
-    (void)pthread_mutex_unlock(&s->file->turn);
+    (void)pthread_mutex_lock(&f->mutex);
+    f->is_taken = false;
+    (void)pthread_cond_signal(&f->given);
+    (void)pthread_mutex_unlock(&f->mutex);
+}
+
+/* Only the monotonic clock counts for deadlines. */
+static void init_turns(struct file *f)
+{
+    pthread_condattr_t attr;
+
+    (void)pthread_mutex_init(&f->mutex, NULL);
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&f->given, &attr);
+    (void)pthread_condattr_destroy(&attr);
 }
 
 static void disconnect(struct db_sqlite *s)
@@ -472,7 +500,8 @@ static void free_file(struct file *f)
         (void)sqlite3_close_v2(f->conn);
     if (f->lock_fd >= 0)
         (void)close(f->lock_fd);
-    (void)pthread_mutex_destroy(&f->turn);
+    (void)pthread_cond_destroy(&f->given);
+    (void)pthread_mutex_destroy(&f->mutex);
     free(f->path);
     free(f);
 }
@@ -536,7 +565,7 @@ struct db *db_sqlite_new(const struct db_options *o, struct err *err)
 
     if (f && (f->path = plain_path(o->url))) {
         f->lock_fd = -1;
-        (void)pthread_mutex_init(&f->turn, NULL);
+        init_turns(f);
         s = handle_on(f, o->is_read_only ? &SQLITE_READER_OPS : &SQLITE_OPS, o->url);
     }
     if (!s) {
