@@ -194,6 +194,28 @@ static void run(void)
     run_one(realtime, 4);
 }
 
+/* One life of the process, but for its threads. */
+static void come_up(void)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        journals[i] = journal_open(dir, i, MAX_BYTES, &why);
+        if (!journals[i])
+            fail_msg("%s", err_text(&why));
+    }
+    books = open_db();
+    start_history();
+    start_realtime();
+}
+
+static void go_down(void)
+{
+    stop(&history);
+    stop(&realtime);
+    db_free(books);
+    for (unsigned i = 0; i < 2; i++)
+        journal_close(journals[i]);
+}
+
 static int setup(void **state)
 {
     int rc = each_setup(state);
@@ -205,28 +227,18 @@ static int setup(void **state)
     memset(truth, 0, sizeof(truth));
     true_cost = true_requests = true_attempts = true_held = true_stories = 0;
     scratch_make(dir);
-    for (unsigned i = 0; i < 2; i++) {
-        journals[i] = journal_open(dir, i, MAX_BYTES, &why);
-        assert_non_null(journals[i]);
-    }
-    books = open_db();
     look = NULL;
     fresh_kv();
-    start_history();
-    start_realtime();
+    come_up();
     run(); /* both begin at the beginning */
     return rc;
 }
 
 static int teardown(void **state)
 {
-    stop(&history);
-    stop(&realtime);
+    go_down();
     kv_free(look);
     look = NULL;
-    db_free(books);
-    for (unsigned i = 0; i < 2; i++)
-        journal_close(journals[i]);
     scratch_remove(dir);
     return each_teardown(state);
 }

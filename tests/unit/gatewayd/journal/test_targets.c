@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/gatewayd/journal/books_scene.h"
 
+#include "libshared/base/crash.h"
+
 /* ---- tests ---- */
 
 static void test_all_books_say_the_same(void **state)
@@ -372,15 +374,8 @@ static void test_the_next_run_goes_on_in_both_stores(void **state)
     run();
     play_many(100, 50);
     (void)writer_step(history);
-    stop(&history);
-    stop(&realtime);
-    for (unsigned i = 0; i < 2; i++) {
-        journal_close(journals[i]);
-        journals[i] = journal_open(dir, i, MAX_BYTES, &why);
-        assert_non_null(journals[i]);
-    }
-    start_history();
-    start_realtime();
+    go_down();
+    come_up();
     run();
     assert_hours_are_true();
     assert_ledger_is_true();
@@ -388,9 +383,66 @@ static void test_the_next_run_goes_on_in_both_stores(void **state)
     assert_int_equal(number(books, "SELECT count(*) FROM tenant_events WHERE kind = 'first_answer'"), 3);
 }
 
+#ifdef CRASH_POINTS
+static enum crash_point deadly;
+static unsigned deadly_nth;
+
+static void die(enum crash_point p)
+{
+    if (p == deadly && !--deadly_nth)
+        (void)kill(getpid(), SIGKILL);
+}
+
+/* In a process of its own: works on what there is until it dies. */
+static bool live_until(enum crash_point p, unsigned nth)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        deadly = p;
+        deadly_nth = nth;
+        crash_hook = die;
+        come_up();
+        run();
+        _exit(0);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0);
+    return WIFSIGNALED(status);
+}
+
+static void test_a_death_at_any_point_leaves_the_books_true(void **state)
+{
+    uint64_t next = 0;
+    unsigned deaths = 0;
+
+    (void)state;
+    for (int p = CRASH_batch_opened; p <= CRASH_cursor_committed; p++) {
+        for (unsigned nth = 1; nth <= 2; nth++) {
+            play_many(next, 10);
+            next += 10;
+            go_down();
+            deaths += live_until((enum crash_point)p, nth);
+            come_up();
+            run();
+            assert_hours_are_true();
+            assert_ledger_is_true();
+            assert_budgets_are_true(0);
+        }
+    }
+    /* At each place, but for those of a store that is empty or out of step. */
+    assert_true(deaths >= CRASH_cursor_committed - CRASH_batch_opened + 1 - 4);
+}
+#endif
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 static const struct CMUnitTest TESTS[] = {
     T(test_all_books_say_the_same),
+#ifdef CRASH_POINTS
+    T(test_a_death_at_any_point_leaves_the_books_true),
+#endif
     T(test_what_is_open_is_held_and_given_back),
     T(test_a_lost_reply_counts_once_in_both),
     T(test_failures_in_the_middle_leave_nothing_half_done),
