@@ -102,7 +102,7 @@ static void print_overview(FILE *f)
             if ((*c)->group != g)
                 continue;
             if (!any)
-                (void)fprintf(f, "\n%s\n", GROUP_NAMES[g]);
+                (void)fprintf(f, "%s%s\n", g == 0 ? "\n" : "", GROUP_NAMES[g]);
             any = true;
             (void)fprintf(f, "  %-10s %s\n", (*c)->name, (*c)->summary);
         }
@@ -121,6 +121,7 @@ static int print_exit_codes(void)
                "4    authentication missing or refused\n"
                "5    the named object does not exist\n"
                "6    conflict: it is in another state\n"
+               "7    not confirmed: nothing was done\n"
                "10   with --exit-code: degraded\n"
                "11   with --exit-code: unhealthy\n"
                "130  interrupted (Ctrl-C); 143 terminated");

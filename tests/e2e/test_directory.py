@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from support.gateway import KEY, http, model, provider, sha256
+from support.gateway import KEY, http, model, provider, run, sha256
 from support.process import SLOWNESS
 from support.wait import eventually
 
@@ -243,6 +243,45 @@ def test_every_change_is_on_record_in_one_chain(stage, upstream):
         assert db.execute("SELECT value FROM settings WHERE name = 'keyver'").fetchone() == (str(len(rows)),)
     assert events == [("new", "created", '{"plan":"default"}'), ("new", "plan_changed", '{"from":"default","to":"gold"}'),
                       ("new", "suspended", "{}"), ("new", "deleted", "{}")]
+
+
+def test_an_operator_makes_and_revokes_keys_at_the_command_line(stage, upstream, tmp_path):
+    gateway = start(stage, upstream)
+    env = {"GATEWAYD_URL": f"unix:{gateway.ready['admin_socket']}"}
+
+    def ctl(*words, code=0):
+        done = run(["aigwctl", *words], env=env, directory=tmp_path)
+        assert done.returncode == code, done
+        return done
+
+    assert "plan: - → default" in ctl("tenants", "create", "new", "--rpm", "5", "--models", "chat,gpt*").stdout
+    assert ctl("tenants", "update", "new", "--rpm", "plan").stdout == "rpm: 5 → 0\n"
+    ctl("tenants", "create", "new", code=6)
+    key = ctl("keys", "create", "new/k").stdout.strip()
+    assert status_of(gateway, key) == 200
+    ctl("keys", "create", "new/f", "--out-file", "f.key")
+    path = tmp_path / "f.key"
+    assert path.stat().st_mode & 0o777 == 0o600 and status_of(gateway, path.read_text().strip()) == 200
+    ctl("keys", "create", "new/g", "--out-file", "f.key", code=2)  # it does not replace a file, and makes no key then
+    listed = json.loads(ctl("keys", "list", "new", "-o", "json").stdout)["data"]
+    assert {(k["id"], k["state"]) for k in listed} == {("k", "active"), ("f", "active")}
+    assert key not in ctl("keys", "list").stdout
+    ctl("keys", "revoke", "new/k", code=7)  # nobody is there to be asked
+    assert "DELETE /api/admin/keys/new/k" in ctl("keys", "revoke", "new/k", "--dry-run").stdout
+    assert status_of(gateway, key) == 200
+    ctl("keys", "revoke", "new/k", "--yes", "--reason", "lost & found")
+    assert status_of(gateway, key) == 403
+    ctl("tenants", "suspend", "acme", "-y")
+    assert status_of(gateway, KEY) == 403
+    ctl("tenants", "resume", "acme")
+    ctl("tenants", "delete", "new", "--yes", code=7)  # what cannot be undone needs the name again
+    ctl("tenants", "delete", "new", "--confirm", "acme", code=7)
+    ctl("tenants", "delete", "new", "--confirm", "new", "--reason", "gone")
+    assert status_of(gateway, path.read_text().strip()) == 401
+    rows = audit_of(gateway)
+    verify_chain(rows)
+    assert {r[1] for r in rows} == {"socket"} and json.loads(rows[-1][4])["reason"] == "gone"
+    assert "lost & found" in [json.loads(r[4]).get("reason") for r in rows]
 
 
 # ---- several nodes, and a database that is down

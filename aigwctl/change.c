@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Questions go to stderr and are only asked when stdin and stderr are a terminal; otherwise the answer must be on the command
+ * line, and its absence is exit code 7. */
+#include "aigwctl/change.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct {
+    bool is_yes, is_dry, no_input;
+    const char *confirm, *reason;
+} opt;
+
+error_t change_take(int key, char *arg)
+{
+    switch (key) {
+    case KEY_YES:
+        opt.is_yes = true;
+        return 0;
+    case KEY_CONFIRM:
+        opt.confirm = arg;
+        return 0;
+    case KEY_DRY_RUN:
+        opt.is_dry = true;
+        return 0;
+    case KEY_REASON:
+        opt.reason = arg;
+        return 0;
+    case KEY_NO_INPUT:
+        opt.no_input = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+bool change_is_name(const char *z)
+{
+    size_t n = strlen(z);
+
+    for (size_t i = 0; i < n; i++)
+        if (!isalnum((unsigned char)z[i]) && (i == 0 || !strchr("_.-", z[i])))
+            return false;
+    return n > 0 && n <= 64;
+}
+
+/* ---- asking ---------------------------------------------------------------------------------------------------------- */
+
+static bool can_ask(void)
+{
+    return !opt.no_input && isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
+}
+
+static bool read_answer(char *line, size_t cap)
+{
+    (void)fflush(stderr);
+    if (!fgets(line, (int)cap, stdin))
+        return false;
+    line[strcspn(line, "\r\n")] = '\0';
+    return true;
+}
+
+static int ask(const struct change *c)
+{
+    const char *flag = c->danger == DANGER_SEVERE ? "--confirm" : "--yes";
+    char line[256] = "";
+
+    if (c->danger == DANGER_MILD || (c->danger == DANGER_MODERATE && opt.is_yes))
+        return CLI_OK;
+    if (c->danger == DANGER_SEVERE && opt.confirm)
+        return strcmp(opt.confirm, c->name) == 0
+                   ? CLI_OK
+                   : ctl_fail(CLI_CANCELLED, "%s '%s': --confirm names '%s'; nothing was done", c->what,
+                              c->name, opt.confirm);
+    if (!can_ask())
+        return ctl_fail(CLI_CANCELLED, "%s '%s' has to be confirmed: add %s%s%s; nothing was done", c->what,
+                        c->name, flag, c->danger == DANGER_SEVERE ? " " : "",
+                        c->danger == DANGER_SEVERE ? c->name : "");
+    if (c->danger == DANGER_SEVERE)
+        (void)fprintf(stderr, "%s '%s' cannot be undone. Type its name to go on: ", c->what, c->name);
+    else
+        (void)fprintf(stderr, "%s '%s'? [y/N] ", c->what, c->name);
+    if (read_answer(line, sizeof(line)) &&
+        (c->danger == DANGER_SEVERE ? strcmp(line, c->name) == 0
+                                    : strcasecmp(line, "y") == 0 || strcasecmp(line, "yes") == 0))
+        return CLI_OK;
+    return ctl_fail(CLI_CANCELLED, "nothing was done");
+}
+
+/* ---- calling --------------------------------------------------------------------------------------------------------- */
+
+static void add_escaped(struct buf *b, const char *z)
+{
+    for (; *z; z++)
+        if (isalnum((unsigned char)*z) || strchr("_.-~", *z))
+            buf_addc(b, *z);
+        else
+            buf_addf(b, "%%%02X", (unsigned char)*z);
+}
+
+static int call(struct ctl *ctl, const struct change *c, const char *path, const char *body, json_t **out)
+{
+    struct api_answer a = {0};
+    int rc = ctl_call(ctl, c->method, path, span_of(body), &a);
+
+    if (!rc && (a.status < 200 || a.status > 299))
+        rc = ctl_refused(&a);
+    else if (!rc && !(*out = json_loadb(a.body.p ? a.body.p : "", a.body.len, JSON_REJECT_DUPLICATES, NULL)))
+        rc = ctl_fail(CLI_FAILED, "the answer is not JSON");
+    if (a.body.p)
+        explicit_bzero(a.body.p, a.body.len); /* it may hold a key */
+    api_answer_release(&a);
+    return rc;
+}
+
+int change_make(struct ctl *ctl, const struct change *c, json_t **out)
+{
+    struct buf path AUTO(buf_release) = {.max = 8192};
+    char *body = NULL;
+    int rc = CLI_OK;
+
+    *out = NULL;
+    buf_addz(&path, c->path);
+    if (opt.reason && c->body)
+        (void)json_object_set_new(c->body, "reason", json_string(opt.reason));
+    else if (opt.reason) {
+        buf_addz(&path, "?reason=");
+        add_escaped(&path, opt.reason);
+    }
+    if (c->body)
+        body = json_dumps(c->body, JSON_COMPACT);
+    if (opt.is_dry) {
+        (void)printf("would call %s %s%s%s\n", c->method, path.p, body ? " " : "", body ? body : "");
+    } else {
+        rc = ask(c);
+        if (!rc)
+            rc = call(ctl, c, path.p, body, out);
+    }
+    free(body);
+    json_decref(c->body);
+    return rc;
+}
+
+/* ---- showing --------------------------------------------------------------------------------------------------------- */
+
+static void put_value(FILE *f, const json_t *v)
+{
+    char *text = json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+
+    if (!v || json_is_null(v))
+        (void)fputs("-", f);
+    else
+        term_put(f, json_is_string(v) ? json_string_value(v) : text ? text : "?");
+    free(text);
+}
+
+void change_show(FILE *f, const json_t *was, const json_t *is, const char *const *names)
+{
+    bool any = false;
+
+    for (; *names; names++) {
+        const json_t *a = json_object_get(was, *names), *b = json_object_get(is, *names);
+
+        if (json_equal(a, b))
+            continue;
+        any = true;
+        (void)fprintf(f, "%s: ", *names);
+        put_value(f, a);
+        (void)fputs(" → ", f);
+        put_value(f, b);
+        (void)fputc('\n', f);
+    }
+    if (!any)
+        (void)fputs("nothing changed\n", f);
+}
