@@ -86,7 +86,7 @@ static inline void redis_server_start(struct redis_server *s, const char *const 
         must(waitpid(s->pid, NULL, WNOHANG) == 0);
         usleep(5000);
     }
-    must(!"redis-server did not start");
+    abort(); /* it did not start */
 }
 
 static inline void redis_server_kill(struct redis_server *s)
