@@ -105,7 +105,8 @@ static struct open_request **slot_of(struct worker *w, const struct id *id)
     return at;
 }
 
-static void follow(struct worker *w, const struct journal_record *r)
+/* What an open request needs is never released, so a released statement is of one that ended, wherever its end is. */
+static void follow(struct worker *w, const struct journal_record *r, uint64_t seq)
 {
     struct open_request **at = slot_of(w, record_id(r)), *o = *at;
 
@@ -113,7 +114,7 @@ static void follow(struct worker *w, const struct journal_record *r)
         *at = o->next;
         free(o);
         w->n_open--;
-    } else if (!o && (r->type == JOURNAL_RESERVE || r->type == JOURNAL_PROGRESS)) {
+    } else if (!o && seq >= w->released && (r->type == JOURNAL_RESERVE || r->type == JOURNAL_PROGRESS)) {
         o = calloc(1, sizeof(*o));
         if (!o)
             abort();
@@ -432,7 +433,7 @@ static void take_record(struct look *l, struct worker *w, const struct walk_reco
         w->counts[r.type]++;
         if (record_time(&r).us > w->newest.us)
             w->newest = record_time(&r);
-        follow(w, &r);
+        follow(w, &r, at->seq);
     } else {
         w->unknown++;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads with pread from the start of a file to its end, so that what was published when its header word was read has its
- * bytes behind it. A file whose header changed while it was read was recycled: it is reported as such, not as damaged. */
+ * bytes behind it. A file whose header changed while it was read, or that is released whole, may be half erased already: that
+ * is no damage. */
 #include "libshared/journal/files.h"
 
 #include <dirent.h>
@@ -156,7 +157,7 @@ enum err_code segment_file_load(const struct segment_file *f, unsigned char *dst
     if (!ok)
         return err_set(err, ERR_IO, "cannot read '%s': %s", f->path, strerror(errno));
     if (!walk_header(dst, f->size, out) || memcmp(dst, again, WALK_AT_RELEASED) != 0 ||
-        out->sequence != f->header.sequence)
+        out->sequence != f->header.sequence || !walk_header(again, f->size, out) || out->released == f->size)
         return err_set(err, ERR_CONFLICT, "'%s' was recycled while it was read", f->path);
     return ERR_OK;
 }

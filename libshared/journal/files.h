@@ -26,7 +26,7 @@ struct segment_files {
 NODISCARD enum err_code segment_files_find(struct segment_files *files, const char *path, struct err *err);
 void segment_files_release(struct segment_files *files);
 /* The bytes as they are now, zeros behind the end of a short one, and the header that goes with them. `dst` has
- * FILES_SEGMENT_MAX bytes, 8-byte aligned. ERR_CONFLICT: it got another life meanwhile, or went away. */
+ * FILES_SEGMENT_MAX bytes, 8-byte aligned. ERR_CONFLICT: it was given away whole, or is gone. */
 NODISCARD enum err_code segment_file_load(const struct segment_file *f, unsigned char *dst,
                                           struct walk_header *out, struct err *err);
 
