@@ -29,8 +29,9 @@ struct reconcile_options {
     struct db *db;
     struct kv *kv; /* NULL: pairs with it are not compared */
     struct wall now;
-    int64_t from_hour; /* epoch seconds; 0: the last 24 hours */
-    reconcile_fn fn;   /* may be NULL */
+    int64_t from_hour;    /* epoch seconds; 0: the last 24 hours */
+    int64_t retention_us; /* of the realtime store's hours; 0: 4 hours */
+    reconcile_fn fn;      /* may be NULL */
     void *user;
 };
 struct reconcile_result {
