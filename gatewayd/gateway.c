@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "gatewayd/api/front.h"
+#include "gatewayd/books/aggregator.h"
 #include "gatewayd/books/books.h"
 #include "gatewayd/core/mailbox.h"
 #include "gatewayd/directory/directory.h"
@@ -40,6 +41,7 @@ struct gateway {
     struct recorder *recorder;
     struct books *books;
     struct directory *directory;
+    struct aggregator *aggregator; /* NULL without a history store */
     struct api_front *api;
     struct worker *workers[LIMIT_WORKERS];
     struct worker_end ends[LIMIT_WORKERS];
@@ -255,6 +257,11 @@ bool gateway_is_draining_mt(struct gateway *gw)
 {
     return atomic_load(&gw->is_draining);
 }
+struct aggregator *gateway_aggregator_mt(struct gateway *gw)
+{
+    return gw->aggregator;
+}
+
 const char *gateway_simulator_mt(struct gateway *gw)
 {
     return gw->o.simulator;
@@ -370,6 +377,19 @@ static void open_directory(struct gateway *gw)
     swap_config(gw, directory_config_mt(gw->directory)); /* no worker is there yet */
 }
 
+static enum err_code open_aggregator(struct gateway *gw, struct err *err)
+{
+    const struct config_aggregation *c = &gw->config->aggregation;
+    struct aggregator_options o = {.db = books_db_share(gw->books),
+                                   .kv = books_kv_share(gw->books),
+                                   .is_enabled = c->is_enabled,
+                                   .interval_us = c->interval_us,
+                                   .retention_us = c->retention_us};
+
+    gw->aggregator = aggregator_start(&o, err);
+    return gw->aggregator ? ERR_OK : ERR_IO;
+}
+
 static enum err_code make_workers(struct gateway *gw, struct config *c, struct err *err)
 {
     struct config_address at = c->listen;
@@ -455,6 +475,9 @@ static enum err_code start(struct gateway *gw, struct err *err)
     if (e)
         return e;
     open_directory(gw);
+    e = open_aggregator(gw, err);
+    if (e)
+        return e;
     c = gw->config;
     if (gw->o.ready_file) /* of an earlier run: the state directory is ours now */
         (void)unlink(gw->o.ready_file);
@@ -509,6 +532,7 @@ void gateway_free(struct gateway *gw)
     for (unsigned i = 0; i < gw->n_workers; i++)
         worker_join(gw->workers[i]);
     api_front_stop(gw->api);
+    aggregator_stop(gw->aggregator);
     directory_free(gw->directory); /* after the thread that owned it */
     for (unsigned i = 0; i < gw->n_workers; i++)
         worker_free(gw->workers[i]);

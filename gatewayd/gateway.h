@@ -7,6 +7,7 @@
 #include "gatewayd/telemetry/exposition.h"
 
 struct directory;
+struct aggregator;
 struct gateway;
 struct loop;
 
@@ -41,6 +42,8 @@ struct directory *gateway_directory(struct gateway *gw);
 bool gateway_is_draining_mt(struct gateway *gw);
 /* The same from another thread; waits for nothing but the parsing. */
 NODISCARD enum err_code gateway_reload_mt(struct gateway *gw, struct err *err);
+/* Who keeps the books; NULL without a history store. It outlives the api thread. */
+struct aggregator *gateway_aggregator_mt(struct gateway *gw);
 /* Base URL of the simulated provider in demo mode, NULL otherwise. */
 const char *gateway_simulator_mt(struct gateway *gw);
 

@@ -32,8 +32,9 @@ struct api_reply {
 };
 
 enum api_thread {
-    RUN_API,      /* never waits for a store */
-    RUN_DIRECTORY /* the thread that owns the directory's handles */
+    RUN_API,       /* never waits for a store */
+    RUN_DIRECTORY, /* the thread that owns the directory's handles */
+    RUN_BOOKS      /* waits for jobs of the aggregator's */
 };
 
 struct api_route {

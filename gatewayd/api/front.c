@@ -15,7 +15,8 @@
 #include "gatewayd/http/reply.h"
 #include "libshared/base/log.h"
 
-#define DIRECTORY_QUEUE_MAX 64u      /* each takes a few milliseconds */
+#define DIRECTORY_QUEUE_MAX 64u /* each takes a few milliseconds */
+#define BOOKS_QUEUE_MAX     8u
 #define STORE_WAIT_US       10000000 /* a client that waits longer in the queue is told to come again */
 
 struct api_front {
@@ -29,7 +30,7 @@ struct api_front {
     bool is_started;
     char *socket_path; /* owned; removed at the end */
     struct letter stop;
-    struct store_thread *directory;
+    struct store_thread *directory, *books;
 };
 
 struct job {
@@ -99,10 +100,17 @@ static void run_handler(struct job *j)
     j->row->handler(&rq, &j->reply);
 }
 
+static struct store_thread *store_of(const struct job *j)
+{
+    return j->row->thread == RUN_DIRECTORY ? j->front->directory
+           : j->row->thread == RUN_BOOKS   ? j->front->books
+                                           : NULL;
+}
+
 static void work(struct letter *l)
 {
     struct job *j = CONTAINER_OF(l, struct job, letter);
-    const struct store_thread *store = j->row->thread == RUN_DIRECTORY ? j->front->directory : NULL;
+    const struct store_thread *store = store_of(j);
 
     j->reply = (struct api_reply){.status = 200, .content_type = "application/json"};
     if (store && store_thread_is_over_mt(store))
@@ -130,7 +138,7 @@ static void on_request(struct exchange *ex)
     j->letter.fn = work;
     if (j->row->thread == RUN_API)
         mailbox_post_mt(j->front->mailbox, &j->letter);
-    else if (!store_thread_post_mt(j->front->directory, &j->letter)) {
+    else if (!store_thread_post_mt(store_of(j), &j->letter)) {
         j->is_away = false;
         refuse(j, ex, ERR_OVERLOADED, "too many calls wait for the database; nothing was done");
     }
@@ -290,7 +298,7 @@ static int64_t tick_directory(void *user)
     return directory_tick(user);
 }
 
-static bool start_directory(struct api_front *f, struct err *err)
+static bool start_stores(struct api_front *f, struct err *err)
 {
     struct store_thread_options o = {.name = "directory",
                                      .tick = tick_directory,
@@ -298,7 +306,9 @@ static bool start_directory(struct api_front *f, struct err *err)
                                      .max_queued = DIRECTORY_QUEUE_MAX};
 
     f->directory = store_thread_start(&o, err);
-    return f->directory != NULL;
+    o = (struct store_thread_options){.name = "api-books", .max_queued = BOOKS_QUEUE_MAX};
+    f->books = f->directory ? store_thread_start(&o, err) : NULL;
+    return f->books != NULL;
 }
 
 struct api_front *api_front_start(struct gateway *gw, struct config *c, struct err *err)
@@ -308,7 +318,7 @@ struct api_front *api_front_start(struct gateway *gw, struct config *c, struct e
     if (!f)
         abort();
     f->gw = gw;
-    if (!open_all(f, c, err) || !start_directory(f, err) || pthread_create(&f->thread, NULL, run, f) != 0) {
+    if (!open_all(f, c, err) || !start_stores(f, err) || pthread_create(&f->thread, NULL, run, f) != 0) {
         api_front_stop(f);
         return NULL;
     }
@@ -331,8 +341,9 @@ void api_front_stop(struct api_front *f)
         (void)pthread_join(f->thread, NULL);
         facts_leave(f->facts);
     }
-    store_thread_stop(
-        f->directory);        /* nobody posts to it any more, and what it has still finds its way home */
+    /* Nobody posts to them any more, and what they have still finds its way home. */
+    store_thread_stop(f->books);
+    store_thread_stop(f->directory);
     mailbox_free(f->mailbox); /* opens what is left, so that every job comes home */
     server_free(f->tcp);
     server_free(f->unix_socket);

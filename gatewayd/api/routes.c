@@ -29,6 +29,9 @@ const struct api_route API_ROUTES[] = {
 
     {"POST", "/api/admin/reload", SCOPE_ADMIN, false, api_reload, "read the configuration again and swap it",
      RUN_API},
+    {"POST", "/api/admin/aggregate", SCOPE_ADMIN, false, api_aggregate, "roll hours up now", RUN_BOOKS},
+    {"POST", "/api/admin/reconcile", SCOPE_ADMIN, false, api_reconcile, "compare the books, and repair them",
+     RUN_BOOKS},
     {"GET", "/api/admin/sim", SCOPE_ADMIN, false, api_sim,
      "where the demo's simulated provider is controlled", RUN_API},
 
