@@ -262,6 +262,10 @@ struct aggregator *gateway_aggregator_mt(struct gateway *gw)
     return gw->aggregator;
 }
 
+enum err_code gateway_adjust_mt(struct gateway *gw, const struct fact_adjust *a, struct err *err)
+{
+    return worker_adjust_mt(gw->workers[0], a, err);
+}
 const char *gateway_simulator_mt(struct gateway *gw)
 {
     return gw->o.simulator;

@@ -5,7 +5,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "gatewayd/api/api.h"
 #include "gatewayd/http/reply.h"
@@ -156,6 +159,58 @@ static bool on_turn_end(struct loop_hook *h)
     if (w->is_draining && server_exchanges(w->server) == 0)
         loop_stop(w->proxy.loop);
     return false;
+}
+
+/* ---- corrections: the one order that is waited for ---- */
+
+#define ADJUST_WAIT_S 2
+
+struct adjustment { /* freed by who lets go of it last */
+    struct letter letter;
+    struct worker *worker;
+    struct fact_adjust fact;
+    enum err_code result;
+    _Atomic unsigned holders;
+    sem_t done;
+};
+
+static void let_go(struct adjustment *a)
+{
+    if (atomic_fetch_sub(&a->holders, 1) > 1)
+        return;
+    (void)sem_destroy(&a->done);
+    free(a);
+}
+
+static void take_adjustment(struct letter *l)
+{
+    struct adjustment *a = CONTAINER_OF(l, struct adjustment, letter);
+
+    a->result = a->worker->server ? journal_adjust(a->worker->proxy.journal, &a->fact) : ERR_DRAINING;
+    (void)sem_post(&a->done);
+    let_go(a);
+}
+
+enum err_code worker_adjust_mt(struct worker *w, const struct fact_adjust *fact, struct err *err)
+{
+    struct adjustment *a = calloc(1, sizeof(*a));
+    struct timespec until;
+    enum err_code e = ERR_TIMEOUT;
+
+    if (!a)
+        abort();
+    *a = (struct adjustment){.letter.fn = take_adjustment, .worker = w, .fact = *fact, .holders = 2};
+    (void)sem_init(&a->done, 0, 0);
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += ADJUST_WAIT_S;
+    mailbox_post_mt(w->mailbox, &a->letter);
+    if (sem_timedwait(&a->done, &until) == 0)
+        e = a->result;
+    let_go(a);
+    if (e == ERR_TIMEOUT)
+        return err_set(err, ERR_UNAVAILABLE,
+                       "the correction was not confirmed; look for it in the ledger before making it again");
+    return e ? err_set(err, e, "%s", err_row(e)->text) : ERR_OK;
 }
 
 void worker_set_config_mt(struct worker *w, struct config *c)

@@ -31,6 +31,8 @@ void worker_set_config_mt(struct worker *w, struct config *c); /* takes a refere
 void worker_drain_mt(struct worker *w);
 /* What is still live is cut, told so, and the thread ends. */
 void worker_cut_mt(struct worker *w);
+/* Waits until the correction is in the worker's journal. */
+NODISCARD enum err_code worker_adjust_mt(struct worker *w, const struct fact_adjust *a, struct err *err);
 void worker_join(struct worker *w); /* waits for the thread, if it was started */
 void worker_free(struct worker *w);
 

@@ -22,6 +22,7 @@ api_handler api_reload, api_sim;
 api_handler api_tenants, api_tenant, api_tenant_create, api_tenant_update, api_tenant_delete;
 api_handler api_keys, api_key_create, api_key_update, api_key_revoke, api_key_rotate;
 api_handler api_plans, api_plan, api_plan_put, api_plan_delete;
+api_handler api_adjust; /* api_adjust.c */
 api_handler api_budgets, api_budget, api_budget_put, api_budget_delete;
 /* api_books.c */
 api_handler api_aggregate, api_reconcile;

@@ -65,5 +65,7 @@ const struct api_route API_ROUTES[] = {
      RUN_DIRECTORY},
     {"DELETE", "/api/admin/budgets/{account}", SCOPE_ADMIN, false, api_budget_delete, "removes a budget",
      RUN_DIRECTORY},
+    {"POST", "/api/admin/adjustments", SCOPE_ADMIN, false, api_adjust,
+     "a charge or credit that corrects what was booked", RUN_DIRECTORY},
     {0},
 };
