@@ -223,7 +223,8 @@ static bool is_gap(uint64_t want, uint64_t stand)
     return stand > want && walk_offset_of(want) > WALK_DATA;
 }
 
-/* A store that knows nothing begins where this consumer left off: what it has forgotten is not ours to repeat. Nor
+/* A store that knows nothing begins where this consumer's commit is: at a start where the last run left off, later at the
+ * oldest that the journal still has (hold_everything). Nor
  * does it know a worker that is new; those of a larger run before this one are carried along as they are. */
 static void adopt(struct writer *w, const struct watermark *store)
 {
@@ -392,6 +393,14 @@ static void commit(struct writer *w, struct mono now)
     idle(w, now);
 }
 
+/* The store may be anywhere behind what it once acknowledged, at the latest where another store was a moment ago that it
+ * is filled from. Until it has told us the journal keeps all that it still has. */
+static void hold_everything(struct writer *w)
+{
+    for (size_t i = 0; i < w->n; i++)
+        (void)journal_cursor_seek(w->cursors[i], 0);
+}
+
 static void mismatched(struct writer *w, struct mono now)
 {
     CRASH_POINT(watermark_mismatch);
@@ -400,6 +409,7 @@ static void mismatched(struct writer *w, struct mono now)
     (void)pthread_mutex_unlock(&w->lock);
     log_warn("store '%s': its watermark is not where this process left it; going on from the store's",
              w->ops->name);
+    hold_everything(w);
     w->state = WRITER_ASKING;
     if (w->failures) /* again without anything applied between: someone else writes under our name */
         back_off(w, now);

@@ -485,8 +485,7 @@ static void test_an_empty_store_gets_what_the_journal_still_has(void **state)
     memset(store.times, 0, sizeof(store.times));
     settle_many(0, 10, 10);
     run(w, 4);
-    assert_once(10, 10);
-    assert_int_equal(store.times[0], 0); /* committed: this consumer had said that it is safe */
+    assert_once(0, 20);
     writer_free(w);
 }
 
@@ -527,6 +526,36 @@ static void test_records_that_nobody_has_any_more_are_told_of_once_and_passed_ov
     run(w, 4);
     assert_true(stats_of(w).gaps > 0);
     assert_once(2, 1);
+    writer_free(w);
+}
+
+/* Such as one that came back empty and is filled from another store, which is behind. */
+static void test_nothing_is_forgotten_while_a_store_does_not_say_where_it_is(void **state)
+{
+    struct writer *w = writer_of(2, false);
+    struct watermark before;
+
+    (void)state;
+    settle_many(0, 0, 10);
+    run(w, 2);
+    before = store.mark;
+    settle_many(0, 10, 10);
+    for (unsigned i = 0; i < 3; i++) {
+        fill_segment(0, 21);
+        assert_int_equal(journal_tend(journals[0], NULL), ERR_OK);
+        run(w, 3);
+    }
+    assert_true(is_committed(w));
+    store.mark = before;
+    memset(store.times, 0, sizeof(store.times));
+    store.is_deaf = true;
+    settle(0, 20);
+    run(w, 2);
+    tend(0);
+    store.is_deaf = false;
+    run(w, 6);
+    assert_once(10, 11);
+    assert_int_equal(stats_of(w).gaps, 0);
     writer_free(w);
 }
 
@@ -709,6 +738,7 @@ int main(void)
         T(test_a_store_that_refuses_for_ever_is_not_asked_in_a_loop),
         T(test_an_empty_store_gets_what_the_journal_still_has),
         T(test_records_that_nobody_has_any_more_are_told_of_once_and_passed_over),
+        T(test_nothing_is_forgotten_while_a_store_does_not_say_where_it_is),
         T(test_more_and_fewer_workers_than_before_keep_their_places),
         T(test_a_worker_that_pauses_for_a_run_or_two_lacks_nothing),
         T(test_records_of_other_types_do_not_hold_the_journal),
