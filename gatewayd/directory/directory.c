@@ -13,6 +13,7 @@
 
 #define FORMAT     1
 #define RETRY_US   1000000 /* after the database did not answer */
+#define SILENT_US  500000  /* it did not answer, rather than refuse */
 #define KV_REST_US 5000000 /* after the realtime store did not: it may take its whole deadline each time */
 #define KEYVER_TTL (30 * 86400)
 
@@ -29,6 +30,7 @@ struct directory {
     bool owes_kv; /* a change was made and the realtime store does not know */
     int64_t seen_kv;
     struct mono next_read, next_kv;
+    struct mono rest_until; /* a database that says nothing is not waited for by every call */
     struct wall sealed_at;
 };
 
@@ -225,11 +227,14 @@ static enum err_code refresh(struct directory *d, bool *out_new, struct err *err
 
 static void refresh_and_tell(struct directory *d)
 {
+    struct mono began = mono_now(), ended;
     struct err err = {0};
     bool is_new = false;
     enum err_code e = refresh(d, &is_new, &err);
 
-    d->next_read = mono_add_us(mono_now(), e ? RETRY_US : LIMIT_DIRECTORY_READ_US);
+    ended = mono_now();
+    d->next_read = mono_add_us(ended, e ? RETRY_US : LIMIT_DIRECTORY_READ_US);
+    d->rest_until = e && mono_diff_us(ended, began) > SILENT_US ? d->next_read : ended;
     if (is_new && d->o.on_change)
         d->o.on_change(d->o.user);
 }
@@ -293,7 +298,8 @@ int64_t directory_tick(struct directory *d)
 
 const struct directory_rows *directory_rows(struct directory *d)
 {
-    refresh_and_tell(d);
+    if (mono_diff_us(d->rest_until, mono_now()) <= 0)
+        refresh_and_tell(d);
     return d->rows;
 }
 

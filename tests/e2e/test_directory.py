@@ -356,6 +356,20 @@ def test_without_the_database_known_keys_work_and_others_are_told_to_come_again(
     assert (status_of(gateway, key), status_of(gateway, "gw-nobody-knows-this-one")) == (200, 401)
 
 
+def test_a_database_that_says_nothing_does_not_keep_a_gateway_from_serving(stage, upstream):
+    postgres = stage.postgres()
+    gateway = start(stage, upstream, database=postgres.url())
+    admin(gateway, "POST", "/api/admin/tenants", {"id": "new"}, 201)
+    key = new_key(gateway)
+    gateway.stop()
+    postgres.pause()
+    gateway.start(60)
+    assert gateway.chat(key=key).status == gateway.chat().status == 200
+    assert status_of(gateway, "gw-nobody-knows-this-one") == 503
+    postgres.resume()
+    eventually(lambda: status_of(gateway, "gw-nobody-knows-this-one") == 401, 30, what="the database has answered")
+
+
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove", "key"])
 def test_a_snapshot_that_was_touched_is_not_believed(stage, upstream, harm):
     postgres = stage.postgres()
