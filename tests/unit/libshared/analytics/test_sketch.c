@@ -70,6 +70,62 @@ static void test_quantiles_are_within_one_percent_of_the_exact_ones(void **state
     }
 }
 
+/* Standard normal, by the sum of twelve uniform numbers. */
+static double normal(uint64_t *seed)
+{
+    double sum = -6;
+
+    for (int i = 0; i < 12; i++)
+        sum += (double)(any_duration(seed) % 100003) / 100003;
+    return sum;
+}
+
+static uint64_t lognormal(uint64_t *seed)
+{
+    return (uint64_t)exp(13 + 1.2 * normal(seed));
+}
+static uint64_t bimodal(uint64_t *seed) /* cache hits of 2 ms, answers of 4 s */
+{
+    return any_duration(seed) % 3 ? (uint64_t)(2000 + 150 * normal(seed))
+                                  : (uint64_t)(4e6 + 3e5 * normal(seed));
+}
+static uint64_t heavy_tail(uint64_t *seed) /* Pareto, alpha 1.1: the mean is made by a few */
+{
+    double u = ((double)(any_duration(seed) % 1000003) + 1) / 1000004;
+
+    return (uint64_t)fmin(5000 / pow(u, 1 / 1.1), 6e10);
+}
+
+static void test_the_bound_holds_for_shapes_that_real_traffic_has(void **state)
+{
+    enum { N = 30000 };
+    static uint64_t (*const SHAPES[])(uint64_t *) = {lognormal, bimodal, heavy_tail};
+    static uint64_t values[N];
+
+    (void)state;
+    for (size_t shape = 0; shape < ARRAY_LEN(SHAPES); shape++) {
+        struct sketch whole AUTO(sketch_release) = {0}, merged AUTO(sketch_release) = {0}, hours[24] = {0};
+        uint64_t seed = 1234 + shape;
+
+        for (size_t i = 0; i < N; i++) {
+            values[i] = SHAPES[shape](&seed);
+            assert_int_equal(sketch_add(&whole, (int64_t)values[i]), ERR_OK);
+            assert_int_equal(sketch_add(&hours[i * 24 / N], (int64_t)values[i]), ERR_OK);
+        }
+        qsort(values, N, sizeof(values[0]), by_value);
+        for (size_t h = 0; h < 24; h++) {
+            assert_int_equal(sketch_merge(&merged, &hours[h]), ERR_OK);
+            sketch_release(&hours[h]);
+        }
+        for (unsigned permille = 1; permille <= 1000; permille++) {
+            double q = permille / 1000.0, exact = (double)values[(size_t)ceil(q * N) - 1];
+
+            assert_true(fabs(sketch_quantile_us(&whole, q) - exact) <= 0.01 * exact);
+            assert_true(sketch_quantile_us(&whole, q) == sketch_quantile_us(&merged, q));
+        }
+    }
+}
+
 static void test_an_empty_sketch_has_no_quantile(void **state)
 {
     struct sketch s AUTO(sketch_release) = {0};
@@ -169,6 +225,7 @@ int main(void)
         cmocka_unit_test(test_a_bucket_stands_for_its_values_within_one_percent),
         cmocka_unit_test(test_buckets_ascend_without_gap),
         cmocka_unit_test(test_quantiles_are_within_one_percent_of_the_exact_ones),
+        cmocka_unit_test(test_the_bound_holds_for_shapes_that_real_traffic_has),
         cmocka_unit_test(test_an_empty_sketch_has_no_quantile),
         cmocka_unit_test(test_merging_parts_in_any_order_equals_adding_everything_to_one),
         cmocka_unit_test(test_the_compact_form_brings_everything_back),
