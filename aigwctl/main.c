@@ -90,11 +90,7 @@ static int unknown_command(const char *name)
 
 static void print_overview(FILE *f)
 {
-    (void)fputs("aigwctl looks at, controls and reports on a gatewayd.\n\n"
-                "  aigwctl demo                     a gateway with simulated providers, to try things on\n"
-                "  aigwctl health -w                health of every provider, again every 2 s\n"
-                "  aigwctl cost -o csv              what was spent, for a spreadsheet\n",
-                f);
+    (void)fputs("aigwctl looks at, controls and reports on a gatewayd. To try it: 'aigwctl demo'.\n", f);
     for (unsigned g = 0; g < GROUP_COUNT; g++) {
         bool any = false;
 
