@@ -60,7 +60,11 @@ static enum err_code make_writers(struct books *b, const struct books_options *o
                                   .instance = b->instance,
                                   .name = b->name,
                                   .retention_us = o->config->aggregation.retention_us};
-    struct history_options ho = {.db = db_share(b->db), .instance = b->instance};
+    struct history_options ho = {.db = db_share(b->db),
+                                 .instance = b->instance,
+                                 .stories_per_second = o->config->history.stories_per_second,
+                                 .stories_max = o->config->history.stories_max,
+                                 .stories_us = o->config->history.stories_age_us};
     enum err_code e = add_writer(b, 0, o, &TARGET_REALTIME, target_realtime_new(&ro, err), err);
 
     return e ? e : add_writer(b, 1, o, &TARGET_HISTORY, target_history_new(&ho, err), err);

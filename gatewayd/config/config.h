@@ -175,6 +175,10 @@ struct config {
     struct config_timeouts upstream; /* of providers that set none of their own */
     struct config_breaker breaker;
     struct config_aggregation aggregation;
+    struct {
+        unsigned stories_per_second, stories_max; /* per_second 0: no limit */
+        int64_t stories_age_us;
+    } history;
     struct config_grafana grafana;
     struct config_sentry sentry;
     struct config_otlp otlp;

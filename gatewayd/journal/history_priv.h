@@ -18,6 +18,8 @@ enum { KEY_MINUTE, KEY_HOUR, KEY_WHO, KEY_WHAT, KEY_HOW, LINE_KEY };
 #define HOW_END    20
 #define HOW_SOURCE 16
 
+#define STORY_SECONDS 16
+
 struct story {
     struct id id;
     int64_t at_us;
@@ -33,6 +35,12 @@ struct span_sketches { /* one minute, provider and model */
 struct history {
     struct db *db;
     const char *instance;
+    unsigned stories_per_second;
+    struct {
+        int64_t second;
+        unsigned kept;
+    } seconds
+        [STORY_SECONDS]; /* by second, modulo: the journals of several workers are read one after the other */
     uint64_t stories_max;
     int64_t stories_us;
     struct wall (*now)(void *user);

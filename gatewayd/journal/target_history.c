@@ -98,6 +98,21 @@ static struct story *next_story(struct history *h)
     return &h->stories[h->n_stories++];
 }
 
+/* By the time of the facts, so that catching up keeps no more than being in time. */
+static bool is_worth_a_story(struct history *h, const struct fact_request *rq)
+{
+    int64_t second = fact_request_ended(rq).us / SECOND_US;
+    size_t i = (uint64_t)second % STORY_SECONDS;
+
+    if (!h->stories_per_second || rq->status != STATUS_SUCCESS)
+        return true;
+    if (h->seconds[i].second != second) {
+        h->seconds[i].second = second;
+        h->seconds[i].kept = 0;
+    }
+    return h->seconds[i].kept++ < h->stories_per_second;
+}
+
 static void take_story(struct history *h, const struct journal_record *rec)
 {
     const struct fact_request *rq = &rec->settle.rq;
@@ -120,7 +135,8 @@ static void history_take(void *self, const struct journal_record *rec)
     fold_budgets(&h->budgets, rec);
     if (rec->type != JOURNAL_SETTLE)
         return;
-    take_story(h, rec);
+    if (is_worth_a_story(h, &rec->settle.rq))
+        take_story(h, rec);
     if (rec->settle.rq.status == STATUS_SUCCESS && rec->settle.rq.tenant)
         (void)fold_table_at(&h->answered, &(int64_t){rec->settle.rq.tenant});
 }
@@ -306,6 +322,7 @@ void *target_history_new(const struct history_options *o, struct err *err)
         abort();
     h->db = o->db;
     h->instance = o->instance;
+    h->stories_per_second = o->stories_per_second;
     h->stories_max = o->stories_max ? o->stories_max : STORIES_N;
     h->stories_us = o->stories_us ? o->stories_us : STORIES_US;
     h->now = o->now ? o->now : clock_now;

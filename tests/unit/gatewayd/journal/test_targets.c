@@ -350,6 +350,28 @@ static enum err_code refuse_stories(void *user, const char *what)
     return strcmp(what, "requests_insert") == 0 ? ERR_BAD_REQUEST : ERR_OK;
 }
 
+static void test_of_many_successes_in_a_second_some_are_told_and_all_are_counted(void **state)
+{
+    struct history_options o = {
+        .db = db_share(books), .instance = ME, .stories_per_second = 20, .now = fake_wall};
+    int64_t failed;
+
+    (void)state;
+    stop(&history);
+    history = writer_to(&TARGET_HISTORY, target_history_new(&o, &why));
+    for (uint64_t i = 0; i < 400; i++)
+        play(i % 2, i, wall); /* two workers, one second */
+    run();
+    failed = number(
+        books,
+        "SELECT CAST(sum(count) AS bigint) FROM ledger WHERE kind = 'request' AND outcome <> 'success'");
+    assert_true(failed > 20);
+    assert_in_range(number(books, "SELECT count(*) FROM requests"), failed + 20,
+                    350) /* durations spread their ends */;
+    assert_int_equal(number(books, "SELECT CAST(sum(count) AS bigint) FROM ledger WHERE kind = 'request'"),
+                     true_requests);
+}
+
 static void test_a_story_that_the_store_refuses_does_not_hold_up_the_money(void **state)
 {
     struct db_fault fault = {.before = refuse_stories};
@@ -454,6 +476,7 @@ static const struct CMUnitTest TESTS[] = {
     T(test_the_newest_hundred_errors_of_a_provider_are_kept),
     T(test_the_live_view_knows_tenants_and_instances),
     T(test_old_and_surplus_stories_go),
+    T(test_of_many_successes_in_a_second_some_are_told_and_all_are_counted),
     T(test_a_story_that_the_store_refuses_does_not_hold_up_the_money),
     T(test_the_next_run_goes_on_in_both_stores),
 };
