@@ -35,7 +35,9 @@
 #define READY        2u  /* segments ahead of the worker when it is calm */
 #define READY_MAX    64u /* and when it is not: a starved recorder may be away for seconds */
 #define READY_FOR    8u  /* rounds at the pace of the fastest one lately */
-/* Kept for requests that are under way when new ones are refused. */
+/* Kept when new requests are refused: for each that is open its end, with two attempts of common length (one that has
+ * more leaves from the rest), and some more for those that were admitted at the same time. */
+#define OPEN_BYTES  (RECORD_ATTEMPT_MAX + RECORD_SETTLE_MAX(1))
 #define ROOM_BYTES  (JOURNAL_SEGMENT / 2)
 #define CLOCK_SHIFT 14 /* of microseconds: 61 segments a second do not overtake it */
 /* Open requests restate themselves when their newest statement is a quarter of the journal back, but not for every
@@ -368,15 +370,26 @@ static enum err_code publish(struct journal *j, uint64_t word, size_t payload)
     return ERR_OK;
 }
 
+/* Whether the records of open requests, and some more, fit into what is left of the current segment and into the
+ * ready ones. */
+static bool has_space(const struct journal *j)
+{
+    size_t needed = ROOM_BYTES + atomic_load_explicit(&j->open, memory_order_relaxed) * OPEN_BYTES;
+    size_t left = JOURNAL_SEGMENT - j->at;
+
+    for (const struct segment *s = atomic_load_explicit(&j->current->next, memory_order_acquire);
+         s && left < needed; s = atomic_load_explicit(&s->next, memory_order_acquire))
+        left += JOURNAL_SEGMENT - SEGMENT_DATA - walk_space(RECORD_PAYLOAD_MAX);
+    return left >= needed;
+}
+
 bool journal_has_room(struct journal *j)
 {
     bool has;
 
     if (!j->max_segments)
         return false;
-    has = atomic_load_explicit(&j->current->next, memory_order_acquire) ||
-          j->at + ROOM_BYTES <= JOURNAL_SEGMENT;
-
+    has = has_space(j);
     if (UNLIKELY(!has)) {
         journal_count(&j->full_refusals, 1);
         if (!j->was_full)
@@ -384,6 +397,15 @@ bool journal_has_room(struct journal *j)
     }
     j->was_full = !has;
     return has;
+}
+
+/* One more, or one less, that is going to be settled. */
+static void count_open(struct journal *j, bool is_more)
+{
+    uint64_t n = atomic_load_explicit(&j->open, memory_order_relaxed);
+
+    if (is_more || n)
+        atomic_store_explicit(&j->open, is_more ? n + 1 : n - 1, memory_order_relaxed);
 }
 
 enum err_code journal_reserve(struct journal *j, const struct fact_open *o)
@@ -402,16 +424,21 @@ enum err_code journal_reserve(struct journal *j, const struct fact_open *o)
     if (atomic_load_explicit(&j->needed, memory_order_relaxed) == NOT_NEEDED)
         atomic_store_explicit(&j->needed, j->last, memory_order_relaxed);
     (void)publish(j, word, n);
+    count_open(j, true);
     CRASH_POINT(reserve_after_append);
     return ERR_OK;
 }
 
 enum err_code journal_progress(struct journal *j, const struct fact_open *o)
 {
-    unsigned char *p = begin(j, RECORD_OPEN_MAX);
+    unsigned char *p;
     size_t n;
 
     CRASH_POINT(progress_before_append);
+    /* What is kept free is for the ends of requests; the statement before this one still holds. */
+    if (!j->current || !has_space(j))
+        return ERR_JOURNAL_FULL;
+    p = begin(j, RECORD_OPEN_MAX);
     if (!p)
         return ERR_JOURNAL_FULL;
     n = record_encode_open(p, o);
@@ -450,6 +477,8 @@ enum err_code journal_settle(struct journal *j, const struct fact_request *rq, c
     word = finish(j, JOURNAL_SETTLE, n);
     CRASH_POINT(settle_after_bytes);
     (void)publish(j, word, n);
+    if (rq->reservation.at.us)
+        count_open(j, false);
     CRASH_POINT(settle_after_append);
     return ERR_OK;
 }
@@ -465,6 +494,7 @@ enum err_code journal_release(struct journal *j, const struct fact_context *c,
         return ERR_JOURNAL_FULL;
     n = record_encode_release(p, c, r, why);
     (void)publish(j, finish(j, JOURNAL_RELEASE, n), n);
+    count_open(j, false);
     CRASH_POINT(release_after_append);
     return ERR_OK;
 }
@@ -574,7 +604,8 @@ enum err_code journal_tend(struct journal *j, struct err *err)
 
     if (!j->max_segments && !j->is_forced)
         return ERR_OK;
-    last = current + ready_wanted(j, current);
+    last = current + ready_wanted(j, current) +
+           atomic_load_explicit(&j->open, memory_order_relaxed) * OPEN_BYTES / JOURNAL_SEGMENT;
     while (j->next_sequence <= last) {
         struct segment *s = one_more(j, &why);
 

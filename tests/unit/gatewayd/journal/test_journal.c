@@ -216,6 +216,34 @@ static void test_a_full_journal_refuses_early_and_recovers_when_it_is_released(v
     close_it(j);
 }
 
+/* However many streams are open, and however much they have to say, when the stores take nothing any more. */
+static void test_what_is_open_when_the_journal_is_full_can_still_be_settled(void **state)
+{
+    struct journal *j = open_it(MAX_BYTES);
+    struct fact_open o = sample_open(1);
+    uint64_t n = 0;
+
+    (void)state;
+    o.reservation.at = wall_now();
+    for (; journal_has_room(j); n++) {
+        assert_int_equal(journal_reserve(j, &o), ERR_OK);
+        assert_int_equal(journal_tend(j, NULL), ERR_OK);
+    }
+    assert_true(n > 500);
+    for (unsigned i = 0; journal_progress(j, &o) == ERR_OK; i++)
+        assert_true(i < 1000000);
+    for (uint64_t i = 0; i < n; i++) {
+        struct fact_request rq = sample_request(i);
+        struct fact_attempt a[FACT_ATTEMPTS];
+
+        sample_attempts(i, a);
+        rq.reservation = o.reservation;
+        assert_int_equal(journal_attempt(j, &o.context, &a[0]), ERR_OK);
+        assert_int_equal(journal_settle(j, &rq, a), ERR_OK);
+    }
+    close_it(j);
+}
+
 static void test_a_journal_left_full_does_not_keep_the_next_run_from_starting(void **state)
 {
     struct journal *j = open_it(4 * JOURNAL_SEGMENT);
@@ -750,6 +778,7 @@ int main(void)
         T(test_what_is_appended_behind_a_released_end_is_read_by_the_next_run),
         T(test_a_second_process_is_refused),
         T(test_a_full_journal_refuses_early_and_recovers_when_it_is_released),
+        T(test_what_is_open_when_the_journal_is_full_can_still_be_settled),
         T(test_a_journal_left_full_does_not_keep_the_next_run_from_starting),
         T(test_segments_are_recycled_and_files_stay_few),
         T(test_fewer_workers_find_what_more_workers_left),
