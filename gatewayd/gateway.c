@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -22,6 +23,8 @@
 #include "gatewayd/telemetry/sink_log.h"
 #include "gatewayd/worker.h"
 #include "libshared/base/log.h"
+
+#define AGGREGATION_DEADLINE_US 60000000 /* of one statement, which may read a whole hour */
 
 struct worker_end {
     struct letter letter;
@@ -187,11 +190,30 @@ static void take_stores(struct gateway *gw, struct metrics_state *out)
                                                 .last_records = ws[i].last_records,
                                                 .errors = ws[i].errors,
                                                 .duplicates = ws[i].duplicates,
+                                                .gaps = ws[i].gaps,
                                                 .lag_us = ws[i].lag_us,
                                                 .is_up = !ws[i].is_down};
         out->parts[i] = (struct metrics_part){ws[i].name, ws[i].is_down};
     }
     out->n_stores = out->n_parts = BOOKS_WRITERS;
+}
+
+static void take_books(struct gateway *gw, struct metrics_state *out)
+{
+    struct aggregator_stats as = {0};
+
+    _Static_assert(RECONCILE_COUNT <= METRICS_PAIRS, "all are shown");
+    if (!gw->aggregator)
+        return;
+    aggregator_stats_mt(gw->aggregator, &as);
+    for (unsigned i = 0; i < RECONCILE_COUNT; i++)
+        out->pairs[i] =
+            (struct metrics_pair){reconcile_pair_name((enum reconcile_pair)i),
+                                  as.books.pairs[i].is_known ? (double)as.books.pairs[i].drift : (double)NAN};
+    out->n_pairs = RECONCILE_COUNT;
+    out->aggregation.last_success = as.last_success;
+    out->aggregation.failures = as.failures;
+    out->aggregation.lag_hours = as.lag_hours > 0 ? (uint64_t)as.lag_hours : 0;
 }
 
 static void list_targets(const struct config *c, struct arena *a, struct metrics_state *out)
@@ -244,6 +266,7 @@ void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metric
     }
     sum_journals(gw, out);
     take_stores(gw, out);
+    take_books(gw, out);
     list_targets(c, a, out);
     config_unref(c);
 }
@@ -390,6 +413,7 @@ static enum err_code open_aggregator(struct gateway *gw, struct err *err)
                                    .interval_us = c->interval_us,
                                    .retention_us = c->retention_us};
 
+    db_set_deadline(o.db, AGGREGATION_DEADLINE_US);
     gw->aggregator = aggregator_start(&o, err);
     return gw->aggregator ? ERR_OK : ERR_IO;
 }

@@ -176,7 +176,11 @@ void attempt_start(struct request *rq, const struct config_target *target, unsig
                                    .allow_private = p->allow_private,
                                    .cb = &CALLBACKS,
                                    .user = a};
-    statement_attempt(rq);
+    if (!statement_attempt(rq)) {
+        attempt_fail(a, ERR_JOURNAL_FULL, "the journal is full, so the attempt cannot be put on record");
+        a->has_ended = true;
+        return;
+    }
     a->call = client_start(rq->proxy->client, &call);
     buf_release(&a->headers); /* the client has its own */
 }

@@ -113,19 +113,20 @@ bool statement_reserve(struct request *rq)
 }
 
 /* A statement that finds no room is not made: the one before it still holds. */
-static void state_again(struct request *rq)
+static bool state_again(struct request *rq)
 {
     struct fact_open o;
 
     fill(rq, &o);
-    if (journal_progress(rq->proxy->journal, &o) == ERR_OK)
-        note(rq);
+    if (journal_progress(rq->proxy->journal, &o) != ERR_OK)
+        return false;
+    note(rq);
+    return true;
 }
 
-void statement_attempt(struct request *rq)
+bool statement_attempt(struct request *rq)
 {
-    if (rq->stated && rq->n_attempts > 1) /* of the first, RESERVE told enough */
-        state_again(rq);
+    return !rq->stated || rq->n_attempts == 1 || state_again(rq); /* of the first, RESERVE told enough */
 }
 
 void statement_progress(struct request *rq)
@@ -136,7 +137,7 @@ void statement_progress(struct request *rq)
         return;
     if (a->answer.output_chars - rq->stated_chars >= (uint64_t)4 * STATEMENT_TOKENS ||
         mono_diff_us(loop_now(rq->proxy->loop), rq->stated_at) >= STATEMENT_US)
-        state_again(rq);
+        (void)state_again(rq);
 }
 
 void statement_release(struct request *rq, const char *why)
@@ -163,7 +164,7 @@ static void on_watch(struct timer *t)
         if (!rq->stated || rq->is_settled)
             continue;
         if (journal_is_far_behind(p->journal, rq->stated))
-            state_again(rq);
+            (void)state_again(rq);
         needed = rq->stated < needed ? rq->stated : needed;
     }
     journal_set_needed(p->journal, needed);

@@ -13,8 +13,8 @@
 void statement_context(const struct request *rq, struct fact_context *out);
 /* Holds the most that it can cost; false when the journal is full. */
 NODISCARD bool statement_reserve(struct request *rq);
-/* Another attempt begins. */
-void statement_attempt(struct request *rq);
+/* Another attempt begins; false when the journal is full, so that it must not. */
+NODISCARD bool statement_attempt(struct request *rq);
 /* Content came; says so when it is time. */
 void statement_progress(struct request *rq);
 /* Nothing can be spent any more and nothing was: the reservation ends before the request. */

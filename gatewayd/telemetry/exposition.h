@@ -8,14 +8,19 @@
 
 #define METRICS_STORES 4u
 #define METRICS_PARTS  8u
+#define METRICS_PAIRS  8u
 
 enum exposition_format { EXPOSITION_TEXT_004, EXPOSITION_OPENMETRICS };
 
 struct metrics_store { /* a store writer */
     const char *name;
-    uint64_t batches, records, last_records, errors, duplicates;
+    uint64_t batches, records, last_records, errors, duplicates, gaps;
     int64_t lag_us;
     bool is_up;
+};
+struct metrics_pair { /* of books */
+    const char *name;
+    double drift; /* NaN: not compared */
 };
 struct metrics_part {
     const char *name;
@@ -42,6 +47,12 @@ struct metrics_state {
     size_t n_stores;
     struct metrics_part parts[METRICS_PARTS];
     size_t n_parts;
+    struct metrics_pair pairs[METRICS_PAIRS];
+    size_t n_pairs;
+    struct {
+        struct wall last_success; /* 0: never */
+        uint64_t failures, lag_hours;
+    } aggregation;
     uint64_t reloads_ok, reloads_failed, config_version;
     uint64_t connections, connections_refused, guard_refusals;
     const struct metrics_label_set *targets;

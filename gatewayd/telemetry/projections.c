@@ -271,7 +271,31 @@ STATE_STORE(state_store_records, LINES_COUNT, store->records)
 STATE_STORE(state_store_last_records, LINES_COUNT, store->last_records)
 STATE_STORE(state_store_errors, LINES_COUNT, store->errors)
 STATE_STORE(state_store_duplicates, LINES_COUNT, store->duplicates)
+STATE_STORE(state_store_gaps, LINES_COUNT, store->gaps)
 #undef STATE_STORE
+
+static void state_book_drift(struct lines *l, const struct scrape *s)
+{
+    for (size_t i = 0; i < s->state->n_pairs && i < METRICS_PAIRS; i++) {
+        struct span value = span_of(s->state->pairs[i].name);
+
+        lines_series(l, &value);
+        lines_double(l, s->state->pairs[i].drift);
+    }
+}
+
+static void state_aggregation_success(struct lines *l, const struct scrape *s)
+{
+    sample_us(l, (uint64_t)s->state->aggregation.last_success.us);
+}
+static void state_aggregation_failures(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->aggregation.failures);
+}
+static void state_aggregation_lag(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->aggregation.lag_hours);
+}
 
 static void state_degraded(struct lines *l, const struct scrape *s)
 {
@@ -419,6 +443,11 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_gatewayd_store_batch_records] = {STATE(state_store_last_records)},
     [METRIC_gatewayd_store_errors_total] = {STATE(state_store_errors)},
     [METRIC_gatewayd_store_duplicates_total] = {STATE(state_store_duplicates)},
+    [METRIC_gatewayd_store_gaps_total] = {STATE(state_store_gaps)},
+    [METRIC_gatewayd_book_drift] = {STATE(state_book_drift)},
+    [METRIC_gatewayd_aggregation_last_success_timestamp_seconds] = {STATE(state_aggregation_success)},
+    [METRIC_gatewayd_aggregation_failures_total] = {STATE(state_aggregation_failures)},
+    [METRIC_gatewayd_aggregation_lag_hours] = {STATE(state_aggregation_lag)},
     [METRIC_gatewayd_degraded] = {STATE(state_degraded)},
     [METRIC_aigateway_telemetry_exported_total] = {STATE(state_exported)},
     [METRIC_aigateway_telemetry_dropped_total] = {STATE(state_dropped)},

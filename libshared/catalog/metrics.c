@@ -82,6 +82,7 @@ static const struct {
     [FACT_STREAM_STATE] = {"stream_state", "the process"},
     [FACT_PROCESS_STATE] = {"process_state", "the process"},
     [FACT_JOURNAL_STATE] = {"journal_state", "the journals of all workers"},
+    [FACT_BOOKS_STATE] = {"books_state", "the last roll-up and the last comparison of the books"},
     [FACT_PIPELINE_STATE] = {"pipeline_state", "one telemetry pipeline"},
     [FACT_REGISTRY_STATE] = {"registry_state", "one family"},
 };

@@ -124,6 +124,11 @@ void db_free(struct db *db)
     db->ops->free(db);
 }
 
+void db_set_deadline(struct db *db, int64_t us)
+{
+    db->deadline_us = us;
+}
+
 enum db_dialect db_dialect(const struct db *db)
 {
     return db->ops->dialect;

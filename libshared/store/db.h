@@ -37,6 +37,8 @@ struct db *db_new(const struct db_options *o, struct err *err);
  * for that of another, up to its deadline. Each handle is freed by itself. */
 struct db *db_share(struct db *db);
 void db_free(struct db *db);
+/* Before the first use: of every statement, instead of what it was opened or shared with. */
+void db_set_deadline(struct db *db, int64_t us);
 enum db_dialect db_dialect(const struct db *db);
 const char *db_backend(const struct db *db); /* "sqlite" or "postgres" */
 const char *db_where(const struct db *db);   /* without password, for logs */
