@@ -22,8 +22,10 @@
 #include "libshared/base/log.h"
 #include "libshared/journal/walk.h"
 
-#define INTERVAL_US  1000000
-#define IDLE_US      1000000
+#define INTERVAL_US 1000000
+#define IDLE_US     1000000
+#define ASK_AGAIN_US                                                                                         \
+    5000000 /* a store that is sent nothing may be emptied or die unnoticed only for so long */
 #define BACKOFF_US   100000 /* half of it at least is waited */
 #define BACKOFF_MAX  2000000
 #define READ_AT_ONCE 64u /* records of one journal before the others have their turn */
@@ -45,7 +47,7 @@ struct writer {
     enum writer_state state;
     uint64_t token;
     struct watermark have, next; /* what the store has, what it will have with the open batch */
-    struct mono began, due, retry_at, idle_at;
+    struct mono began, due, retry_at, idle_at, asked_at;
     unsigned failures;
     size_t turn; /* which journal is read first */
     uint64_t records;
@@ -271,6 +273,7 @@ static void ask(struct writer *w, struct mono now)
     worked(w);
     adopt(w, &store);
     CRASH_POINT(watermark_after_seek);
+    w->asked_at = now;
     begin_batch(w);
 }
 
@@ -363,6 +366,8 @@ static void read_batch(struct writer *w, struct mono now)
     if (w->is_dry) {
         w->due = mono_add_us(now, w->interval_us);
         idle(w, now);
+        if (mono_diff_us(now, w->asked_at) >= ASK_AGAIN_US)
+            w->state = WRITER_ASKING;
     }
 }
 
@@ -388,6 +393,7 @@ static void commit(struct writer *w, struct mono now)
         CRASH_POINT(cursor_committed);
     }
     w->failures = 0;
+    w->asked_at = now; /* as good as an answer */
     w->due = w->is_full ? now : mono_add_us(w->began, w->interval_us);
     begin_batch(w);
     idle(w, now);

@@ -5,7 +5,8 @@
  *
  *            ┌─ unknown ◄────────────────── mismatch ─────────────┐
  *   start ──►│  target_ops.watermark()  ──► reading ──► full or due ──► sending ──► committed ──► reading
- *            └────── error: backoff ◄──────────────────────────────┘ failed: backoff, the same batch again
+ *            └────── error: backoff ◄──────────┴───────────────────┘ failed: backoff, the same batch again
+ *                                    nothing to send for 5 s
  *
  * writer_step() is all of it and knows no thread, so that the simulation runs the same code. */
 #ifndef JOURNAL_WRITER_H

@@ -439,6 +439,32 @@ static void test_a_store_that_went_back_gets_what_it_forgot(void **state)
     writer_free(w);
 }
 
+static void test_a_store_that_is_sent_nothing_is_asked_now_and_then(void **state)
+{
+    struct writer *w = writer_of(2, false);
+    struct watermark before;
+
+    (void)state;
+    settle_many(0, 0, 10);
+    run(w, 2);
+    before = store.mark;
+    settle_many(0, 10, 10);
+    run(w, 2);
+    store.mark = before; /* forgot, and no record comes that would show it */
+    memset(store.times + 10, 0, 10 * sizeof(store.times[0]));
+    run(w, 8);
+    assert_once(0, 20);
+    assert_false(stats_of(w).is_down);
+    store.is_deaf = true;
+    run(w, 8);
+    assert_true(stats_of(w).is_down);
+    store.is_deaf = false;
+    run(w, 4);
+    assert_false(stats_of(w).is_down);
+    assert_once(0, 20);
+    writer_free(w);
+}
+
 static void test_a_store_that_is_ahead_is_followed(void **state)
 {
     struct writer *w = writer_of(2, false), *other;
@@ -734,6 +760,7 @@ int main(void)
         T(test_an_unreadable_watermark_is_asked_for_until_it_comes),
         T(test_the_next_run_goes_on_where_the_store_is),
         T(test_a_store_that_went_back_gets_what_it_forgot),
+        T(test_a_store_that_is_sent_nothing_is_asked_now_and_then),
         T(test_a_store_that_is_ahead_is_followed),
         T(test_a_store_that_refuses_for_ever_is_not_asked_in_a_loop),
         T(test_an_empty_store_gets_what_the_journal_still_has),
