@@ -24,8 +24,13 @@ from support.wait import eventually
 
 MEASURES = re.findall(r"^MEASURE\((\w+),", (ROOT / "libshared/store/measures.def").read_text(), re.M)
 HOUR = 3600
-# Measures of time are not known to the simulator, nor whether the gateway was content with what it got.
-BILLED = ("attempts", "tin", "tcached", "tcwrite", "tout", "treason", "images", "searches", "cost_nano", "unpriced")
+# What a provider's bill says. Where its answer did not arrive whole (the client left, the connection broke), its last word was lost
+# and the gateway books an estimate: then the number of attempts is all that both sides know.
+BILLED = ("tin", "tcached", "tcwrite", "tout", "treason", "images", "searches", "cost_nano", "unpriced")
+
+
+# What comes of a store that is not there yet, or not again.
+UNREADABLE = (OSError, sqlite3.Error, psycopg.Error, RedisError)
 
 
 @dataclass
@@ -36,7 +41,6 @@ class Book:
     at: dict = field(default_factory=lambda: collections.defaultdict(collections.Counter))  # {(hour, provider, model): …}
     spent: dict | None = None  # {(tenant, key): nano-USD}
     rows: dict = field(default_factory=dict)  # {what: how many}, for people
-    vague: tuple = ()  # providers of which it knows the number of attempts, and the rest differently
 
     def add(self, hour, provider, model, values):
         # Requests that reached no provider are in no dimension that the books share.
@@ -55,15 +59,14 @@ class Book:
         return sum(v[measure] for v in self.at.values())
 
 
-def compare(a, b):
+def compare(a, b, measures=MEASURES):
     """Every dimension in which the two differ, as text."""
-    shared = [m for m in MEASURES if m in a.measures and m in b.measures]
+    shared = [m for m in measures if m in a.measures and m in b.measures]
     one, other = (x.view(shared, a.has_hours and b.has_hours) for x in (a, b))
     found = []
     for at in sorted(set(one) | set(other)):
         hour, provider, model, measure = at
-        is_vague = provider in a.vague + b.vague and measure != "attempts"
-        if one[at] != other[at] and not is_vague:
+        if one[at] != other[at]:
             when = time.strftime("%Y-%m-%dT%H ", time.gmtime(hour)) if hour else ""
             found.append(f"{when}{provider} {model} {measure}: {a.name} {one[at]}, {b.name} {other[at]} ({one[at] - other[at]:+d})")
     if a.spent is not None and b.spent is not None:
@@ -84,19 +87,17 @@ def table(books):
     return "\n".join(lines)
 
 
-LEDGER_SUMS = """SELECT kind, minute - minute % 3600, provider, model, tenant, key, outcome, count(*), sum(count), sum(tokens_in),
+LEDGER_SUMS = """SELECT kind, minute - minute % 3600, provider, model, tenant, key, outcome, usage_source, count(*), sum(count), sum(tokens_in),
  sum(tokens_cached), sum(tokens_cwrite), sum(tokens_out), sum(tokens_reasoning), sum(images), sum(searches), sum(cost_nano),
- sum(unpriced), sum(latency_us), sum(ttft_us), sum(ttft_count) FROM ledger GROUP BY 1, 2, 3, 4, 5, 6, 7"""
+ sum(unpriced), sum(latency_us), sum(ttft_us), sum(ttft_count) FROM ledger GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"""
 LEDGER_COLUMNS = ("tin", "tcached", "tcwrite", "tout", "treason", "images", "searches", "cost_nano", "unpriced", "lat_us",
                   "ttfb_us", "ttfb_n")
 
 
 class Books:
-    def __init__(self, gateways, simulator=None, postgres=None, redis=None, prices=None, knows_process=True, vague=()):
-        """`knows_process`: the gateways ran through, so their /metrics tell all of it. `vague`: providers whose usage the gateway
-        had to estimate, since their last word was lost."""
+    def __init__(self, gateways, simulator=None, postgres=None, redis=None, prices=None, knows_process=True):
+        """`knows_process`: the gateways ran through, so their /metrics tell all of it."""
         self.gateways, self.simulator, self.postgres, self.redis = list(gateways), simulator, postgres, redis
-        self.vague = tuple(vague)
         self.prices, self.knows_process = reprice.table(prices), knows_process
 
     # ---- history store
@@ -113,12 +114,12 @@ class Books:
         return sqlite3.connect(f"file:{self.gateways[0].state_dir / 'history.db'}?mode=ro", uri=True, timeout=5)
 
     def ledger(self):
-        """What attempts (and corrections) cost, and requests; `requests` are the same sums by the other kind."""
+        """By attempts and corrections; the same sums by requests; and of the attempts those whose usage the provider told."""
         attempts = Book("ledger", tuple(MEASURES), spent=collections.Counter())
         requests = Book("by request", ("req", "tin", "tcached", "tcwrite", "tout", "treason", "images", "searches", "cost_nano"),
                         has_hours=False, spent=collections.Counter())
-        rows = collections.Counter()
-        for kind, hour, provider, model, tenant, key, outcome, n, count, *sums in self.query(LEDGER_SUMS):
+        told, rows = Book("as told", BILLED, has_hours=False), collections.Counter()
+        for kind, hour, provider, model, tenant, key, outcome, source, n, count, *sums in self.query(LEDGER_SUMS):
             rows[kind] += n
             values = dict(zip(LEDGER_COLUMNS, sums))
             if kind == "request":
@@ -132,13 +133,22 @@ class Books:
             else:
                 values.update(attempts=count, ok=count if outcome == "success" else 0, err=count if outcome == "error" else 0)
                 attempts.add(hour, provider, model, values)
+                if source == "reported":
+                    told.add(hour, provider, model, values)
         attempts.rows = {f"{kind} rows": n for kind, n in sorted(rows.items())}
-        return attempts, requests
+        return attempts, requests, told
 
     def stories(self):
         """Requests as `explain` finds them: (id, tenant, key, story)."""
         return [(i, t, k, s if isinstance(s, dict) else json.loads(s))
                 for i, t, k, s in self.query("SELECT id, tenant, key, story FROM requests")]
+
+    def knows(self, ids):
+        """Each of these requests can be explained."""
+        try:
+            return set(ids) <= {i for i, in self.query("SELECT id FROM requests")}
+        except UNREADABLE:
+            return False
 
     def story_count(self):
         return self.query("SELECT count(*), count(DISTINCT id) FROM requests")[0]
@@ -202,9 +212,19 @@ class Books:
             for key in c.scan("{gw}:ten:*"):
                 for name, value in c.hash(key).items():
                     who, _, measure = name.rpartition(" ")
-                    if measure == "cost_nano" and "/" in who:
+                    if measure == "cost" and "/" in who:
                         spent[tuple(who.split("/", 1))] += int(value)
         return spent
+
+    def realtime_windows(self):
+        """{(account, window): (posted, held)}."""
+        found = {}
+        with self.redis.client() as c:
+            for key in c.scan("{gw}:bud:*"):
+                account, _, window = key[len("{gw}:bud:"):].rpartition(":")
+                values = c.hash(key)
+                found[unquote(account), unquote(window)] = int(values.get("posted", 0)), int(values.get("held", 0))
+        return found
 
     def realtime_watermarks(self):
         with self.redis.client() as c:
@@ -249,28 +269,30 @@ class Books:
 
     def truth(self, records=None):
         """The simulator's log, priced by code that the gateway does not share. Its profiles are named as the providers."""
-        book = Book("simulator", BILLED, has_hours=False, vague=self.vague)
-        count = 0
+        book = Book("simulator", ("attempts", *BILLED), has_hours=False)
+        count = whole = 0
         for r in self.simulator.control.settled_log() if records is None else records:
             count += 1
+            book.add(0, r["profile"], r["model"], {"attempts": 1})
+            if r["ended"] != "answered":
+                continue
+            whole += 1
             row = reprice.find(self.prices, r["profile"], r["model"])
             bills = reprice.bills(r)
             book.add(0, r["profile"], r["model"], {
-                "attempts": 1, "tin": r["prompt_tokens"], "tcached": r["cached_tokens"], "tcwrite": r["cache_write_tokens"],
+                "tin": r["prompt_tokens"], "tcached": r["cached_tokens"], "tcwrite": r["cache_write_tokens"],
                 "tout": r["completion_tokens"], "treason": r["reasoning_tokens"], "images": r["images"], "searches": r["searches"],
                 "cost_nano": reprice.cost_nanousd(row, r) if bills and row else 0, "unpriced": int(bills and row is None)})
-        book.rows = {"POSTs": count}
+        book.rows = {"POSTs": count, "answered whole": whole}
         return book
 
     # ---- all of it
 
     def read(self, truth=None):
-        ledger, by_request = self.ledger()
+        ledger, by_request, told = self.ledger()
         books = [ledger, by_request]
-        if truth is not None:
-            books.append(truth)
-        elif self.simulator is not None:
-            books.append(self.truth())
+        if truth is not None or self.simulator is not None:
+            books += [told, self.truth() if truth is None else truth]
         if self.redis is not None:
             books.append(self.realtime())
         if self.knows_process:
@@ -280,8 +302,25 @@ class Books:
 
     def differences(self, truth=None):
         ledger, *others = books = self.read(truth)
-        found = [d for other in others for d in compare(ledger, other)]
-        return found, books
+        found = []
+        for n, other in enumerate(others):
+            if other.name == "simulator":
+                found += compare(ledger, other, ("attempts",)) + compare(others[n - 1], other, BILLED)
+            elif other.name != "as told":
+                found += compare(ledger, other)
+        return found + self.held_or_unequal(), books
+
+    def held_or_unequal(self):
+        """Budgets: nothing is held when nothing is open, and the realtime store says the same as the history."""
+        windows = {(a, w): (posted, held) for a, w, posted, held in self.query(
+            "SELECT account, window_id, sum(posted_nano), sum(held_nano) FROM budget_windows GROUP BY account, window_id")}
+        found = [f"{a} window {w}: {held} nano-USD are still held" for (a, w), (_, held) in sorted(windows.items()) if held]
+        if self.redis is None:
+            return found
+        redis = self.realtime_windows()
+        return found + [f"{a} window {w}: ledger {windows.get((a, w))}, redis {redis.get((a, w))} (posted, held)"
+                        for a, w in sorted(set(windows) | set(redis))
+                        if windows.get((a, w), (0, 0)) != redis.get((a, w), (0, 0))]
 
     def agree(self, within=30.0, truth=None, at_least=1):
         """All of them, in the end and not only by chance; with at least so many attempts. Returns the books."""
@@ -291,7 +330,7 @@ class Books:
         def equal():
             try:
                 found, books = self.differences(truth)
-            except (OSError, sqlite3.Error, psycopg.Error, RedisError) as e:  # not there yet, or not again
+            except UNREADABLE as e:
                 last[:] = [[f"the books cannot be read: {e!r}"], []]
                 return False
             last[:] = [found, books]

@@ -102,10 +102,15 @@ class TcpFault:
     def lose_answers(self, after=0):
         """Of every connection that is open now so many more bytes come down; with the next one it is cut. What the client asks for
         until then reaches the server. New connections are whole. Returns the connections that are to be cut."""
-        links = [link for link in self.links if not link.is_closed]
+        links = [link for link in self.links if not link.is_closed and link.loses_after is None]
         for link in links:
             link.loses_after = link.passed["down"] + after
         return links
+
+    def keep_answers(self):
+        """Those that were not cut yet are whole again."""
+        for link in self.links:
+            link.loses_after = None
 
     def reset_all(self):
         self.on_loop(lambda: [self.finish(link, abort) for link in self.links])
