@@ -289,6 +289,20 @@ static bool may_block(int fd)
     return fstat(fd, &st) || !S_ISREG(st.st_mode);
 }
 
+/* A process that was killed while it wrote left half a line; the next one must not be glued to it. */
+static bool ends_in_half_a_line(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    char last = '\n';
+
+    if (fd < 0)
+        return false;
+    if (!may_block(fd) && lseek(fd, -1, SEEK_END) >= 0)
+        (void)!read(fd, &last, 1);
+    (void)close(fd);
+    return last != '\n';
+}
+
 static void reopen(struct sink_log *s)
 {
     int fd;
@@ -302,7 +316,7 @@ static void reopen(struct sink_log *s)
     }
     (void)close(s->fd);
     s->fd = fd;
-    s->is_torn = false;
+    s->is_torn = ends_in_half_a_line(s->path);
     s->can_block = may_block(fd);
 }
 
@@ -536,6 +550,7 @@ void *sink_log_new(const char *path, struct err *err)
         return NULL;
     }
     s->can_block = may_block(s->fd);
+    s->is_torn = !s->is_stdout && !s->can_block && ends_in_half_a_line(path);
     buf_init(&s->filling, BUFFER_MAX);
     buf_init(&s->writing, BUFFER_MAX);
     buf_init(&s->line, LINE_CAP);

@@ -213,6 +213,28 @@ static void test_lines_reach_a_private_file_that_is_appended_to(void **state)
     assert_int_equal(st.st_mode & 0777, 0600);
 }
 
+static void test_a_line_that_a_killed_process_left_unfinished_is_ended(void **state)
+{
+    FILE *f = fopen(path, "we");
+    char line[64];
+    void *log;
+
+    (void)state;
+    assert_non_null(f);
+    assert_true(fputs("{\"at\":\"2026", f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    log = sink_log_new(path, NULL);
+    write_lines(log, 0, 3);
+    flush_until_safe(log);
+    SINK_LOG.free(log);
+
+    f = fopen(path, "re");
+    assert_non_null(f);
+    assert_non_null(fgets(line, sizeof(line), f));
+    assert_string_equal(line, "{\"at\":\"2026\n");
+    (void)fclose(f);
+}
+
 static void test_reopen_follows_a_rotation_and_loses_no_line(void **state)
 {
     void *log = sink_log_new(path, NULL);
@@ -317,6 +339,7 @@ int main(void)
         T(test_hostile_text_stays_one_line_of_json),
         T(test_a_request_that_recovery_ended_says_so),
         T(test_lines_reach_a_private_file_that_is_appended_to),
+        T(test_a_line_that_a_killed_process_left_unfinished_is_ended),
         T(test_reopen_follows_a_rotation_and_loses_no_line),
         T(test_a_file_that_cannot_be_opened_is_an_error),
         T(test_a_full_disk_drops_and_counts_lines_and_cuts_none_in_the_middle),
