@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "gatewayd/journal/journal.h"
-
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -12,8 +10,6 @@
 #include "gatewayd/journal/journal_priv.h"
 #include "libshared/base/clock.h"
 #include "tests/unit/gatewayd/journal/facts_sample.h"
-
-#include "tests/unit/cm.h"
 
 #define MAX_BYTES (8 * JOURNAL_SEGMENT)
 
