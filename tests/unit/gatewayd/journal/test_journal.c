@@ -9,6 +9,7 @@
 
 #include "gatewayd/journal/journal_priv.h"
 #include "libshared/base/clock.h"
+#include "tests/unit/cm.h"
 #include "tests/unit/gatewayd/journal/facts_sample.h"
 
 #define MAX_BYTES (8 * JOURNAL_SEGMENT)
