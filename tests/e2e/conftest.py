@@ -10,6 +10,10 @@ from support.tcpfault import TcpFault
 from support.upstream import Upstream
 
 
+def pytest_addoption(parser):
+    parser.addoption("--rounds", type=int, default=2, help="deaths at each crash point (test_crash_points.py)")
+
+
 class Stage:
     """Starts things and ends them in reverse order; a failure of one ending does not spare the others."""
 

@@ -222,10 +222,8 @@ static void test_what_is_open_when_the_journal_is_full_can_still_be_settled(void
 
     (void)state;
     o.reservation.at = wall_now();
-    for (; journal_has_room(j); n++) {
-        assert_int_equal(journal_reserve(j, &o), ERR_OK);
-        assert_int_equal(journal_tend(j, NULL), ERR_OK);
-    }
+    for (; journal_has_room(j); n++)
+        assert_int_equal(journal_reserve(j, &o) + journal_tend(j, NULL), ERR_OK);
     assert_true(n > 500);
     for (unsigned i = 0; journal_progress(j, &o) == ERR_OK; i++)
         assert_true(i < 1000000);
