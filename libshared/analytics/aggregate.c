@@ -22,6 +22,7 @@ struct run {
     struct hour_list due;
     struct redis_keys keys;
     int64_t id, archived;
+    bool was_interrupted; /* an earlier run died, perhaps before it refreshed what is made of the rows */
 };
 
 static const char *source_name(enum aggregate_source s)
@@ -311,12 +312,14 @@ static bool take_id(void *user, const struct db_value *c, unsigned n)
 static enum err_code begin_run(struct run *r, struct err *err)
 {
     struct db_value now = db_int(r->o->now.us), p[] = {now, db_textz(source_name(r->o->source))};
+    int64_t interrupted = 0;
     enum err_code e =
         db_exec(r->o->db, "rollup_run",
                 "UPDATE aggregation_runs SET result = 'error', error = 'interrupted', finished_at = $1 "
                 "WHERE result = 'running'",
-                &now, 1, NULL, err);
+                &now, 1, &interrupted, err);
 
+    r->was_interrupted = !e && interrupted > 0;
     if (!e)
         e = db_query(r->o->db, "rollup_run",
                      "INSERT INTO aggregation_runs (started_at, result, source, hours, rows_stored, error) "
@@ -367,7 +370,7 @@ static enum err_code tidy(struct run *r, struct err *err)
     CRASH_POINT(rollup_before_tidy);
     if (r->o->kv && !is_explicit(r->o))
         e = redis_clean(r->o->kv, r->o->now, r->o->retention_us, may_remove, r, &r->out->keys_removed, err);
-    if (!e && r->out->hours)
+    if (!e && (r->out->hours || r->was_interrupted))
         e = aggregate_refresh_view(r->o->db, err);
     CRASH_POINT(rollup_after_tidy);
     return e;

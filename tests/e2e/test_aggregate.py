@@ -186,6 +186,32 @@ def test_a_late_line_counts_after_its_hour_was_marked(books, closed):
     assert books.rows() == expected(traffic(closed) + late)
 
 
+KILLED = -9
+HAS_POINTS = (BIN / "aigwctl").exists() and b"GATEWAYD_CRASH" in (BIN / "aigwctl").read_bytes()
+
+
+@pytest.mark.skipif(not HAS_POINTS, reason="this build has no crash points (GATEWAYD_BIN=build-clang/bin has)")
+@pytest.mark.parametrize("point", ["begun", "after_clean", "after_delete", "after_insert", "before_commit", "after_commit",
+                                   "before_tidy", "after_tidy"])
+def test_a_job_that_dies_anywhere_is_finished_by_the_next(books, closed, point):
+    lines = traffic(closed) + traffic(closed - 3 * HOUR)
+    books.write(lines)
+    books("aggregate", "hourly", code=KILLED, env={"GATEWAYD_CRASH": f"rollup_{point}:1"})
+    stored = books.rows()
+    want = expected(lines)
+    assert all(want[k] == v for k, v in stored.items()), "half an hour is stored"
+    books("aggregate", "hourly")
+    assert books.rows() == want
+    late = traffic(closed, 3)  # the same once more for an hour that has rows
+    books.write(late)
+    books.store.execute("INSERT INTO dirty_hours (hour, since) VALUES (%s, 1)", closed)
+    books("aggregate", "hourly", code=KILLED, env={"GATEWAYD_CRASH": f"rollup_{point}:1"})
+    assert books.rows() in (want, expected(lines + late))
+    books("aggregate", "hourly")
+    assert books.rows() == expected(lines + late)
+    books("db", "verify")
+
+
 def test_open_hours_and_nonsense_are_refused(books, closed):
     now = hour_text(time.time())
     books("aggregate", "hourly", "--hour", now, code=CONFLICT)
@@ -235,6 +261,20 @@ def test_the_archive_deletes_what_is_in_its_file(books, closed, tmp_path):
     books("aggregate", "hourly")
     assert books.rows() == before
     books(*archive, "--confirm", books.store.name, code=CONFLICT)  # the file is there
+
+
+@pytest.mark.skipif(not HAS_POINTS, reason="this build has no crash points (GATEWAYD_BIN=build-clang/bin has)")
+@pytest.mark.parametrize("point", ["after_verify", "before_commit"])
+def test_an_archive_that_dies_deletes_nothing(books, closed, tmp_path, point):
+    old = closed - 100 * 24 * HOUR
+    books.write(traffic(old) + traffic(closed))
+    books("aggregate", "hourly")
+    archive = ["db", "archive", "--older-than", "90d", "--confirm", books.store.name, "--out-file"]
+    books(*archive, tmp_path / "first.gz", code=KILLED, env={"GATEWAYD_CRASH": f"archive_{point}:1"})
+    assert books.store.execute("SELECT count(*) FROM ledger")[0][0] == len(traffic(old) + traffic(closed))
+    done = books.data(*archive, tmp_path / "second.gz")
+    assert done["rows"] == done["deleted"] == len(traffic(old))
+    assert books.store.execute("SELECT count(*) FROM ledger")[0][0] == len(traffic(closed))
 
 
 def fill_redis(redis, lines, ttl):
