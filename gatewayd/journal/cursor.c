@@ -379,14 +379,21 @@ static uint64_t lowest_needed(const struct journal *j)
     return needed < low ? needed : low;
 }
 
-/* How much of `s` is below. */
+/* How much of `s` is below, in whole records: the next run reads from there, and what is needed may be told as "behind the
+ * last record" while another is appended. */
 static uint32_t released_offset(const struct segment *s, uint64_t low)
 {
+    size_t end = walk_offset_of(low), at = s->released <= end ? s->released : SEGMENT_DATA;
+    struct walk_record w;
+
     if (walk_sequence_of(low) != s->sequence)
         return walk_sequence_of(low) > s->sequence && !atomic_load_explicit(&s->next, memory_order_relaxed)
                    ? (uint32_t)JOURNAL_SEGMENT
                    : s->released;
-    return walk_offset_of(low) > SEGMENT_DATA ? (uint32_t)walk_offset_of(low) : SEGMENT_DATA;
+    while (at < end && walk_step(s->base, JOURNAL_SEGMENT, s->sequence, at, &w) == WALK_RECORD &&
+           w.next <= end)
+        at = w.next;
+    return (uint32_t)at;
 }
 
 static void give_away(struct journal *j)
