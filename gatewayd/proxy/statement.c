@@ -158,7 +158,7 @@ void statement_release(struct request *rq, const char *why)
 static void on_watch(struct timer *t)
 {
     struct proxy *p = CONTAINER_OF(t, struct proxy, watch);
-    uint64_t needed = journal_last(p->journal) + 1; /* a request that comes now states itself behind this */
+    uint64_t needed = UINT64_MAX; /* a request that comes later states itself behind all that is there now */
 
     for (struct request *rq = p->live; rq; rq = rq->next) {
         if (!rq->stated || rq->is_settled)
