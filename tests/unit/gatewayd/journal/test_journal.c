@@ -220,7 +220,6 @@ static void test_a_full_journal_refuses_early_and_recovers_when_it_is_released(v
     close_it(j);
 }
 
-/* However many streams are open, and however much they have to say, when the stores take nothing any more. */
 static void test_what_is_open_when_the_journal_is_full_can_still_be_settled(void **state)
 {
     struct journal *j = open_it(MAX_BYTES);
@@ -332,7 +331,6 @@ static void test_a_journal_that_nobody_writes_to_ends_behind_its_last_segment(vo
     close_it(j);
 }
 
-/* Stores remember how far they came; a worker that comes back later must not begin below that. */
 static void test_a_worker_that_comes_back_begins_above_where_it_ended_whatever_the_clock_says(void **state)
 {
     uint64_t ahead = ((uint64_t)wall_now().us >> 14) + 1000000, ended;
