@@ -170,12 +170,22 @@ static enum err_code after(void *user, const char *statement)
     return world_strikes(world->plan.db_fails_after) ? fault(statement, "fails after") : ERR_OK;
 }
 
-/* One handle writes; those that only read have connections of their own. */
-static struct db *open_db(bool is_read_only, bool has_faults)
+/* Handles of one connection, as in the gateway; the targets' have faults. */
+static struct db *shared(struct life *l)
 {
     static const struct db_fault FAULT = {.before = before, .after = after};
+    struct db *db = db_share(l->db);
+
+    if (!db)
+        abort();
+    db_set_fault(db, &FAULT);
+    return db;
+}
+
+static struct db *open_db(void)
+{
     char path[200];
-    struct db_options o = {.url = path, .is_read_only = is_read_only, .slow_us = -1};
+    struct db_options o = {.url = path, .slow_us = -1};
     struct err err = {0};
     struct db *db;
 
@@ -183,8 +193,6 @@ static struct db *open_db(bool is_read_only, bool has_faults)
     db = db_new(&o, &err);
     if (!db)
         world_fail("db_new: %s", err_text(&err));
-    if (has_faults)
-        db_set_fault(db, &FAULT);
     return db;
 }
 
@@ -220,9 +228,9 @@ void stores_open(struct life *l, int kv_fd)
     struct history_options ho = {.instance = l->instance, .now = virtual_wall};
 
     l->kv = kv_link_new(kv_fd);
-    ho.db = open_db(false, true);
-    ro.refill = open_db(true, true);
-    l->db = open_db(true, false);
+    l->db = open_db();
+    ho.db = shared(l);
+    ro.refill = shared(l);
     realtime.name = TARGET_REALTIME.name;
     realtime.types = TARGET_REALTIME.types;
     history.name = TARGET_HISTORY.name;
