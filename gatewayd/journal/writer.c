@@ -97,6 +97,12 @@ static void init_sync(struct writer *w)
     (void)pthread_condattr_destroy(&mono);
 }
 
+/* Kept as a signed number of 64 bits in SQL, and never 0, which is the token of no batch. */
+static void new_token(struct writer *w)
+{
+    w->token = (w->random(w->user) & INT64_MAX) | 1;
+}
+
 static void take_options(struct writer *w, const struct writer_options *o)
 {
     w->ops = o->ops;
@@ -106,8 +112,7 @@ static void take_options(struct writer *w, const struct writer_options *o)
     w->mono_now = o->mono_now ? o->mono_now : default_mono;
     w->random = o->random ? o->random : default_random;
     w->user = o->user;
-    /* Kept as a signed number of 64 bits in SQL, and never 0, which is the token of no batch. */
-    w->token = (w->random(w->user) & INT64_MAX) | 1;
+    new_token(w);
     w->stats.name = o->ops->name;
 }
 
@@ -416,6 +421,7 @@ static void mismatched(struct writer *w, struct mono now)
     log_warn("store '%s': its watermark is not where this process left it; going on from the store's",
              w->ops->name);
     hold_everything(w);
+    new_token(w); /* numbers may come again, and with them a late batch of ours */
     w->state = WRITER_ASKING;
     if (w->failures) /* again without anything applied between: someone else writes under our name */
         back_off(w, now);

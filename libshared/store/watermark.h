@@ -7,7 +7,8 @@
  *   the store has (n, t)  an acknowledgement was lost; nothing changes                STORE_DUPLICATE
  *   anything else         nothing changes; the writer reads the watermark and rewinds or skips   STORE_MISMATCH
  *
- * The token is random per process, so that a late batch of a process that died is never mistaken for a new one. */
+ * The token is random, new for each process and after each mismatch, so that a late batch of a process that died, or of
+ * before the store went back, is never mistaken for a new one. */
 #ifndef STORE_WATERMARK_H
 #define STORE_WATERMARK_H
 

@@ -555,6 +555,27 @@ static void test_records_that_nobody_has_any_more_are_told_of_once_and_passed_ov
     writer_free(w);
 }
 
+static void test_a_late_batch_of_before_the_store_went_back_is_not_taken_for_a_new_one(void **state)
+{
+    struct writer *w = writer_of(2, false);
+    struct watermark before, late;
+
+    (void)state;
+    settle_many(0, 0, 10);
+    run(w, 2);
+    before = store.mark;
+    settle_many(0, 10, 10);
+    run(w, 2);
+    late = store.mark; /* a batch that follows this one is on its way, slowly */
+    store.mark = before;
+    memset(store.times + 10, 0, 10 * sizeof(store.times[0]));
+    settle_many(0, 20, 10);
+    run(w, 6);
+    assert_once(0, 30);
+    assert_true(store.mark.batch >= late.batch && store.mark.token != late.token);
+    writer_free(w);
+}
+
 /* Such as one that came back empty and is filled from another store, which is behind. */
 static void test_nothing_is_forgotten_while_a_store_does_not_say_where_it_is(void **state)
 {
@@ -765,6 +786,7 @@ int main(void)
         T(test_a_store_that_refuses_for_ever_is_not_asked_in_a_loop),
         T(test_an_empty_store_gets_what_the_journal_still_has),
         T(test_records_that_nobody_has_any_more_are_told_of_once_and_passed_over),
+        T(test_a_late_batch_of_before_the_store_went_back_is_not_taken_for_a_new_one),
         T(test_nothing_is_forgotten_while_a_store_does_not_say_where_it_is),
         T(test_more_and_fewer_workers_than_before_keep_their_places),
         T(test_a_worker_that_pauses_for_a_run_or_two_lacks_nothing),
