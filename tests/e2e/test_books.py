@@ -52,6 +52,7 @@ def test_all_books_agree_after_a_mixed_load(stage, kind):
     assert ledger.total("err") > count / 100 and ledger.total("unpriced") >= count / 20 and ledger.total("tcached") > 0
     assert len(ledger.spent) >= 2 and min(v for (tenant, _), v in ledger.spent.items() if tenant in ("acme", "umbrella")) > 0
     check_stories(books, load)
+    books.check_by_hand()
     # By access log as well: it is another reader of the same journal.
     lines = gateway.logged(count + 20).copy()
     assert sum(line["cost_nanousd"] for line in lines) == ledger.total("cost_nano")

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from support import mixed
-from support.books import Books
+from support.books import Books, compare, table
 from support.gateway import Gateway, config
 from support.process import SLOWNESS, is_sanitized
 from support.wait import eventually
@@ -172,9 +172,13 @@ def test_stores_away_through_kill_9(stage):
     bed.gateway.child.kill()
     bed.gateway.child.wait()
     bed.gateway.start()
+    journal = bed.books.journals()
+    assert not compare(journal, bed.books.truth(), ("attempts",)), "the journal lacks something"
     bed.heal()
     bed.books.knows_process = False
-    bed.books.agree(RETURN, at_least=300)
+    ledger = bed.books.agree(RETURN, at_least=300)["ledger"]
+    assert not compare(journal, ledger)
+    print(table([journal]))
     assert bed.books.knows(load.answered)
 
 

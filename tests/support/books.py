@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 import sqlite3
+import subprocess
 import time
 from dataclasses import dataclass, field
 from urllib.parse import unquote
@@ -18,7 +19,7 @@ from urllib.parse import unquote
 import psycopg
 
 from support import reprice
-from support.process import ROOT, SLOWNESS
+from support.process import BIN, ROOT, SLOWNESS
 from support.redis import RedisError
 from support.wait import eventually
 
@@ -264,6 +265,38 @@ class Books:
                 if line["id"] not in lines or not line.get("recovered"):
                     lines[line["id"]] = line
         return lines
+
+    def journals(self):
+        """What the journals still hold; they forget what every store has."""
+        names = {"tin": "input", "tcached": "cached", "tcwrite": "cache_write", "tout": "output", "treason": "reasoning",
+                 "images": "images", "searches": "searches"}
+        book, rows = Book("journal", ("req", "attempts", *names, "cost_nano"), has_hours=False), collections.Counter()
+        for gateway in self.gateways:
+            for line in self.aigwctl("journal", "inspect", "-o", "json", str(gateway.state_dir)).splitlines():
+                r = json.loads(line)
+                rows[r["type"]] += 1
+                if r["type"] == "settle":
+                    book.add(0, r["provider"] or "", r["model"], {"req": 1})
+                elif r["type"] == "attempt":
+                    usage = {m: r["usage"][n] for m, n in names.items()}
+                    book.add(0, r["provider"], r["model"], {"attempts": 1, **usage, "cost_nano": r["cost_nanousd"]})
+        book.rows = {f"{kind} records": n for kind, n in sorted(rows.items())}
+        return book
+
+    @staticmethod
+    def aigwctl(*words):
+        done = subprocess.run([BIN / "aigwctl", *words], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, (words, done.returncode, done.stdout, done.stderr)
+        return done.stdout
+
+    def check_by_hand(self):
+        """What an operator asks, who has no simulator to compare with."""
+        where = ["--database", self.postgres.url() if self.postgres else str(self.gateways[0].state_dir / "history.db")]
+        where += ["--redis", self.redis.url()] if self.redis else []
+        data = json.loads(self.aigwctl("reconcile", "-o", "json", "--exit-code", *where))["data"]
+        pairs = {p["pair"]: p for p in data["pairs"]}
+        assert not data["differences"] and not any(p["different"] for p in pairs.values()), data
+        assert pairs["ledger_budgets"]["compared"] > 0 and pairs["ledger_redis"]["known"] == bool(self.redis), data
 
     # ---- truth
 
