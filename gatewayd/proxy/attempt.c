@@ -178,6 +178,7 @@ void attempt_start(struct request *rq, const struct config_target *target, unsig
                                    .user = a};
     if (!statement_attempt(rq)) {
         attempt_fail(a, ERR_JOURNAL_FULL, "the journal is full, so the attempt cannot be put on record");
+        a->failure.is_breaker_failure = false; /* the provider was not asked */
         a->has_ended = true;
         return;
     }
