@@ -10,7 +10,7 @@ import time
 import pytest
 
 from support import mixed
-from support.books import Books, compare, table
+from support.books import BILLED, Books, compare, table
 from support.gateway import Gateway, config
 from support.process import SLOWNESS, is_sanitized
 from support.wait import eventually
@@ -275,6 +275,11 @@ def test_a_full_disk_refuses_before_anything_is_spent_and_loses_nothing(stage):
     eventually(lambda: gateway.chat().status == 200, RETURN, what="requests are taken again")
     loads.append(mixed.run([gateway], 200, leavers=0))
     answered = sum(load.statuses[200] for load in loads)
-    found = books.agree(RETURN, at_least=answered)
+    # A second attempt that found no room for its statement is on record as just that, and was not sent.
+    truth = books.truth()
+    books.simulator = None
+    ledger = books.agree(RETURN, at_least=answered)["ledger"]
+    unsent = books.query("SELECT coalesce(sum(count), 0) FROM ledger WHERE kind = 'attempt' AND error = 'journal_full'")[0][0]
+    assert ledger.total("attempts") - unsent == len(sim.control.log())
+    assert not compare(books.ledger()[2], truth, BILLED)
     assert books.knows(i for load in loads for i in load.answered)
-    assert found["ledger"].total("attempts") == len(sim.control.log())
