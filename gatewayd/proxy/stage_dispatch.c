@@ -14,8 +14,14 @@ static unsigned first_key(struct request *rq, const struct config_target *t)
     return t->provider->n_api_keys > 1 ? rq->proxy->next_key++ % (unsigned)t->provider->n_api_keys : 0;
 }
 
+/* Of a first attempt RESERVE has told; a further one is only made when that can be put on record. */
 static enum step start(struct request *rq, unsigned key)
 {
+    if (rq->n_attempts && !journal_has_room(rq->proxy->journal)) {
+        rq->retry_after_ms = 1000;
+        return request_fail(rq, ERR_JOURNAL_FULL,
+                            "the journal is full, so another attempt cannot be put on record");
+    }
     attempt_start(rq, &rq->targets[rq->target_at], key);
     return STEP_WAIT;
 }
