@@ -154,7 +154,8 @@ class Lives:
         self.gateway.env = {}
         self.gateway.start()
         with Clients(self.gateway, self.answered):
-            eventually(lambda: self.sim.control.posts() > before + 20, 20 * SLOWNESS, what="requests under way")
+            eventually(lambda: any(r["profile"] == "groq" and r["ended"] == "open" for r in self.sim.control.log(after=before)),
+                       20 * SLOWNESS, what="a stream under way")
             self.gateway.kill()
 
     def end_in_peace(self):
