@@ -206,7 +206,12 @@ static int migrate(struct ctl *ctl)
 
     if (!is_up && !is_down && strcmp(what, "status") != 0)
         return ctl_fail(CLI_USAGE, "migrate takes status, up or down, not '%s'", what);
-    rc = open_for(ctl, (is_up || is_down) && !opt.sql ? STORES_WRITE : STORES_READ, &s);
+    rc = open_for(ctl,
+                  opt.sql   ? STORES_READ
+                  : is_up   ? STORES_CREATE
+                  : is_down ? STORES_WRITE
+                            : STORES_READ,
+                  &s);
     if (opt.sql && (!rc || rc == CLI_NOT_FOUND))
         rc = print_sql(&s);
     else if (!rc && is_up && db_migrate(s.db, &err))

@@ -32,7 +32,7 @@ struct stores {
     int64_t retention_us;
 };
 
-enum stores_use { STORES_READ, STORES_WRITE };
+enum stores_use { STORES_READ, STORES_WRITE, STORES_CREATE };
 /* An exit code, having said why. With is_busy, `ctl` calls the gateway whose state directory it is. */
 int stores_open(struct ctl *ctl, enum stores_use use, int64_t deadline_us, struct stores *out);
 void stores_close(struct stores *s);

@@ -311,6 +311,8 @@ static enum err_code ready(struct redis_node *n, struct mono deadline, struct er
         return err_set(err, ERR_UNAVAILABLE, "redis is not asked again for %d ms: %s", (int)(wait_us / 1000),
                        n->last);
     e = open_any(n, deadline, err);
+    if (e)
+        (void)err_prefix(err, "redis");
     return e ? fail(n, false, e, err) : ERR_OK;
 }
 
