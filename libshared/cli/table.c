@@ -51,6 +51,12 @@ static void figure_text(char dst[HUMAN_CAP], enum table_form form, const json_t 
     case FORM_PERCENT:
         human_percent(dst, d);
         break;
+    case FORM_TEXT: /* a number that is a name, such as a place in a journal: every digit counts */
+        if (json_is_integer(v))
+            (void)snprintf(dst, HUMAN_CAP, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+        else
+            (void)snprintf(dst, HUMAN_CAP, "%.15g", d);
+        break;
     case FORM_YES:
         (void)span_copy(dst, HUMAN_CAP, d > 0 ? SPAN_LIT("yes") : SPAN_LIT("no"));
         break;

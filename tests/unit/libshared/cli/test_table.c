@@ -45,6 +45,21 @@ static void test_unknown_values_are_a_dash_and_figures_are_readable(void **state
     free(text);
 }
 
+static void test_a_number_that_is_a_name_keeps_its_digits(void **state)
+{
+    struct table_style style = {0};
+    json_t *position = json_integer(14362103996481545), *share = json_real(0.25);
+    char text[64];
+
+    (void)state;
+    table_cell(text, sizeof(text), FORM_TEXT, position, &style);
+    assert_string_equal(text, "14362103996481545");
+    table_cell(text, sizeof(text), FORM_TEXT, share, &style);
+    assert_string_equal(text, "0.25");
+    json_decref(position);
+    json_decref(share);
+}
+
 static void test_without_a_terminal_times_are_absolute_and_nothing_is_cut(void **state)
 {
     char name[301];
@@ -167,6 +182,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unknown_values_are_a_dash_and_figures_are_readable),
+        cmocka_unit_test(test_a_number_that_is_a_name_keeps_its_digits),
         cmocka_unit_test(test_without_a_terminal_times_are_absolute_and_nothing_is_cut),
         cmocka_unit_test(test_long_texts_are_cut_to_the_width_of_the_terminal),
         cmocka_unit_test(test_colour_never_stands_alone),
