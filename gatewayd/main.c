@@ -10,6 +10,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "gatewayd/books/books.h"
 #include "gatewayd/core/loop.h"
 #include "gatewayd/demo.h"
 #include "gatewayd/gateway.h"
@@ -130,17 +131,19 @@ static int check_config(const struct arguments *a)
 {
     struct config_options o = a->config;
     struct err err = {0};
+    struct buf stores AUTO(buf_release) = {0};
     struct config *c;
 
     o.is_check = true;
     c = config_load(&o, &err);
-    if (!c) {
+    if (!c || books_check(c, &stores, &err)) {
         (void)fprintf(stderr, "gatewayd: %s\n", err_text(&err));
+        config_unref(c);
         return EXIT_FAILURE;
     }
     print_warnings(c);
-    (void)printf("configuration is good: %zu providers, %zu models, %zu tenants, %zu keys\n", c->n_providers,
-                 c->n_models, c->n_tenants, c->n_keys);
+    (void)printf("configuration is good: %zu providers, %zu models, %zu tenants, %zu keys\n%s\n",
+                 c->n_providers, c->n_models, c->n_tenants, c->n_keys, stores.p);
     config_unref(c);
     return EXIT_SUCCESS;
 }
@@ -249,11 +252,12 @@ static int serve(const struct arguments *a, const struct demo *demo)
         warn_of_few_files(c);
         config_unref(c);
         loop_run(go.loop);
-        log_info("stopped");
     } else {
         (void)fprintf(stderr, "gatewayd: %s\n", err_text(&err));
     }
     gateway_free(signals.gw);
+    if (signals.gw)
+        log_info("stopped");
     if (signals.watch.slot) {
         loop_unwatch(go.loop, &signals.watch);
         (void)close(signals.watch.fd);

@@ -40,6 +40,23 @@ static enum err_code open_stores(struct books *b, const struct config *c, struct
     return ERR_OK;
 }
 
+enum err_code books_check(const struct config *c, struct buf *out, struct err *err)
+{
+    struct kv *kv = kv_new(&(struct kv_options){.url = c->redis}, err);
+    struct db *db = NULL;
+
+    if (!kv)
+        return err_prefix(err, "redis");
+    if (c->database[0])
+        db = db_new(&(struct db_options){.url = c->database, .is_read_only = true}, err);
+    if (db || !c->database[0])
+        buf_addf(out, "realtime store: %s; history store: %s%s", kv_where(kv),
+                 db ? db_where(db) : c->state_dir, db ? "" : "/history.db");
+    kv_free(kv);
+    db_free(db);
+    return db || !c->database[0] ? ERR_OK : err_prefix(err, "database");
+}
+
 /* Takes `self` in any case. */
 static enum err_code add_writer(struct books *b, unsigned i, const struct books_options *o,
                                 const struct target_ops *ops, void *self, struct err *err)
@@ -94,11 +111,21 @@ enum err_code books_start(struct books *b, struct err *err)
     return e;
 }
 
+static void stop_one(struct writer *w)
+{
+    struct writer_stats s;
+
+    writer_stop(w, LAST_FLUSH_US);
+    writer_stats_mt(w, &s);
+    if (s.is_down)
+        log_warn("store '%s' is down; what it has not taken stays in the journal for the next start", s.name);
+}
+
 void books_stop(struct books *b)
 {
     for (unsigned i = 0; b && i < BOOKS_WRITERS; i++)
         if (b->writers[i])
-            writer_stop(b->writers[i], LAST_FLUSH_US);
+            stop_one(b->writers[i]);
 }
 
 void books_free(struct books *b)

@@ -19,6 +19,8 @@ struct books_options {
     size_t n_journals;
     const char *instance; /* copied */
 };
+/* Whether the addresses make sense, and which they are, without passwords. Connects to nothing, writes nothing. */
+NODISCARD enum err_code books_check(const struct config *c, struct buf *out, struct err *err);
 /* Connects to nothing yet. ERR_CONFIG for URLs that make no sense, ERR_CONFLICT for a history file in use. */
 struct books *books_new(const struct books_options *o, struct err *err);
 NODISCARD enum err_code books_start(struct books *b, struct err *err);

@@ -502,6 +502,24 @@ static const struct db_ops POSTGRES_OPS = {
     .free = free_postgres,
 };
 
+/* libpq looks at ports only when it connects. */
+static bool are_ports(const PQconninfoOption *o)
+{
+    struct span rest;
+    uint64_t port;
+
+    while (o->keyword && strcmp(o->keyword, "port") != 0)
+        o++;
+    rest = span_of(o->val ? o->val : "");
+    while (rest.len) {
+        struct span one = span_split(&rest, ',');
+
+        if (one.len && (!span_to_u64(one, &port) || port < 1 || port > 65535))
+            return false;
+    }
+    return true;
+}
+
 struct db *db_postgres_new(const struct db_options *o, struct err *err)
 {
     struct db_postgres *p = calloc(1, sizeof(*p));
@@ -517,6 +535,13 @@ struct db *db_postgres_new(const struct db_options *o, struct err *err)
         (void)err_set(err, ERR_CONFIG,
                       "the database URL is malformed (special characters of a password are written as %%XX)");
         PQconninfoFree(p->options);
+        free(p);
+        return NULL;
+    }
+    if (!are_ports(p->options)) {
+        (void)err_set(err, ERR_CONFIG, "the port of the database URL is not 1 to 65535");
+        PQconninfoFree(p->options);
+        free(p->db.where);
         free(p);
         return NULL;
     }
