@@ -62,15 +62,78 @@ static void print_head(FILE *f, const json_t *doc)
                   (unsigned long long)count_of(s, "cancelled_requests"));
 }
 
+static bool is_down(const json_t *store)
+{
+    const char *status = json_string_value(json_object_get(store, "status"));
+
+    return status && strcmp(status, "down") == 0;
+}
+
+static bool any_down(const json_t *doc)
+{
+    const json_t *store;
+    size_t i;
+
+    json_array_foreach(json_object_get(doc, "stores"), i, store) if (is_down(store)) return true;
+    return false;
+}
+
+static double share_held(const json_t *journal)
+{
+    double room = json_number_value(json_object_get(journal, "room_bytes")),
+           held = json_number_value(json_object_get(journal, "held_bytes"));
+
+    return room + held > 0 ? held / (room + held) : 0;
+}
+
+/* Where requests would begin to be refused. */
+static void print_journal(FILE *f, const json_t *journal)
+{
+    const json_t *room_s = json_object_get(journal, "room_s");
+    char room[HUMAN_CAP], lasts[HUMAN_CAP];
+
+    human_bytes(room, count_of(journal, "room_bytes"));
+    (void)fprintf(f, "journal: room for %s more", room);
+    if (json_is_integer(room_s)) {
+        human_duration(lasts, json_integer_value(room_s));
+        (void)fprintf(f, ", about %s at this rate", lasts);
+    }
+    (void)fprintf(f, ", then requests are refused; %llu were\n",
+                  (unsigned long long)count_of(journal, "refused_requests"));
+}
+
+/* Nothing while all is well. */
+static void print_stores(FILE *f, const json_t *doc)
+{
+    const json_t *store, *journal = json_object_get(doc, "journal");
+    char since[HUMAN_CAP];
+    size_t i;
+
+    json_array_foreach(json_object_get(doc, "stores"), i, store)
+    {
+        if (!is_down(store))
+            continue;
+        human_duration(since, json_integer_value(json_object_get(store, "down_s")));
+        (void)fputs("store ", f);
+        ctl_put_member(f, store, "name");
+        (void)fprintf(f, " is down for %s: ", since);
+        ctl_put_member(f, store, "error");
+        (void)fputc('\n', f);
+    }
+    if (json_is_object(journal) && (any_down(doc) || share_held(journal) > 0.5))
+        print_journal(f, journal);
+}
+
 static void print_brief(FILE *f, const json_t *doc)
 {
     const json_t *s = json_object_get(doc, "summary");
 
     ctl_put_member(f, s, "status");
-    (void)fprintf(f, ": %llu of %llu providers healthy, %llu degraded, %llu unhealthy\n",
+    (void)fprintf(f, ": %llu of %llu providers healthy, %llu degraded, %llu unhealthy%s\n",
                   (unsigned long long)count_of(s, "healthy"),
                   (unsigned long long)count_of(s, "total_providers"),
-                  (unsigned long long)count_of(s, "degraded"), (unsigned long long)count_of(s, "unhealthy"));
+                  (unsigned long long)count_of(s, "degraded"), (unsigned long long)count_of(s, "unhealthy"),
+                  any_down(doc) ? ", a store is down" : "");
 }
 
 static int code_of(const struct ctl *ctl, const json_t *doc)
@@ -79,9 +142,9 @@ static int code_of(const struct ctl *ctl, const json_t *doc)
 
     if (!ctl->has_exit_code || !status)
         return CLI_OK;
-    return strcmp(status, "unhealthy") == 0  ? CLI_CRITICAL
-           : strcmp(status, "degraded") == 0 ? CLI_WARNING
-                                             : CLI_OK;
+    if (strcmp(status, "unhealthy") == 0 || share_held(json_object_get(doc, "journal")) > 0.9)
+        return CLI_CRITICAL;
+    return strcmp(status, "degraded") == 0 || any_down(doc) ? CLI_WARNING : CLI_OK;
 }
 
 /* The dashboard's scores are 0 to 1; operators see 0 to 100 everywhere. */
@@ -116,6 +179,7 @@ static int show(struct ctl *ctl, FILE *f)
     } else {
         if (ctl->output == OUTPUT_TABLE) {
             print_head(f, doc);
+            print_stores(f, doc);
             (void)fputc('\n', f);
         }
         rescale_all(doc);
@@ -136,8 +200,12 @@ const struct command CMD_STATUS = {
     .args = "",
     .group = GROUP_LOOK,
     .summary = "the whole picture on one page",
-    .help = "Version, traffic, cost, and how each provider fares.\v"
-            "  aigwctl status --brief --exit-code || page-somebody",
+    .help =
+        "Version, traffic, cost, and how each provider fares; stores that are down, since when, and how long "
+        "the journal can keep what they do not take. --exit-code: 10 also when a store is down, 11 also when "
+        "the "
+        "journal is nearly full.\v"
+        "  aigwctl status --brief --exit-code || page-somebody",
     .options = OPTIONS,
     .take = take,
     .run = run,

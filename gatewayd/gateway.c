@@ -170,6 +170,7 @@ static void sum_journals(struct gateway *gw, struct metrics_state *out)
         out->journal.bytes += js.bytes;
         out->journal.read += js.read;
         out->journal.used_bytes += js.used_bytes;
+        out->journal.ahead_bytes += js.ahead_bytes;
         out->journal.max_bytes += js.max_bytes;
         out->journal.full_refusals += js.full_refusals;
     }
@@ -192,7 +193,9 @@ static void take_stores(struct gateway *gw, struct metrics_state *out)
                                                 .duplicates = ws[i].duplicates,
                                                 .gaps = ws[i].gaps,
                                                 .lag_us = ws[i].lag_us,
-                                                .is_up = !ws[i].is_down};
+                                                .is_up = !ws[i].is_down,
+                                                .down_since = ws[i].down_since};
+        (void)span_copy(out->stores[i].error, sizeof(out->stores[i].error), span_of(ws[i].error));
         out->parts[i] = (struct metrics_part){ws[i].name, ws[i].is_down};
     }
     out->n_stores = out->n_parts = BOOKS_WRITERS;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Is it alive, does it take requests, and how do the providers fare in one page. */
+#include <math.h>
+#include <sys/statvfs.h>
+
 #include "gatewayd/api/handlers_priv.h"
 #include "gatewayd/api/provider_health_priv.h"
 
@@ -9,12 +12,25 @@ void api_healthz(const struct api_request *rq, struct api_reply *reply)
     buf_addz(&reply->body, "{\"status\":\"ok\"}\n");
 }
 
+/* Requests are taken without the stores too, as long as the journal has room: 200, with the names of what is missing. */
 void api_readyz(const struct api_request *rq, struct api_reply *reply)
 {
     bool draining = gateway_is_draining_mt(rq->gw);
+    struct arena a = {0};
+    struct metrics_state s;
+    json_t *o = json_object(), *parts = json_array();
 
+    gateway_metrics_state_mt(rq->gw, &a, &s);
+    for (size_t i = 0; i < s.n_stores; i++)
+        if (!s.stores[i].is_up)
+            (void)json_array_append_new(parts, json_string(s.stores[i].name));
     reply->status = draining ? 503 : 200;
-    buf_addz(&reply->body, draining ? "{\"status\":\"draining\"}\n" : "{\"status\":\"ready\"}\n");
+    (void)json_object_set_new(o, "status", json_string(draining ? "draining" : "ready"));
+    if (json_array_size(parts))
+        (void)json_object_set(o, "degraded", parts);
+    json_decref(parts);
+    arena_release(&a);
+    api_reply_json(reply, o);
 }
 
 void api_version(const struct api_request *rq, struct api_reply *reply)
@@ -86,6 +102,62 @@ static json_t *dashboard_row(const struct facts_provider_sum *s, const struct he
     return o;
 }
 
+static json_t *stores_json(const struct metrics_state *s)
+{
+    json_t *rows = json_array();
+
+    for (size_t i = 0; i < s->n_stores; i++) {
+        const struct metrics_store *st = &s->stores[i];
+        json_t *o = json_object();
+
+        (void)json_object_set_new(o, "name", json_string(st->name));
+        (void)json_object_set_new(o, "status", json_string(st->is_up ? "up" : "down"));
+        (void)json_object_set_new(o, "lag_s", json_real(round((double)st->lag_us / 1e4) / 100));
+        (void)json_object_set_new(o, "down_since", st->is_up ? json_null() : api_json_time(st->down_since));
+        (void)json_object_set_new(
+            o, "down_s", st->is_up ? json_null() : json_integer((s->now.us - st->down_since.us) / 1000000));
+        (void)json_object_set_new(o, "error", st->is_up ? json_null() : json_string(st->error));
+        (void)json_array_append_new(rows, o);
+    }
+    return rows;
+}
+
+/* What is allocated and not written to, and what may still be allocated by the limit and by the disk. */
+static uint64_t journal_room(struct gateway *gw, const struct metrics_state *s)
+{
+    uint64_t more =
+        s->journal.max_bytes > s->journal.used_bytes ? s->journal.max_bytes - s->journal.used_bytes : 0;
+    struct config *c = gateway_config_ref_mt(gw);
+    struct statvfs disk;
+
+    if (statvfs(c->state_dir, &disk) == 0 && (uint64_t)disk.f_bavail * disk.f_frsize < more)
+        more = (uint64_t)disk.f_bavail * disk.f_frsize;
+    config_unref(c);
+    return s->journal.ahead_bytes + more;
+}
+
+/* `room_s`: how long the room lasts at the rate of the last minutes when no store takes anything. */
+static json_t *journal_json(struct gateway *gw, const struct picture *p)
+{
+    const struct metrics_state *s = &p->state;
+    uint64_t room = journal_room(gw, s);
+    json_t *o = json_object(), *rate = requests_per_s(p, p->totals.window_requests);
+    double each = p->totals.requests ? (double)s->journal.bytes / (double)p->totals.requests : 0;
+    double bytes_per_s = json_number_value(rate) * each,
+           lasts = bytes_per_s > 0 ? (double)room / bytes_per_s : 1e12;
+
+    (void)json_object_set_new(o, "held_bytes",
+                              api_json_count(s->journal.used_bytes > s->journal.ahead_bytes
+                                                 ? s->journal.used_bytes - s->journal.ahead_bytes
+                                                 : 0));
+    (void)json_object_set_new(o, "limit_bytes", api_json_count(s->journal.max_bytes));
+    (void)json_object_set_new(o, "room_bytes", api_json_count(room));
+    (void)json_object_set_new(o, "room_s", lasts < 1e9 ? json_integer((json_int_t)lasts) : json_null());
+    (void)json_object_set_new(o, "refused_requests", api_json_count(s->journal.full_refusals));
+    json_decref(rate);
+    return o;
+}
+
 static json_t *summary_json(const struct picture *p, const struct tally *t)
 {
     json_t *o = json_object();
@@ -129,6 +201,8 @@ void api_dashboard(const struct api_request *rq, struct api_reply *reply)
     (void)json_object_set_new(o, "uptime_s", json_integer(picture_uptime_us(&p) / 1000000));
     (void)json_object_set_new(o, "draining", json_boolean(gateway_is_draining_mt(rq->gw)));
     (void)json_object_set_new(o, "providers", rows);
+    (void)json_object_set_new(o, "stores", stores_json(&p.state));
+    (void)json_object_set_new(o, "journal", journal_json(rq->gw, &p));
     (void)json_object_set_new(o, "summary", summary_json(&p, &t));
     picture_release(&p);
     api_reply_json(reply, o);

@@ -4,11 +4,11 @@
 
 const struct api_route API_ROUTES[] = {
     {"GET", "/healthz", SCOPE_OPEN, true, api_healthz, "the process is alive", RUN_API},
-    {"GET", "/readyz", SCOPE_OPEN, true, api_readyz, "it takes requests: 200, or 503 while it drains",
-     RUN_API},
+    {"GET", "/readyz", SCOPE_OPEN, true, api_readyz,
+     "it takes requests: 200, or 503 while it drains; `degraded` names stores that are down", RUN_API},
     {"GET", "/version", SCOPE_OPEN, true, api_version, "version and uptime", RUN_API},
     {"GET", "/health/dashboard", SCOPE_MONITOR, true, api_dashboard,
-     "providers and a summary, for a dashboard", RUN_API},
+     "providers, stores, room of the journal and a summary, for a dashboard", RUN_API},
 
     {"GET", "/metrics", SCOPE_METRICS, true, api_metrics,
      "all metric families, Prometheus or OpenMetrics text", RUN_API},

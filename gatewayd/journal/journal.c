@@ -533,6 +533,20 @@ bool journal_is_far_behind(const struct journal *j, uint64_t seq)
     return j->current && j->current->sequence >= walk_sequence_of(seq) + far;
 }
 
+/* What is left of the current segment, those that are ready behind it, and spare ones; without what is kept for requests
+ * under way. */
+static uint64_t ahead_bytes(const struct journal *j)
+{
+    uint64_t end = atomic_load_explicit(&j->end, memory_order_relaxed);
+    uint64_t ready = atomic_load_explicit(&j->ready_end, memory_order_relaxed);
+    uint64_t spares = atomic_load_explicit(&j->spares, memory_order_relaxed), current = walk_sequence_of(end);
+    uint64_t kept = walk_offset_of(end) + ROOM_BYTES;
+
+    if (!j->max_segments || ready <= current || (ready - current + spares) * JOURNAL_SEGMENT < kept)
+        return 0;
+    return (ready - current + spares) * JOURNAL_SEGMENT - kept;
+}
+
 struct journal_stats journal_stats_mt(const struct journal *j)
 {
     return (struct journal_stats){
@@ -542,6 +556,7 @@ struct journal_stats journal_stats_mt(const struct journal *j)
         .full_refusals = atomic_load_explicit(&j->full_refusals, memory_order_relaxed),
         .used_bytes = atomic_load_explicit(&j->segments, memory_order_relaxed) * JOURNAL_SEGMENT,
         .max_bytes = j->max_segments * JOURNAL_SEGMENT,
+        .ahead_bytes = ahead_bytes(j),
         .torn = atomic_load_explicit(&j->torn, memory_order_relaxed),
         .recovered = atomic_load_explicit(&j->recovered, memory_order_relaxed),
     };
@@ -622,6 +637,8 @@ enum err_code journal_tend(struct journal *j, struct err *err)
         atomic_fetch_sub(&j->segments, 1);
         segment_remove(s, j->dir);
     }
+    atomic_store_explicit(&j->ready_end, j->next_sequence, memory_order_relaxed);
+    atomic_store_explicit(&j->spares, j->n_spare, memory_order_relaxed);
     if (why.code && err)
         *err = why;
     return why.code;

@@ -35,8 +35,9 @@ struct journal; /* one worker's */
 
 struct journal_stats {
     uint64_t appended, bytes, read, full_refusals, used_bytes, max_bytes;
-    uint64_t torn;      /* segments that ended in a torn or corrupt record */
-    uint64_t recovered; /* requests that journal_recover() ended */
+    uint64_t ahead_bytes; /* of `used_bytes`: not written to yet, and not kept for requests under way */
+    uint64_t torn;        /* segments that ended in a torn or corrupt record */
+    uint64_t recovered;   /* requests that journal_recover() ended */
 };
 
 /* Reads the id from `dir`/instance, or mints it (durably); `dir` is created. */

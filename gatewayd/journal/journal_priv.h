@@ -42,6 +42,7 @@ struct journal {
     uint64_t next_sequence, tended_sequence, first_sequence; /* first: that the worker began with */
     bool is_forced; /* recovery appends whatever the journal's size */
     _Atomic uint64_t segments, torn, recovered;
+    _Atomic uint64_t ready_end, spares; /* for stats: `next_sequence` and `n_spare` after the last round */
 
     struct journal_cursor *_Atomic cursors[CURSORS_MAX]; /* made before the threads start */
 };

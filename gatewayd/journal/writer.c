@@ -28,6 +28,8 @@
     5000000 /* a store that is sent nothing may be emptied or die unnoticed only for so long */
 #define BACKOFF_US   100000 /* half of it at least is waited */
 #define BACKOFF_MAX  2000000
+#define REMIND_US    60000000 /* until the log says again that a store is down; doubled each time */
+#define REMIND_MAX   3600000000
 #define READ_AT_ONCE 64u /* records of one journal before the others have their turn */
 
 enum writer_state { WRITER_ASKING, WRITER_READING, WRITER_SENDING };
@@ -48,6 +50,8 @@ struct writer {
     uint64_t token;
     struct watermark have, next; /* what the store has, what it will have with the open batch */
     struct mono began, due, retry_at, idle_at, asked_at;
+    struct mono remind_at; /* while the store is down */
+    int64_t remind_us;
     unsigned failures;
     size_t turn; /* which journal is read first */
     uint64_t records;
@@ -173,34 +177,55 @@ static void back_off(struct writer *w, struct mono now)
     w->retry_at = mono_add_us(now, jittered(w));
 }
 
+/* The first failure is told at once, what goes on now and then. */
+static void tell_down(struct writer *w, struct mono now, bool was_down, int64_t down_us,
+                      const struct err *err)
+{
+    if (!was_down) {
+        w->remind_us = REMIND_US;
+        log_error("store '%s': %s; the journal keeps what it cannot take", w->ops->name, err_text(err));
+    } else if (now.us >= w->remind_at.us) {
+        w->remind_us = w->remind_us * 2 < REMIND_MAX ? w->remind_us * 2 : REMIND_MAX;
+        log_error("store '%s': down for %" PRId64 " s: %s; the journal still keeps what it cannot take, see "
+                  "'aigwctl status' for how long it can",
+                  w->ops->name, down_us / 1000000, err_text(err));
+    } else {
+        return;
+    }
+    w->remind_at = mono_add_us(now, w->remind_us);
+}
+
 static void failed(struct writer *w, struct mono now, const struct err *err)
 {
     bool was_down;
+    int64_t down_us;
 
     (void)pthread_mutex_lock(&w->lock);
     was_down = w->stats.is_down;
     if (!was_down)
         w->stats.down_since = w->wall_now(w->user);
+    down_us = w->wall_now(w->user).us - w->stats.down_since.us;
     w->stats.is_down = true;
     w->stats.errors++;
     (void)snprintf(w->stats.error, sizeof(w->stats.error), "%s", err_text(err));
     (void)pthread_mutex_unlock(&w->lock);
-    if (!was_down)
-        log_error("store '%s': %s; the journal keeps what it cannot take", w->ops->name, err_text(err));
+    tell_down(w, now, was_down, down_us, err);
     back_off(w, now);
 }
 
 static void worked(struct writer *w)
 {
     bool was_down;
+    int64_t down_us;
 
     (void)pthread_mutex_lock(&w->lock);
     was_down = w->stats.is_down;
+    down_us = w->wall_now(w->user).us - w->stats.down_since.us;
     w->stats.is_down = false;
     w->stats.error[0] = '\0';
     (void)pthread_mutex_unlock(&w->lock);
     if (was_down)
-        log_info("store '%s': it works again", w->ops->name);
+        log_info("store '%s': it works again, after %" PRId64 " s", w->ops->name, down_us / 1000000);
 }
 
 static void tell_gap(struct writer *w, size_t worker, uint64_t from, uint64_t to)

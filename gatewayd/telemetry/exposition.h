@@ -17,6 +17,8 @@ struct metrics_store { /* a store writer */
     uint64_t batches, records, last_records, errors, duplicates, gaps;
     int64_t lag_us;
     bool is_up;
+    struct wall down_since; /* while it is not up */
+    char error[160];
 };
 struct metrics_pair { /* of books */
     const char *name;
@@ -40,7 +42,7 @@ struct metrics_state {
         uint64_t turns, empty_turns, busy_us, max_turn_us;
     } loops[64];
     struct {
-        uint64_t appended, bytes, used_bytes, max_bytes, full_refusals, read;
+        uint64_t appended, bytes, used_bytes, ahead_bytes, max_bytes, full_refusals, read;
         uint64_t log_written, log_dropped;
     } journal;
     struct metrics_store stores[METRICS_STORES];
