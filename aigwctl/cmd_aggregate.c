@@ -25,7 +25,7 @@ enum {
 static struct {
     int64_t from, to, periodic_ms, lock_wait_ms;
     enum aggregate_source source;
-    bool allow_gaps, is_dry_run, is_quiet;
+    bool allow_gaps, is_dry_run, is_quiet, is_range;
 } opt;
 
 static const char *const SOURCES[] = {"auto", "ledger", "redis"};
@@ -49,8 +49,8 @@ static const struct argp_option OPTIONS[] = {
 
 static error_t take_hour(char *arg, int64_t *out, struct argp_state *state)
 {
-    if (!stores_parse_hour(arg, out))
-        argp_error(state, "'%s' is no hour: write 2026-11-20T13", arg);
+    if (!stores_parse_hour(arg, out) || *out == 0)
+        argp_error(state, "'%s' is no hour: write 2026-11-20T13, in UTC", arg);
     return 0;
 }
 
@@ -80,8 +80,10 @@ static error_t take(int key, char *arg, struct argp_state *state)
         opt.to = opt.from;
         return 0;
     case KEY_FROM:
+        opt.is_range = true;
         return take_hour(arg, &opt.from, state);
     case KEY_TO:
+        opt.is_range = true;
         return take_hour(arg, &opt.to, state);
     case KEY_GAPS:
         opt.allow_gaps = true;
@@ -232,6 +234,7 @@ static int run_periodic(struct ctl *ctl)
 {
     int rc;
 
+    stores_be_patient();
     do {
         rc = run_once(ctl);
         (void)fflush(stdout);
@@ -248,6 +251,8 @@ static bool is_open(int64_t hour)
 
 static int run_hourly(struct ctl *ctl)
 {
+    if (opt.is_range)
+        return ctl_fail(CLI_USAGE, "hourly takes --hour; --from and --to are of backfill");
     if (opt.from && is_open(opt.from))
         return ctl_fail(CLI_CONFLICT, "that hour is not over yet; only closed hours are stored");
     return opt.periodic_ms ? run_periodic(ctl) : run_once(ctl);
@@ -255,8 +260,10 @@ static int run_hourly(struct ctl *ctl)
 
 static int run_backfill(struct ctl *ctl)
 {
-    if (!opt.from || !opt.to || opt.from > opt.to)
+    if (!opt.is_range || !opt.from || !opt.to || opt.from > opt.to)
         return ctl_fail(CLI_USAGE, "backfill needs --from and --to, the earlier hour first");
+    if (opt.periodic_ms)
+        return ctl_fail(CLI_USAGE, "--periodic is of hourly");
     return run_once(ctl);
 }
 

@@ -243,11 +243,20 @@ static int open_kv(struct stores *out)
     return rc;
 }
 
+static bool is_patient;
+
+void stores_be_patient(void)
+{
+    is_patient = true;
+}
+
 /* A call to a store waits for the store, not for ctl_stop. What it was about to do is undone by the store, or was a whole
  * transaction. */
 static void leave(int signo)
 {
-    _exit(128 + signo);
+    if (!is_patient || ctl_stop)
+        _exit(128 + signo);
+    ctl_stop = signo;
 }
 
 static const int ENDINGS[] = {SIGINT, SIGTERM, SIGHUP};

@@ -36,6 +36,8 @@ enum stores_use { STORES_READ, STORES_WRITE, STORES_CREATE };
 /* An exit code, having said why. With is_busy, `ctl` calls the gateway whose state directory it is. */
 int stores_open(struct ctl *ctl, enum stores_use use, int64_t deadline_us, struct stores *out);
 void stores_close(struct stores *s);
+/* From now on the first signal lets what is under way end, the second does not. */
+void stores_be_patient(void);
 /* Fails unless the schema is this program's. */
 int stores_need_schema(const struct stores *s);
 /* By cause; says what happened. */

@@ -48,7 +48,7 @@ static const struct argp_option OPTIONS[] = {
      "three simulated providers, demo tenants and models; needs no file and no network", 0},
     {"check-config", KEY_CHECK, NULL, 0, "read the configuration, report, and exit: 0 good, 1 bad", 0},
     {"listen", KEY_LISTEN, "ADDR:PORT", 0, "data-plane address; port 0 lets the kernel choose", 0},
-    {"state-dir", KEY_STATE, "DIR", 0, "journal, access log, sockets and minted keys", 0},
+    {"state-dir", KEY_STATE, "DIR", 0, "journal, access log, history, sockets and minted keys", 0},
     {"ready-file", KEY_READY, "FILE", 0, "written once serving: addresses, pid, admin token (mode 0600)", 0},
     {"simulate", KEY_SIMULATE, "ADDR:PORT", 0, "run only the simulated provider", 1},
     {"truth-log", KEY_TRUTH, "FILE", 0, "with --simulate: append every received request to FILE", 1},

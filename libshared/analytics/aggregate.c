@@ -221,7 +221,9 @@ static enum err_code due_by_name(struct run *r, int64_t last, struct err *err)
     if (e || !r->out->missing_hours || r->o->allow_gaps)
         return e;
     hour_column(first_gap, text);
-    return err_set(err, ERR_CONFLICT, "the data of %lld hours is gone, the first is '%s'; nothing was stored",
+    return err_set(err, ERR_CONFLICT,
+                   "the data of %lld hours is gone, the first is '%s'; nothing was stored; "
+                   "allow gaps (--allow-gaps) to store them as empty",
                    (long long)r->out->missing_hours, text);
 }
 

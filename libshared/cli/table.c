@@ -95,6 +95,18 @@ static const char *color_of(const char *word)
     return strcmp(word, "unhealthy") == 0 ? "red" : NULL;
 }
 
+/* The layout library escapes control characters, but not what turns the direction of text. */
+static void clean(char *text)
+{
+    char *to = text;
+
+    for (size_t n; *text; text += n) {
+        n = term_control(span_of(text)) == 3 ? 3 : 1;
+        *to++ = n == 3 ? '?' : *text;
+    }
+    *to = '\0';
+}
+
 static void add_row(struct libscols_table *t, const struct table_column *columns, const json_t *row,
                     const struct table_style *style)
 {
@@ -103,6 +115,7 @@ static void add_row(struct libscols_table *t, const struct table_column *columns
 
     for (size_t i = 0; line && columns[i].key; i++) {
         table_cell(text, sizeof(text), columns[i].form, json_object_get(row, columns[i].key), style);
+        clean(text);
         (void)scols_line_set_data(line, i, text);
         if (style->has_color && columns[i].form == FORM_HEALTH && color_of(text))
             (void)scols_cell_set_color(scols_line_get_cell(line, i), color_of(text));
@@ -158,7 +171,7 @@ static void csv_text(FILE *f, const char *z)
         if (*z == '"')
             (void)fputc('"', f);
         (void)fputc(n ? '?' : *z, f);
-        z += n > 1;
+        z += n > 1 ? n - 1 : 0;
     }
     if (quoted)
         (void)fputc('"', f);
@@ -195,7 +208,7 @@ void table_print_csv(FILE *f, const struct table_column *columns, const json_t *
     }
 }
 
-/* The library escapes C0 only; DEL and C1, which terminals obey too, are within strings and can be escaped there. */
+/* The library escapes C0 only; DEL, C1 and what turns the direction of text, which terminals obey too, are within strings and can be escaped there. */
 static void put_json(FILE *f, const json_t *o)
 {
     char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
@@ -203,11 +216,14 @@ static void put_json(FILE *f, const json_t *o)
     for (const char *p = text; p && *p; p++) {
         size_t n = *p == '\n' ? 0 : term_control(span_of(p));
 
-        if (n)
+        if (n == 3) /* U+2000 and up, in UTF-8 */
+            (void)fprintf(f, "\\u%04x",
+                          0x2000u | ((unsigned char)p[1] & 0x3fu) << 6 | ((unsigned char)p[2] & 0x3fu));
+        else if (n)
             (void)fprintf(f, "\\u%04x", (unsigned char)p[n - 1]);
         else
             (void)fputc(*p, f);
-        p += n > 1;
+        p += n > 1 ? n - 1 : 0;
     }
     (void)fputc('\n', f);
     free(text);

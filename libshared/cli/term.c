@@ -76,6 +76,9 @@ size_t term_control(struct span text)
 
     if (text.len > 1 && p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f)
         return 2;
+    if (text.len > 2 && p[0] == 0xe2 &&
+        ((p[1] == 0x80 && p[2] >= 0xaa && p[2] <= 0xae) || (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9)))
+        return 3;
     return text.len && (p[0] < 0x20 || p[0] == 0x7f);
 }
 

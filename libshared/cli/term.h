@@ -38,7 +38,8 @@ unsigned term_rows(const char *text, unsigned width);
 void term_put(FILE *f, const char *text);
 /* A server's own bytes: as they are, but like term_put (tabs stay too) where `f` is a terminal. */
 void term_put_body(FILE *f, struct span body);
-/* Bytes of the control character that `text` begins with, C1 ones in UTF-8 included; 0: it is none. */
+/* Bytes of the control character that `text` begins with: C0, C1 in UTF-8, and what turns the direction of text; 0: it is
+ * none. */
 size_t term_control(struct span text);
 
 #endif

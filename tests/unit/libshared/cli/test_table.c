@@ -114,6 +114,28 @@ static void test_a_hostile_name_cannot_move_the_cursor(void **state)
     free(text);
 }
 
+/* U+202E and U+2066: what follows would be read the other way round. */
+static void test_nothing_turns_the_direction_of_text(void **state)
+{
+    json_t *data = rows("a\xe2\x80\xae"
+                        "b\xe2\x81\xa6"
+                        "c\xe2\x80\xa6");
+    char *text = print(json_deep_copy(data), false, false, 0), *both = NULL;
+    size_t len;
+    FILE *f = open_memstream(&both, &len);
+
+    (void)state;
+    table_print_csv(f, COLUMNS, data);
+    table_print_json(f, "x", data);
+    (void)fclose(f);
+    assert_non_null(strstr(text, "a?b?c"));
+    assert_non_null(strstr(both, "a?b?c\xe2\x80\xa6,"));
+    assert_non_null(strstr(both, "\"a\\u202eb\\u2066c\xe2\x80\xa6\""));
+    json_decref(data);
+    free(text);
+    free(both);
+}
+
 static void test_csv_has_exact_figures_and_quotes_what_needs_it(void **state)
 {
     json_t *data = rows("a,\"b\"\nc");
@@ -187,6 +209,7 @@ int main(void)
         cmocka_unit_test(test_long_texts_are_cut_to_the_width_of_the_terminal),
         cmocka_unit_test(test_colour_never_stands_alone),
         cmocka_unit_test(test_a_hostile_name_cannot_move_the_cursor),
+        cmocka_unit_test(test_nothing_turns_the_direction_of_text),
         cmocka_unit_test(test_csv_has_exact_figures_and_quotes_what_needs_it),
         cmocka_unit_test(test_no_format_lets_a_name_move_the_cursor),
         cmocka_unit_test(test_json_travels_in_an_envelope),
