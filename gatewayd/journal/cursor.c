@@ -408,6 +408,7 @@ static void give_away(struct journal *j)
         j->synced_at = 0;
     }
     segment_set_released(s, (uint32_t)JOURNAL_SEGMENT);
+    segment_drop_pages(s);
     atomic_store_explicit(&s->next, j->spare, memory_order_relaxed);
     j->spare = s;
     j->n_spare++;

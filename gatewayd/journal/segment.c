@@ -235,8 +235,15 @@ enum err_code segment_recycle(struct segment *s, const char *dir, unsigned worke
     s->is_old = false;
     atomic_store_explicit(&s->next, NULL, memory_order_relaxed);
     atomic_store_explicit(&s->was_torn, false, memory_order_relaxed);
+    segment_drop_pages(s);
     CRASH_POINT(segment_recycled);
     return ERR_OK;
+}
+
+/* The bytes are the page cache's; only the mapping forgets them. */
+void segment_drop_pages(struct segment *s)
+{
+    (void)madvise(s->base, JOURNAL_SEGMENT, MADV_DONTNEED);
 }
 
 void segment_unmap(struct segment *s)

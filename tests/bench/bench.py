@@ -2,7 +2,7 @@
 """What the gateway costs beside nginx `proxy_pass`: same upstream, same load, one worker each, the order rotated from
 round to round, medians quoted. Everything of the gateway is on and at its shipped defaults.
 
-Usage: bench.py [--rounds N] [--seconds S] [--only chat,latency,streams,slow] [--quick] [--no-write]
+Usage: bench.py [--rounds N] [--seconds S] [--only chat,latency,stores,streams,slow] [--quick] [--no-write]
 A full run rewrites the generated part of docs/performance.md."""
 
 import argparse
@@ -82,6 +82,20 @@ class Measured:
             total += int(fields[11]) + int(fields[12])
         return total / os.sysconf("SC_CLK_TCK")
 
+    def thread_us(self):
+        """CPU time by the kind of thread, in microseconds."""
+        out = {}
+        for pid in self.pids:
+            for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+                try:
+                    text = stat.read_text()
+                except OSError:
+                    continue  # it ended
+                name = re.sub(r"-\d+$", "", text[text.index("(") + 1:text.rindex(")")])
+                fields = text.rsplit(")", 1)[1].split()
+                out[name] = out.get(name, 0) + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") * 1e6
+        return out
+
     def rss_bytes(self):
         total = 0
         for pid in self.pids:
@@ -110,12 +124,12 @@ class Stage:
         port = free_port()
         return Measured(name, self.nginx(f"control{port}", CONTROL.format(port=port, to=to, keep=keep, more=more)), port)
 
-    def gateway(self, to, path="/v1", name="gatewayd"):
+    def gateway(self, to, path="/v1", name="gatewayd", **more):
         g = Gateway(
             self.directory,
             config([provider("openai", f"http://127.0.0.1:{to}{path}")],
-                   [model("gpt-4o-mini", "openai/gpt-4o-mini"), model("paced", "openai/gpt-4o-mini")], workers=None),
-            name=f"gatewayd{to}{path.replace('/', '-')}", env={"GATEWAYD_WORKERS": "1"},
+                   [model("gpt-4o-mini", "openai/gpt-4o-mini"), model("paced", "openai/gpt-4o-mini")], workers=None, **more),
+            name=f"{name}{to}{path.replace('/', '-')}", env={"GATEWAYD_WORKERS": "1"},
         )
         self.endings.append(g.stop)
         g.start()
@@ -182,9 +196,10 @@ def chat(stage, o):
         wrk(m.port, 32, 1)  # warm
     for n in range(o.rounds):
         for m in rotated(runners, n):
-            cpu = m.cpu_seconds()
+            cpu, threads = m.cpu_seconds(), m.thread_us()
             r = wrk(m.port, 32, o.seconds)
             r["cpu_us"] = (m.cpu_seconds() - cpu) / r["count"] * 1e6
+            r["threads"] = {k: (v - threads.get(k, 0)) / r["count"] for k, v in m.thread_us().items()}
             r["rss"] = m.rss_bytes() / 2**20
             results[m.name].append(r)
             say(f"round {n + 1}: {m.name}: {r['rate']:,.0f} req/s, {r['cpu_us']:.1f} us CPU a request")
@@ -194,8 +209,45 @@ def chat(stage, o):
          f"{median(r, 'p50'):,.0f}", f"{median(r, 'p99'):,.0f}", f"{median(r, 'rss'):.1f}"]
         for name, r in results.items()
     ]
+    own = results["gatewayd"]
+    kinds = sorted({k for r in own for k in r["threads"]}, key=lambda k: -statistics.median(r["threads"].get(k, 0) for r in own))
+    by_thread = [[k, f"{statistics.median(r['threads'].get(k, 0) for r in own):.1f}", WHAT.get(k, "")] for k in kinds]
     return (f"### Small chat request, 32 connections, {o.rounds} rounds of {o.seconds} s\n\n" + table(
-        ["", "req/s (median)", "lowest–highest", "beside nginx", "CPU a request, us", "p50, us", "p99, us", "RSS, MiB"], rows))
+        ["", "req/s (median)", "lowest–highest", "beside nginx", "CPU a request, us", "p50, us", "p99, us", "RSS, MiB"], rows)
+        + "\n\nWhere a request's CPU time goes, by thread of the gateway:\n\n" + table(["thread", "us a request", "what it does"], by_thread))
+
+
+WHAT = {"worker": "serves; appends RESERVE, ATTEMPT and SETTLE to the journal", "recorder": "keeps segments ready, reads for the access log",
+        "access-log": "writes the access log", "journal-sync": "brings the journal to the disk", "realtime": "follows the journal into Redis or memory",
+        "history": "follows it into PostgreSQL or SQLite", "gatewayd": "boot, signals", "api": "metrics and administration",
+        "directory": "follows changes of tenants and keys", "books": "hourly rows, comparisons",
+        "api-books": "what operators ask of the books"}
+
+
+def stores(stage, o):
+    """What a request feels of its stores: nothing, also when both have stopped answering."""
+    from support.postgres import Postgres  # they need psycopg, the rest of this file does not
+    from support.redis import Redis
+
+    redis, postgres = Redis(stage.directory, "redis"), Postgres()
+    for server in (redis, postgres):
+        stage.endings.append(server.stop)
+        server.start()
+    upstream = stage.upstream()
+    gateway = stage.gateway(upstream.port, name="stores", redis=redis.url(), database=postgres.url())
+    results = {"both answer": [], "both are stopped (SIGSTOP)": []}
+    wrk(gateway.port, 16, 1)
+    for n in range(o.rounds):
+        results["both answer"].append(wrk(gateway.port, 16, o.seconds))
+        redis.pause(), postgres.pause()
+        results["both are stopped (SIGSTOP)"].append(wrk(gateway.port, 16, o.seconds))
+        redis.resume(), postgres.resume()
+        time.sleep(2 * o.seconds)  # what the journal kept is taken
+        say(f"round {n + 1}: " + ", ".join(f"{k}: {v[-1]['rate']:,.0f} req/s, p99 {v[-1]['p99']:,.0f} us" for k, v in results.items()))
+    rows = [[name, f"{median(r, 'rate'):,.0f}", f"{median(r, 'p50'):,.0f}", f"{median(r, 'p99'):,.0f}", spread(r, "p99")] for name, r in results.items()]
+    return (f"### Redis and PostgreSQL, 16 connections, {o.rounds} rounds of {o.seconds} s each\n\n" + table(
+        ["", "req/s (median)", "p50, us", "p99, us", "p99, lowest–highest"], rows)
+        + "\n\nThe stores share the two cores with everything else, which is why requests are faster while they stand still.")
 
 
 def latency(stage, o):
@@ -314,7 +366,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--only", default="chat,latency,streams,slow")
+    parser.add_argument("--only", default="chat,latency,stores,streams,slow")
     parser.add_argument("--quick", action="store_true", help="one short round of everything, nothing is written")
     parser.add_argument("--no-write", action="store_true")
     o = parser.parse_args()
@@ -329,7 +381,7 @@ def main():
             os.chmod(directory, 0o755)
             stage = Stage(directory)
             try:
-                parts.append({"chat": chat, "latency": latency, "streams": streams, "slow": slow}[name](stage, o))
+                parts.append({"chat": chat, "latency": latency, "stores": stores, "streams": streams, "slow": slow}[name](stage, o))
             finally:
                 stage.end()
     text = "\n\n".join(parts)
