@@ -89,7 +89,7 @@ static bool run_lives(struct kv_serve *kv)
             kv_serve_empty(kv);
         end = run_life(kv);
         if (!is_expected(end))
-            world_blame("life %u ended with %d", world->life, end);
+            world_blame("life %u ended with %d; refused last: %s", world->life, end, world->refusal);
         if (world->failure[0])
             return false;
         world_advance(world_between(1000, 20000000)); /* until somebody starts it again */

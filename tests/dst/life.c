@@ -34,7 +34,8 @@ static void must(enum err_code e, const struct err *err, const char *what)
         return;
     if (world
             ->faults) { /* something was made to fail on the way: a start may be refused, a later one will do */
-        world_trace("refused to start: %s: %s", what, err_text(err));
+        (void)snprintf(world->refusal, sizeof(world->refusal), "%s: %s", what, err_text(err));
+        world_trace("refused to start: %s", world->refusal);
         _exit(LIFE_REFUSED);
     }
     world_fail("%s: %s", what, err_text(err));

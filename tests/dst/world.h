@@ -68,6 +68,7 @@ struct world {
     bool kv_had_batches; /* ever */
     bool kv_is_short;    /* it was emptied and not filled again since: it may lack what was there before */
     char dir[160], failure[600];
+    char refusal[256]; /* why a life did not start, last */
     uint64_t crash_hits[CRASH_COUNT], crash_kills[CRASH_COUNT];
     uint64_t kv_at[WATERMARK_WORKERS], db_at[WATERMARK_WORKERS]; /* furthest positions of the stores */
     uint64_t faults, kills, ended_by_recovery, refusals;
