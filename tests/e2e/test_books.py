@@ -2,6 +2,7 @@
 """All books agree to the nano-dollar with each other and with what the providers billed, on every pair of stores."""
 
 import contextlib
+import json
 import signal
 import threading
 
@@ -10,6 +11,7 @@ import pytest
 from soak import books_million
 from support import mixed
 from support.books import BILLED, Books, compare
+from support.gateway import Gateway, config
 from support.process import SLOWNESS, is_sanitized
 from support.wait import eventually
 
@@ -205,3 +207,26 @@ def test_three_gateways_keep_one_set_of_books(tmp_path, record_property):
     """The short form of tests/soak/books_million.py."""
     found = books_million.run(tmp_path, 20_000)
     record_property("figure", found)
+
+
+@pytest.mark.asan
+def test_five_gateways_that_start_at_once_on_an_empty_database(stage):
+    postgres, sim = stage.postgres(), stage.simulator(seed=8)
+    gateways = []
+    for _ in range(5):
+        made = config(mixed.providers(sim), **{**mixed.GATEWAY, "database": postgres.url(), "workers": 1})
+        gateways.append(Gateway(stage.directory, made, stage.next_name("gateway")))
+        stage.endings.append(gateways[-1].stop)
+    for g in gateways:
+        g.spawn()
+    for g in gateways:
+        eventually(g.ready_file.exists, 30 * SLOWNESS, what="all five are ready")
+        g.ready = json.loads(g.ready_file.read_text())
+        assert g.chat().status == 200
+    booked = "SELECT coalesce(sum(count), 0) FROM ledger WHERE kind = 'request'"
+    eventually(lambda: postgres.query(booked)[0][0] == 5, 30 * SLOWNESS, what="five requests in one ledger")
+    versions = postgres.query("SELECT version FROM schema_migrations ORDER BY version")
+    assert [v for v, in versions] == list(range(1, len(versions) + 1)) and len(versions) >= 3
+    applied = [line for g in gateways for line in g.stderr().splitlines() if "applied version" in line]
+    assert len(applied) == len(versions), applied  # one of them migrated, and each step once
+    assert not any('"level":"error"' in g.stderr() for g in gateways)
