@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "aigwctl/command.h"
+#include "aigwctl/demo_books.h"
 #include "aigwctl/demo_gateway.h"
 #include "aigwctl/demo_traffic.h"
 #include "libshared/cli/human.h"
@@ -142,7 +143,27 @@ static void print_books(struct ctl *ctl, const struct demo_figures *d)
     json_decref(doc);
 }
 
-static void print_report(struct ctl *ctl, const struct demo_figures *d)
+static void print_ledger(struct ctl *ctl, const struct demo_gateway *g)
+{
+    struct demo_books b;
+    char state_dir[sizeof(g->dir) + 8];
+
+    (void)snprintf(state_dir, sizeof(state_dir), "%s/state", g->dir);
+    if (!demo_books_compare(ctl, state_dir, &b))
+        (void)puts("  ledger     cannot be compared with what the providers billed");
+    else if (b.agree)
+        (void)printf(
+            "  ledger     agrees with what the providers billed: %lld calls, %lld tokens in, %lld out\n",
+            (long long)b.ledger.posts, (long long)b.ledger.input, (long long)b.ledger.output);
+    else
+        (void)printf("  ledger     differs: it has %lld calls, %lld tokens in, %lld out; the providers "
+                     "billed %lld calls, "
+                     "%lld in, %lld out\n",
+                     (long long)b.ledger.posts, (long long)b.ledger.input, (long long)b.ledger.output,
+                     (long long)b.truth.posts, (long long)b.truth.input, (long long)b.truth.output);
+}
+
+static void print_report(struct ctl *ctl, const struct demo_gateway *g, const struct demo_figures *d)
 {
     char p50[HUMAN_CAP] = "-", p95[HUMAN_CAP] = "-", share[HUMAN_CAP];
 
@@ -161,6 +182,7 @@ static void print_report(struct ctl *ctl, const struct demo_figures *d)
                  (unsigned long long)d->failed_over, (unsigned long long)d->refused,
                  (unsigned long long)d->barred, p50, p95);
     print_books(ctl, d);
+    print_ledger(ctl, g);
     if (d->failed)
         (void)printf("  failures   %llu, the latest: %s\n", (unsigned long long)d->failed, d->complaint);
     (void)fflush(stdout);
@@ -206,7 +228,7 @@ static int with_traffic(struct ctl *ctl, struct demo_gateway *g)
     if (rc == CLI_OK) {
         d = demo_traffic_figures(t);
         (void)putchar('\n');
-        print_report(ctl, &d);
+        print_report(ctl, g, &d);
         if (share_answered(&d) < PASS_SHARE)
             rc = ctl_fail(CLI_FAILED, "less than 95%% of the requests were answered");
     }

@@ -92,6 +92,7 @@ def test_once_ends_by_itself_with_a_report_and_leaves_nothing(demo):
     expected, sent, answered = map(int, re.search(r"requests +(\d+) expected, (\d+) sent, (\d+) answered", d.text).groups())
     assert 44 <= expected <= 48 and answered >= 0.95 * expected and sent <= expected
     assert re.search(r"books +agree", d.text)
+    assert re.search(r"ledger +agrees with what the providers billed: [1-9]\d* calls, [1-9]\d* tokens in, [1-9]\d* out", d.text)
     refused, barred = map(int, re.search(r"refused +(\d+) of (\d+)", d.text).groups())
     assert refused == barred == 2
     for word in ("sim-fast", "sim-steady", "sim-flaky", "healthy", "TOTAL", "streamed"):
