@@ -16,6 +16,7 @@
 #define LOOK_US      ((int64_t)5 * 1000000)  /* how often the thread looks at the clock */
 #define RETRY_US     ((int64_t)30 * 1000000) /* after a failure */
 #define SCHEMA_US    ((int64_t)1 * 1000000)  /* until the history store has its tables */
+#define ANSWER_US    ((int64_t)5 * 1000000)  /* that a database has to show that it lives */
 #define LOCK_WAIT_US ((int64_t)10 * 1000000)
 #define HOUR_US      ((int64_t)3600 * 1000000)
 
@@ -102,9 +103,43 @@ static enum err_code roll_up(struct aggregator *a, struct books_job *j)
 
 static void note_compared(struct aggregator *a, const struct reconcile_result *r);
 
+/* A statement over an hour may take long, so the handle's deadline is long, too; nobody, and least of all a stop, waits that
+ * long for a database that says nothing. */
+static enum err_code answers(struct aggregator *a, unsigned *out_version, struct err *err)
+{
+    struct db *db = db_share(a->o.db);
+    enum err_code e;
+
+    db_set_deadline(db, ANSWER_US);
+    e = db_schema_version(db, out_version, err);
+    db_free(db);
+    return e;
+}
+
+static enum err_code when_it_answers(struct aggregator *a, struct books_job *j)
+{
+    unsigned version;
+    enum err_code e = answers(a, &version, &j->err);
+
+    if (e)
+        return e;
+    return j->kind == BOOKS_RECONCILE ? compare(a, j) : roll_up(a, j);
+}
+
+static bool is_stopping(struct aggregator *a)
+{
+    bool is;
+
+    (void)pthread_mutex_lock(&a->lock);
+    is = a->is_stopping;
+    (void)pthread_mutex_unlock(&a->lock);
+    return is;
+}
+
 static void do_job(struct aggregator *a, struct books_job *j)
 {
-    j->code = j->kind == BOOKS_RECONCILE ? compare(a, j) : roll_up(a, j);
+    j->code =
+        is_stopping(a) ? err_set(&j->err, ERR_UNAVAILABLE, "the gateway is stopping") : when_it_answers(a, j);
     if (!j->code && j->kind == BOOKS_RECONCILE && !j->from_hour)
         note_compared(a, &j->compared);
 }
@@ -204,7 +239,7 @@ static bool has_schema(struct aggregator *a)
     struct err err = {0};
     unsigned version = 0;
 
-    if (!a->has_schema && db_schema_version(a->o.db, &version, &err) == ERR_OK)
+    if (!a->has_schema && answers(a, &version, &err) == ERR_OK)
         a->has_schema = version == db_schema_latest();
     return a->has_schema;
 }
@@ -215,8 +250,11 @@ static bool run_once(struct aggregator *a)
     struct aggregate_result result;
     struct aggregate_status status;
     struct err err = {0};
-    enum err_code e = aggregate_run(&o, &result, &err);
+    unsigned version;
+    enum err_code e = answers(a, &version, &err);
 
+    if (!e)
+        e = aggregate_run(&o, &result, &err);
     if (!e)
         e = aggregate_status(&o, &status, &err);
     if (e) {
@@ -231,9 +269,10 @@ static bool reconcile_once(struct aggregator *a)
 {
     struct reconcile_options o = books_of(a);
     struct reconcile_result r;
+    unsigned version;
     struct err err = {0};
 
-    if (reconcile_run(&o, &r, &err)) {
+    if (answers(a, &version, &err) || reconcile_run(&o, &r, &err)) {
         note_failure(a, "the books could not be compared", &err);
         return false;
     }
@@ -263,7 +302,7 @@ static int64_t keep_books(struct aggregator *a)
     is_due = has_hour_closed(a) || mono_diff_us(a->next_run, now) <= 0;
     if (is_due)
         a->next_run = mono_add_us(now, run_once(a) ? a->o.interval_us : RETRY_US);
-    if (mono_diff_us(a->next_reconcile, mono_now()) <= 0)
+    if (mono_diff_us(a->next_reconcile, mono_now()) <= 0 && !is_stopping(a))
         a->next_reconcile = mono_add_us(mono_now(), reconcile_once(a) ? HOUR_US : RETRY_US);
     return LOOK_US;
 }

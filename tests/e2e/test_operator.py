@@ -101,6 +101,33 @@ def test_a_gateway_that_ends_without_its_store_says_what_it_keeps(stage):
     assert lines[-1] == "stopped"
 
 
+def test_a_database_that_says_nothing_holds_no_stop_up(stage):
+    """Not even with jobs on the books waiting: a service manager kills what takes longer than 90 s."""
+    postgres = stage.postgres()
+    gateway = serve(stage, {"DATABASE_URL": postgres.url()})
+    eventually(lambda: admin(gateway, "/health/dashboard")["stores"][1]["lag_s"] == 0, 20, what="all is stored")
+    postgres.pause()
+    try:
+        assert ask(gateway).status == 200
+        for path in ("aggregate", "reconcile", "aggregate"):
+            p = ctl("api", "POST", "/api/admin/" + path, "--timeout", "100ms", *socket_of(gateway))
+            assert p.returncode in (NO_ANSWER, FAILED), p.stderr
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait(within=45) == 0
+    finally:
+        postgres.resume()
+
+
+def test_what_is_asked_for_as_json_is_json(tmp_path):
+    db = tmp_path / "history.db"
+    assert ctl("db", "migrate", "up", "--database", db).returncode == OK
+    for command in (["db", "refresh", "--database", db], ["db", "verify", "--database", db], ["db", "migrate", "--database", db],
+                    ["aggregate", "hourly", "--database", db], ["aggregate", "status", "--database", db],
+                    ["reconcile", "--database", db], ["tenants", "create", "x", "--dry-run"], ["tenants", "delete", "x", "--dry-run"]):
+        p = ctl(*command, "-o", "json")
+        assert p.returncode == OK and json.loads(p.stdout)["schema"].startswith("gatewayd."), (command, p.stdout, p.stderr)
+
+
 def test_a_database_that_says_nothing_holds_no_command_up(stage):
     postgres = stage.postgres()
     url = {"DATABASE_URL": postgres.url()}
