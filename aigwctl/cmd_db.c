@@ -371,6 +371,19 @@ static int verify(struct ctl *ctl)
 
 /* ---- refresh, archive ---------------------------------------------------------------------------------------------- */
 
+static void print_refreshed(const struct ctl *ctl, bool is_done)
+{
+    static const struct table_column COLUMNS[] = {{"refreshed", "", FORM_TEXT}, {0}};
+    json_t *doc = json_pack("{s:b}", "refreshed", is_done), *rows = json_pack("[O]", doc);
+
+    if (ctl->output == OUTPUT_TABLE)
+        (void)puts(is_done ? "refreshed" : "nothing to refresh: SQLite computes it");
+    else
+        ctl_print(ctl, stdout, "db.refresh", COLUMNS, rows, doc);
+    json_decref(rows);
+    json_decref(doc);
+}
+
 static int refresh(struct ctl *ctl)
 {
     struct err err = {0};
@@ -382,7 +395,7 @@ static int refresh(struct ctl *ctl)
     if (!rc && aggregate_refresh_view(s.db, &err))
         rc = stores_failed(db_where(s.db), &err);
     if (!rc)
-        (void)puts(db_dialect(s.db) == DB_POSTGRES ? "refreshed" : "nothing to refresh: SQLite computes it");
+        print_refreshed(ctl, db_dialect(s.db) == DB_POSTGRES);
     stores_close(&s);
     return rc;
 }
