@@ -429,16 +429,19 @@ enum err_code journal_reserve(struct journal *j, const struct fact_open *o)
     return ERR_OK;
 }
 
+/* What is kept free is for what costs; nothing else may use it up. */
+static bool has_spare_space(const struct journal *j)
+{
+    return j->current && (j->is_forced || has_space(j));
+}
+
 enum err_code journal_progress(struct journal *j, const struct fact_open *o)
 {
     unsigned char *p;
     size_t n;
 
     CRASH_POINT(progress_before_append);
-    /* What is kept free is for the ends of requests; the statement before this one still holds. */
-    if (!j->current || !has_space(j))
-        return ERR_JOURNAL_FULL;
-    p = begin(j, RECORD_OPEN_MAX);
+    p = has_spare_space(j) ? begin(j, RECORD_OPEN_MAX) : NULL; /* the statement before this one still holds */
     if (!p)
         return ERR_JOURNAL_FULL;
     n = record_encode_open(p, o);
@@ -466,11 +469,18 @@ enum err_code journal_attempt(struct journal *j, const struct fact_context *c, c
 
 enum err_code journal_settle(struct journal *j, const struct fact_request *rq, const struct fact_attempt *a)
 {
-    unsigned char *p = begin(j, RECORD_SETTLE_MAX(record_attempts(rq)));
+    bool is_refusal = !rq->attempts && !rq->reservation.at.us;
+    unsigned char *p;
     size_t n;
     uint64_t word;
 
     CRASH_POINT(settle_before_append);
+    /* Refusals come as fast as clients like, above all while the journal is full. */
+    if (is_refusal && !has_spare_space(j)) {
+        journal_count(&j->full_refusals, 1);
+        return ERR_JOURNAL_FULL;
+    }
+    p = begin(j, RECORD_SETTLE_MAX(record_attempts(rq)));
     if (!p)
         return ERR_JOURNAL_FULL;
     n = record_encode_settle(p, rq, a);
@@ -486,11 +496,11 @@ enum err_code journal_settle(struct journal *j, const struct fact_request *rq, c
 enum err_code journal_release(struct journal *j, const struct fact_context *c,
                               const struct fact_reservation *r, const char *why)
 {
-    unsigned char *p = begin(j, RECORD_RELEASE_MAX);
+    unsigned char *p = has_spare_space(j) ? begin(j, RECORD_RELEASE_MAX) : NULL;
     size_t n;
 
     CRASH_POINT(release_before_append);
-    if (!p)
+    if (!p) /* SETTLE gives it back */
         return ERR_JOURNAL_FULL;
     n = record_encode_release(p, c, r, why);
     (void)publish(j, finish(j, JOURNAL_RELEASE, n), n);
@@ -501,7 +511,7 @@ enum err_code journal_release(struct journal *j, const struct fact_context *c,
 
 enum err_code journal_adjust(struct journal *j, const struct fact_adjust *a)
 {
-    unsigned char *p = begin(j, RECORD_ADJUST_MAX);
+    unsigned char *p = has_spare_space(j) ? begin(j, RECORD_ADJUST_MAX) : NULL;
     size_t n;
 
     if (!p)

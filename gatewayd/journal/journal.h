@@ -66,7 +66,8 @@ NODISCARD enum err_code journal_progress(struct journal *j, const struct fact_op
 /* The attempt ended. */
 NODISCARD enum err_code journal_attempt(struct journal *j, const struct fact_context *c,
                                         const struct fact_attempt *a);
-/* The request ended; `a` are its rq->attempts attempts, for the story: they were booked by their own records. */
+/* The request ended; `a` are its rq->attempts attempts, for the story: they were booked by their own records. One that
+ * neither holds nor tried anything (a refusal) is recorded only while there is room beside what is kept free. */
 NODISCARD enum err_code journal_settle(struct journal *j, const struct fact_request *rq,
                                        const struct fact_attempt *a);
 /* The reservation was given back before the end, since nothing can be spent on it any more. */
