@@ -47,7 +47,13 @@ struct realtime {
     struct kv_batch *other;     /* scratch: heartbeats, refills */
     struct wall started, beat;
     unsigned refill_tries;
+    struct wall refused_told; /* when a refused key was last logged */
+    uint64_t refused;         /* keys since then */
 };
+
+/* After a failed kv_apply() or kv_refill() of `b`: when the store refuses one key of it for good, that key is left out, and
+ * it is worth trying again at once. */
+bool realtime_leave_out(struct realtime *r, struct kv_batch *b, const struct err *err);
 
 /* Writes sums by the hour into `b`; hours beyond retention are left out, since they would never be read again. */
 void realtime_put_hours(const struct realtime *r, const struct realtime_sums *s, struct kv_batch *b,

@@ -236,7 +236,9 @@ static enum err_code set_instance(struct refill *f, struct instance *i, bool wit
     if (e)
         return e;
     CRASH_POINT(refill_before_apply);
-    result = kv_refill(f->r->kv, i->id, &i->mark, f->batch, err);
+    do
+        result = kv_refill(f->r->kv, i->id, &i->mark, f->batch, err);
+    while (result == STORE_FAILED && realtime_leave_out(f->r, f->batch, err));
     CRASH_POINT(refill_applied);
     if (result == STORE_FAILED) {
         f->is_kv = true;

@@ -25,6 +25,7 @@
 #define ERRORS_TEXT ((size_t)2 << 20)
 #define BEAT_US     (5 * SECOND_US)
 #define RETENTION_H 4
+#define TELL_US     (60 * SECOND_US) /* between two reports of refused keys */
 
 static struct wall clock_now(void *user)
 {
@@ -350,6 +351,26 @@ static void build(struct realtime *r)
     r->is_built = true;
 }
 
+/* A key of another type, or a sum that Redis cannot hold, would be refused for ever, and the journal would keep everything
+ * behind it until nothing fits any more. This store is a copy: it lacks that key, and the comparison of the books shows it. */
+bool realtime_leave_out(struct realtime *r, struct kv_batch *b, const struct err *err)
+{
+    struct wall now = r->now(r->user);
+    bool is_due = now.us < r->refused_told.us || now.us - r->refused_told.us >= TELL_US;
+
+    if (err->code != ERR_CONFLICT || !kv_batch_leave_out(b, kv_batch_refused(b)))
+        return false;
+    r->refused++;
+    if (!is_due)
+        return true;
+    log_error("realtime store: %s; what belongs there is left out, the history store has it (%" PRIu64
+              " keys since this was last told)",
+              err_text(err), r->refused);
+    r->refused_told = now;
+    r->refused = 0;
+    return true;
+}
+
 static enum store_result realtime_apply(void *self, const struct watermark *from,
                                         const struct watermark *next, struct err *err)
 {
@@ -359,7 +380,9 @@ static enum store_result realtime_apply(void *self, const struct watermark *from
     if (!r->is_built)
         build(r);
     CRASH_POINT(realtime_built);
-    result = kv_apply(r->kv, r->instance, from, next, r->batch, err);
+    do
+        result = kv_apply(r->kv, r->instance, from, next, r->batch, err);
+    while (result == STORE_FAILED && realtime_leave_out(r, r->batch, err));
     CRASH_POINT(realtime_applied);
     return result;
 }

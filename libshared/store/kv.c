@@ -103,6 +103,7 @@ static enum store_result apply(struct kv *kv, int kind, const char *instance, co
     enum store_result r = STORE_FAILED;
     struct err own = {0};
 
+    kv_batch_note_refused(b, SPAN_LIT(""));
     if (kind != KV_WRITE && (!next->batch || next->n > WATERMARK_WORKERS))
         (void)err_set(&own, ERR_BAD_REQUEST, "the watermark that follows is no watermark");
     else if (!kv_batch_check(b, &own))

@@ -57,6 +57,10 @@ void kv_batch_delete(struct kv_batch *b, const char *key);
 /* Every key that a batch writes to must have been given a time to live in it (else ERR_BAD_REQUEST); it only ever grows
  * longer, but for `is_exact`. Less than a second is one second, more than ten years ten years. */
 void kv_batch_expire(struct kv_batch *b, const char *key, int64_t ttl_s, bool is_exact);
+/* The key that the batch was last refused for (ERR_CONFLICT), "" for none; and the batch without all that it does to a key,
+ * false when that is nothing. */
+const char *kv_batch_refused(const struct kv_batch *b);
+bool kv_batch_leave_out(struct kv_batch *b, const char *key);
 
 /* One atomic step under the instance's watermark (see watermark.h), which is kept at {gw}:seq:INSTANCE for 30 days.
  * STORE_FAILED: nothing is known (it may have been applied); ask again with the same batch and `next`. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "libshared/store/kv_keys.h"
 #include "libshared/store/kv_priv.h"
 
 #define CHUNK_BYTES ((size_t)64 << 10)
@@ -87,7 +88,7 @@ struct kv_batch *kv_batch_new(void)
 {
     struct kv_batch *b = calloc(1, sizeof(*b));
 
-    if (!b)
+    if (!b || !(b->refused = calloc(1, KV_KEY_CAP)))
         abort();
     return b;
 }
@@ -101,7 +102,8 @@ void kv_batch_clear(struct kv_batch *b)
         next = c->next;
         free(c);
     }
-    *b = (struct kv_batch){0};
+    b->refused[0] = '\0';
+    *b = (struct kv_batch){.refused = b->refused};
 }
 
 void kv_batch_free(struct kv_batch *b)
@@ -109,6 +111,7 @@ void kv_batch_free(struct kv_batch *b)
     if (!b)
         return;
     kv_batch_clear(b);
+    free(b->refused);
     free(b);
 }
 
@@ -121,10 +124,12 @@ size_t kv_batch_bytes(const struct kv_batch *b)
     return b->bytes;
 }
 
-static void refuse(struct kv_batch *b, enum err_code code, const struct kv_key *k, const char *why)
+static void refuse(struct kv_key *k, enum err_code code, const char *why)
 {
-    if (!b->refusal.code)
-        (void)err_set(&b->refusal, code, "'%.200s' %s", k->name.p, why);
+    if (k->refusal)
+        return;
+    k->refusal = code;
+    k->why = why;
 }
 
 static struct kv_key *key_of(struct kv_batch *b, const char *name)
@@ -150,7 +155,7 @@ static struct kv_key *key_as(struct kv_batch *b, const char *name, enum kv_type 
     struct kv_key *k = key_of(b, name);
 
     if (k->type != KV_TYPE_NONE && k->type != t) {
-        refuse(b, ERR_CONFLICT, k, "is used as two types in one batch");
+        refuse(k, ERR_CONFLICT, "is used as two types in one batch");
         return NULL;
     }
     k->type = t;
@@ -166,9 +171,9 @@ static struct kv_op *op_append(struct kv_batch *b, struct kv_key *k, enum kv_op_
     k->last = op;
     k->n_ops++;
     if (++b->n_ops > OPS_MAX)
-        refuse(b, ERR_TOO_LARGE, k, "is one key too many for a batch");
+        refuse(k, ERR_TOO_LARGE, "is one key too many for a batch");
     if (b->bytes > BYTES_MAX)
-        refuse(b, ERR_TOO_LARGE, k, "has no room left in its batch");
+        refuse(k, ERR_TOO_LARGE, "has no room left in its batch");
     return op;
 }
 
@@ -199,11 +204,11 @@ static void fold_add(struct kv_batch *b, struct kv_key *k, struct kv_op *op, int
     int64_t v = op->kind == KV_OP_ADD ? op->n : 0;
 
     if (op->kind == KV_OP_SET && !kv_parse_int(op->value, &v)) {
-        refuse(b, ERR_CONFLICT, k, "has a field that is no integer");
+        refuse(k, ERR_CONFLICT, "has a field that is no integer");
         return;
     }
     if (!in_range(v + delta)) { /* both are within ±2^53: no overflow */
-        refuse(b, ERR_CONFLICT, k, "would leave ±2^53");
+        refuse(k, ERR_CONFLICT, "would leave ±2^53");
         return;
     }
     if (op->kind == KV_OP_ADD) {
@@ -223,7 +228,7 @@ void kv_batch_add(struct kv_batch *b, const char *key, const char *field, int64_
     if (!k)
         return;
     if (!in_range(delta)) {
-        refuse(b, ERR_CONFLICT, k, "would leave ±2^53");
+        refuse(k, ERR_CONFLICT, "would leave ±2^53");
         return;
     }
     op = op_of(b, k, field, &is_new);
@@ -263,7 +268,7 @@ static void add_entry(struct kv_batch *b, const char *key, enum kv_type t, enum 
     if (!k)
         return;
     if (!keep) {
-        refuse(b, ERR_BAD_REQUEST, k, "would keep nothing");
+        refuse(k, ERR_BAD_REQUEST, "would keep nothing");
         return;
     }
     op = op_append(b, k, kind);
@@ -290,7 +295,7 @@ void kv_batch_index(struct kv_batch *b, const char *key, const char *member, int
     if (!k)
         return;
     if (!in_range(score)) {
-        refuse(b, ERR_CONFLICT, k, "would have a score beyond ±2^53");
+        refuse(k, ERR_CONFLICT, "would have a score beyond ±2^53");
         return;
     }
     op = op_of(b, k, member, &is_new);
@@ -333,10 +338,45 @@ static bool makes_something(const struct kv_key *k)
 
 enum err_code kv_batch_check(const struct kv_batch *b, struct err *err)
 {
-    if (b->refusal.code)
-        return err_set(err, b->refusal.code, "%s", b->refusal.text);
-    for (const struct kv_key *k = b->first; k; k = k->next)
+    for (const struct kv_key *k = b->first; k; k = k->next) {
+        if (k->refusal == ERR_CONFLICT)
+            kv_batch_note_refused(b, k->name);
+        if (k->refusal)
+            return err_set(err, k->refusal, "'%.200s' %s", k->name.p, k->why);
         if (!k->ttl_s && makes_something(k))
             return err_set(err, ERR_BAD_REQUEST, "'%.200s' has no time to live in its batch", k->name.p);
+    }
     return ERR_OK;
+}
+
+/* ---- refused keys ---- */
+
+void kv_batch_note_refused(const struct kv_batch *b, struct span key)
+{
+    (void)span_copy(b->refused, KV_KEY_CAP, key);
+}
+
+const char *kv_batch_refused(const struct kv_batch *b)
+{
+    return b->refused;
+}
+
+bool kv_batch_leave_out(struct kv_batch *b, const char *key)
+{
+    struct kv_key *before = NULL, *k = b->first;
+
+    while (k && !span_is(k->name, key)) {
+        before = k;
+        k = k->next;
+    }
+    if (!k)
+        return false;
+    *(before ? &before->next : &b->first) = k->next;
+    if (b->last == k)
+        b->last = before;
+    HASH_CLEAR(hh, k->by_name);
+    HASH_DEL(b->by_name, k);
+    b->n_keys--;
+    b->n_ops -= k->n_ops + k->is_deleted;
+    return true;
 }

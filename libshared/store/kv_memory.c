@@ -181,20 +181,28 @@ static bool sum_of(const struct entry *e, const struct kv_op *op, int64_t *out)
     return *out >= -KV_INT_MAX && *out <= KV_INT_MAX;
 }
 
+static enum err_code judge_key(struct memory *m, const struct kv_key *k, int64_t now_us, struct err *err)
+{
+    const struct entry *e = k->is_deleted ? NULL : find(m, k->name, now_us);
+    int64_t sum;
+
+    if (e && k->type != KV_TYPE_NONE && e->type != k->type)
+        return err_set(err, ERR_CONFLICT, "'%.200s' is a %s", k->name.p, kv_type_name(e->type));
+    for (const struct kv_op *op = k->first; op; op = op->next)
+        if (op->kind == KV_OP_ADD && !sum_of(e, op, &sum))
+            return err_set(err, ERR_CONFLICT, "'%.200s' field '%.60s' is no integer or would leave ±2^53",
+                           k->name.p, op->name.p);
+    return ERR_OK;
+}
+
 static enum err_code refused(struct memory *m, const struct kv_batch *b, int64_t now_us, struct err *err)
 {
-    for (const struct kv_key *k = b->first; k; k = k->next) {
-        const struct entry *e = k->is_deleted ? NULL : find(m, k->name, now_us);
-        int64_t sum;
+    enum err_code e = ERR_OK;
 
-        if (e && k->type != KV_TYPE_NONE && e->type != k->type)
-            return err_set(err, ERR_CONFLICT, "'%.200s' is a %s", k->name.p, kv_type_name(e->type));
-        for (const struct kv_op *op = k->first; op; op = op->next)
-            if (op->kind == KV_OP_ADD && !sum_of(e, op, &sum))
-                return err_set(err, ERR_CONFLICT, "'%.200s' field '%.60s' is no integer or would leave ±2^53",
-                               k->name.p, op->name.p);
-    }
-    return ERR_OK;
+    for (const struct kv_key *k = b->first; k && !e; k = k->next)
+        if ((e = judge_key(m, k, now_us, err)))
+            kv_batch_note_refused(b, k->name);
+    return e;
 }
 
 /* ---- applying ---- */

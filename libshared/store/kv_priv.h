@@ -42,6 +42,8 @@ struct kv_key {
     enum kv_type type;
     int64_t ttl_s; /* 0: none given */
     bool is_exact;
+    enum err_code refusal; /* what is wrong with it whatever the store holds; ERR_OK: nothing */
+    const char *why;
     unsigned n_ops;
     struct kv_op *first, *last;
     struct kv_op *by_name;
@@ -54,11 +56,13 @@ struct kv_batch {
     struct kv_batch_chunk *chunks; /* own every byte below */
     struct kv_key *first, *last, *by_name;
     size_t n_keys, n_ops, bytes;
-    struct err refusal; /* code ERR_OK: none; the first thing that was wrong with it */
+    char
+        *refused; /* the key that it was last refused for; applying notes it, so it is no part of the batch */
 };
 
 /* ERR_OK, or why the batch cannot be applied whatever the store holds. */
 NODISCARD enum err_code kv_batch_check(const struct kv_batch *b, struct err *err);
+void kv_batch_note_refused(const struct kv_batch *b, struct span key);
 
 struct kv *kv_memory_new(const struct kv_options *o);
 struct kv *kv_redis_new(const struct kv_options *o, struct err *err);

@@ -145,7 +145,7 @@ static void args_of_batch(struct redis_command *c, int kind, const char *instanc
         args_of_key(c, k);
 }
 
-static enum store_result result_of(const redisReply *r, struct err *err)
+static enum store_result result_of(const redisReply *r, const struct kv_batch *b, struct err *err)
 {
     const redisReply *word = r->type == REDIS_REPLY_ARRAY && r->elements ? r->element[0] : NULL;
 
@@ -164,9 +164,10 @@ static enum store_result result_of(const redisReply *r, struct err *err)
         break;
     }
     if (r->elements == 3 && r->element[1]->type == REDIS_REPLY_STRING &&
-        r->element[2]->type == REDIS_REPLY_STRING)
+        r->element[2]->type == REDIS_REPLY_STRING) {
+        kv_batch_note_refused(b, span_make(r->element[1]->str, r->element[1]->len));
         (void)err_set(err, ERR_CONFLICT, "'%.200s' %.100s", r->element[1]->str, r->element[2]->str);
-    else
+    } else
         (void)err_set(err, ERR_IO, "redis gave an answer that the script does not have");
     return STORE_FAILED;
 }
@@ -210,7 +211,7 @@ static enum store_result redis_apply(void *self, int kind, const char *instance,
         return STORE_APPLIED;
     if (run_script(r, &args, deadline, &reply, err))
         return STORE_FAILED;
-    result = result_of(reply, err);
+    result = result_of(reply, b, err);
     freeReplyObject(reply);
     return result;
 }

@@ -393,6 +393,66 @@ static void test_a_story_that_the_store_refuses_does_not_hold_up_the_money(void 
     assert_ledger_is_true();
 }
 
+/* What stands under a key of ours that somebody else wrote. */
+static void spoil(const char *key)
+{
+    struct kv_batch *b = kv_batch_new();
+
+    kv_batch_delete(b, key);
+    kv_batch_push(b, key, SPAN_LIT("not ours"), 10);
+    kv_batch_expire(b, key, 3600, false);
+    assert_ok(kv_write(look, b, &why));
+    kv_batch_free(b);
+}
+
+static void test_a_key_that_the_realtime_store_refuses_does_not_hold_up_the_others(void **state)
+{
+    char hour[KV_KEY_CAP];
+
+    (void)state;
+    spoil("{gw}:bud:global:total");
+    kv_key_hour(hour, wall, "openrouter", "openai/gpt-4o-mini");
+    spoil(hour);
+    for (uint64_t i = 0; i < 50; i++)
+        play(i % 2, i, wall);
+    run();
+    assert_false(stats_of(realtime).is_down);
+    assert_int_equal(stats_of(realtime).lag_us, 0);
+    kv_key_hour(hour, wall, "anthropic", "a:b%c");
+    for (size_t i = 0; i < n_truth; i++)
+        if (strcmp(truth[i].provider, "anthropic") == 0 && strcmp(truth[i].model, "a:b%c") == 0 &&
+            truth[i].hour == HOUR)
+            assert_int_equal(field(hour, "cost_nano"), truth[i].v[MEASURE_cost_nano]);
+    assert_ledger_is_true();
+}
+
+/* More than Redis' numbers hold: a site that has spent nine million dollars, or a provider that reports nonsense. */
+static void test_an_amount_beyond_the_realtime_store_does_not_hold_up_the_others(void **state)
+{
+    struct fact_request rq = request_of(1, wall);
+    struct fact_attempt a[FACT_ATTEMPTS] = {attempt_of(2, 0, true, 0)};
+    struct fact_context c = context_of(&rq);
+
+    (void)state;
+    a[0].cost_nanousd = (int64_t)1 << 60;
+    rq.attempts = 1;
+    rq.provider = a[0].provider;
+    rq.model = a[0].model;
+    rq.cost_nanousd = a[0].cost_nanousd;
+    assert_int_equal(journal_attempt(journals[0], &c, &a[0]), ERR_OK);
+    assert_int_equal(journal_settle(journals[0], &rq, a), ERR_OK);
+    run();
+    assert_false(stats_of(realtime).is_down);
+    assert_int_equal(stats_of(realtime).lag_us, 0);
+    assert_int_equal(number(books, "SELECT cost_nano FROM ledger WHERE kind = 'request'"), (int64_t)1 << 60);
+    /* Nor when the store has to be filled again. */
+    wipe();
+    play_many(100, 5);
+    run();
+    assert_false(stats_of(realtime).is_down);
+    assert_int_equal(stats_of(realtime).lag_us, 0);
+}
+
 static void test_the_next_run_goes_on_in_both_stores(void **state)
 {
     (void)state;
@@ -482,6 +542,8 @@ static const struct CMUnitTest TESTS[] = {
     T(test_old_and_surplus_stories_go),
     T(test_of_many_successes_in_a_second_some_are_told_and_all_are_counted),
     T(test_a_story_that_the_store_refuses_does_not_hold_up_the_money),
+    T(test_a_key_that_the_realtime_store_refuses_does_not_hold_up_the_others),
+    T(test_an_amount_beyond_the_realtime_store_does_not_hold_up_the_others),
     T(test_the_next_run_goes_on_in_both_stores),
 };
 
