@@ -63,6 +63,7 @@
 #define LIMIT_DNS_PREFER_US    600000000          /* an address that answered in place of a silent one stays first */
 
 /* Attempts */
+#define LIMIT_CHOICES        1024u    /* `n` of a request; vendors take 128 at most, and each is held for */
 #define LIMIT_ATTEMPTS       8u       /* per request, all targets together; fits the journal's record */
 #define LIMIT_BACKOFF_US     250000   /* first wait between attempts on the same target, doubled, full jitter */
 #define LIMIT_BACKOFF_MAX_US 4000000

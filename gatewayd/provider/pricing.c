@@ -210,7 +210,7 @@ bool price_is_known_model(const struct price_table *t, struct span provider, str
 }
 
 /* No sum is carried past this: it is the first amount that saturates the result. */
-#define PICO_CEILING ((unsigned __int128)INT64_MAX * 1000u)
+#define PICO_CEILING ((unsigned __int128)PRICE_COST_MAX_NANOUSD * 1000u)
 
 static unsigned __int128 pico_add(unsigned __int128 sum, uint64_t count, int64_t price)
 {

@@ -31,7 +31,9 @@ bool price_is_known_model(const struct price_table *t, struct span provider, str
 /* "2.50" USD per million tokens etc. to pico-USD; exact decimal, no floating point. */
 NODISCARD enum err_code price_parse_usd(struct span text, unsigned scale_pow10, int64_t *out_pico,
                                         struct err *err);
-/* Nano-USD, rounded up, saturating at INT64_MAX. */
+/* A million dollars: no answer costs more, and thousands of absurd ones still add up within 64 bits. */
+#define PRICE_COST_MAX_NANOUSD INT64_C(1000000000000000)
+/* Nano-USD, rounded up, saturating at PRICE_COST_MAX_NANOUSD. */
 int64_t price_cost_nanousd(const struct price *p, const struct usage *u);
 
 #endif

@@ -13,8 +13,8 @@ struct raw_usage { /* as spelt on the wire */
     bool has_input, has_output, has_total;
 };
 
-#define COUNT_MAX                                                                                            \
-    ((uint64_t)1 << 53) /* beyond it a number is nonsense, and sums of counts below cannot wrap */
+/* Beyond it a number is nonsense: no model reads or writes as much. Sums of an hour of nonsense still fit the books. */
+#define COUNT_MAX ((uint64_t)1000000000)
 
 static bool read_count(struct json_value v, uint64_t *out)
 {

@@ -35,6 +35,16 @@ static enum err_code take_count(struct json_value v, const char *name, uint64_t 
     return ERR_OK;
 }
 
+/* Each is money that has to be held. */
+static enum err_code take_choices(struct json_value v, uint64_t *out, struct err *err)
+{
+    enum err_code e = take_count(v, "n", out, err);
+
+    return e == ERR_OK && *out > LIMIT_CHOICES
+               ? err_set(err, ERR_BAD_BODY, "'n' must be at most %u", LIMIT_CHOICES)
+               : e;
+}
+
 static enum err_code take_stream_options(struct json_value v, struct body_plan *plan, struct err *err)
 {
     struct json_walk w;
@@ -72,7 +82,7 @@ static enum err_code take_member(const struct json_member *m, struct body_plan *
     if (json_key_is(m->key, "max_output_tokens"))
         return take_count(m->value, "max_output_tokens", &plan->max_tokens, err);
     if (json_key_is(m->key, "n"))
-        return take_count(m->value, "n", &plan->n, err);
+        return take_choices(m->value, &plan->n, err);
     return ERR_OK;
 }
 

@@ -81,7 +81,7 @@ static void test_absurd_counts_saturate(void **state)
         .body_bytes = 1 << 30, .max_tokens = UINT64_MAX, .n = UINT64_MAX, .has_output = true};
 
     (void)state;
-    assert_true(bound_nanousd(&p, &f) == INT64_MAX);
+    assert_true(bound_nanousd(&p, &f) == PRICE_COST_MAX_NANOUSD);
 }
 
 int main(void)

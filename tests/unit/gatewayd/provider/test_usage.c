@@ -118,6 +118,7 @@ static void test_an_object_that_counts_no_tokens_is_no_usage(void **state)
                                        "{\"prompt_tokens\":null,\"completion_tokens\":null}",
                                        "{\"prompt_tokens\":-1,\"completion_tokens\":-5}",
                                        "{\"prompt_tokens\":\"12\"}",
+                                       "{\"prompt_tokens\":9007199254740992}",
                                        "{\"prompt_tokens\":99999999999999999999999}"};
 
     (void)state;

@@ -57,6 +57,7 @@ static void test_a_bad_body_is_refused_with_the_field_that_is_wrong(void **state
         {"{\"model\":\"a\",\"stream\":\"yes\"}", "'stream'"},
         {"{\"model\":\"a\",\"max_tokens\":-1}", "'max_tokens'"},
         {"{\"model\":\"a\",\"n\":1.5}", "'n'"},
+        {"{\"model\":\"a\",\"n\":1025}", "'n' must be at most 1024"},
         {"{\"model\":\"a\",\"stream_options\":[]}", "'stream_options'"},
         {"{\"model\":\"a\",\"stream_options\":{\"include_usage\":1}}", "include_usage"},
         {"{\"model\":\"a\",\"stream_options\":{\"include_usage\":true,\"include_usage\":false}}", "twice"},
