@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 
+#include "libshared/analytics/hour_lock.h"
 #include "libshared/base/crash.h"
 #include "libshared/base/log.h"
 
@@ -202,7 +203,9 @@ static enum err_code mark_hour(struct history *h, int64_t hour, struct wall now,
     bool is_late = hour + HOUR_S <= now.us / SECOND_US;
     enum err_code e = ERR_OK;
 
-    if (!is_late)
+    if (!is_late) /* by our clock and for now; the roll-up may begin before we commit */
+        e = hour_lock_shared(h->db, hour, err);
+    if (!is_late && e == ERR_OK)
         e = db_query(h->db, "aggregated_select", "SELECT 1 FROM aggregated_hours WHERE hour = $1", row, 1,
                      any_row, &is_late, err);
     if (e || !is_late)
@@ -311,6 +314,22 @@ static int by_account(const void *a, const void *b)
     return c ? c : strcmp(x->window, y->window);
 }
 
+/* Names are joined by '/', so two keys may have one account; one statement must not meet a row twice. */
+static size_t join_windows(struct fold_window *w, size_t n)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (kept && by_account(&w[kept - 1], &w[i]) == 0) {
+            fold_add(&w[kept - 1].posted_nano, w[i].posted_nano);
+            fold_add(&w[kept - 1].held_nano, w[i].held_nano);
+        } else {
+            w[kept++] = w[i];
+        }
+    }
+    return kept;
+}
+
 static size_t gather_windows(struct history *h)
 {
     size_t n = 0;
@@ -325,7 +344,7 @@ static size_t gather_windows(struct history *h)
         n += fold_window_of(&h->budgets, i, &h->windows[n]);
     if (n)
         qsort(h->windows, n, sizeof(*h->windows), by_account);
-    return n;
+    return join_windows(h->windows, n);
 }
 
 static enum err_code write_budgets(struct history *h, struct err *err)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "libshared/analytics/aggregate_priv.h"
+#include "libshared/analytics/hour_lock.h"
 #include "libshared/base/crash.h"
 
 #define RUNS_KEPT 1000
@@ -261,6 +262,8 @@ static enum err_code replace_hour(struct run *r, int64_t hour, struct hour_rows 
     enum err_code e = db_begin(db, err);
 
     if (!e)
+        e = hour_lock_alone(db, hour, err);
+    if (!e)
         e = db_exec(db, "rollup_clean", "DELETE FROM dirty_hours WHERE hour = $1", &p, 1, NULL, err);
     CRASH_POINT(rollup_after_clean);
     if (!e)
@@ -276,29 +279,44 @@ static enum err_code replace_hour(struct run *r, int64_t hour, struct hour_rows 
     return e;
 }
 
+static enum err_code do_hour(struct run *r, size_t i, struct err *err)
+{
+    struct hour_rows rows = {0};
+    char text[HOUR_TEXT_CAP];
+    enum err_code e =
+        r->o->is_dry_run ? read_hour(r, r->due.v[i], &rows, err) : replace_hour(r, r->due.v[i], &rows, err);
+
+    if (!e) {
+        r->out->hours++;
+        r->out->rows += (unsigned)rows.n;
+        if (r->o->progress)
+            r->o->progress(r->o->user, r->due.v[i], (unsigned)i + 1, (unsigned)r->due.n, (unsigned)rows.n);
+    } else {
+        hour_column(r->due.v[i], text);
+        e = err_prefix(err, "hour '%s'", text);
+    }
+    hour_rows_release(&rows);
+    return e;
+}
+
+/* Something in that hour's data; the others need not wait for it. */
+static bool is_of_the_hour(enum err_code e)
+{
+    return e == ERR_BAD_REQUEST || e == ERR_BAD_BODY || e == ERR_NO_MEMORY;
+}
+
 static enum err_code do_hours(struct run *r, struct err *err)
 {
-    enum err_code e = ERR_OK;
-    char text[HOUR_TEXT_CAP];
+    enum err_code first = ERR_OK, e = ERR_OK;
 
-    for (size_t i = 0; i < r->due.n && !e; i++) {
-        struct hour_rows rows = {0};
+    for (size_t i = 0; i < r->due.n && (!e || is_of_the_hour(e)); i++) {
+        struct err why = {0};
 
-        e = r->o->is_dry_run ? read_hour(r, r->due.v[i], &rows, err)
-                             : replace_hour(r, r->due.v[i], &rows, err);
-        if (!e) {
-            r->out->hours++;
-            r->out->rows += (unsigned)rows.n;
-            if (r->o->progress)
-                r->o->progress(r->o->user, r->due.v[i], (unsigned)i + 1, (unsigned)r->due.n,
-                               (unsigned)rows.n);
-        } else {
-            hour_column(r->due.v[i], text);
-            e = err_prefix(err, "hour '%s'", text);
-        }
-        hour_rows_release(&rows);
+        e = do_hour(r, i, &why);
+        if (e && !first)
+            first = err_set(err, e, "%s", err_text(&why));
     }
-    return e;
+    return first;
 }
 
 /* ---- the run ------------------------------------------------------------------------------------------------------- */

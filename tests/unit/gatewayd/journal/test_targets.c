@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "libshared/analytics/aggregate.h"
 #include "tests/unit/gatewayd/journal/books_scene.h"
 
 #include "libshared/base/crash.h"
@@ -393,6 +394,90 @@ static void test_a_story_that_the_store_refuses_does_not_hold_up_the_money(void 
     assert_ledger_is_true();
 }
 
+/* An operator's roll-up, by a clock that is ahead, between the last statement of a batch and its commit. */
+static enum err_code roll_up_now(struct db *db)
+{
+    struct aggregate_options o = {
+        .db = db, .source = AGGREGATE_LEDGER, .now = {wall.us + 2 * 3600 * SECOND_US}};
+    struct aggregate_result r;
+
+    return aggregate_run(&o, &r, &why);
+}
+static enum err_code roll_up_before_commit(void *user, const char *what)
+{
+    if (strcmp(what, "commit") == 0)
+        (void)roll_up_now(user);
+    return ERR_OK;
+}
+
+static void test_a_batch_and_a_roll_up_at_once_leave_no_hour_wrong(void **state)
+{
+    struct db *mine = db_share(books), *other = db_share(books);
+    struct db_fault fault = {.before = roll_up_before_commit, .user = other};
+
+    (void)state;
+    db_set_deadline(other, SECOND_US / 5);
+    stop(&history);
+    start_history_on(mine);
+    for (uint64_t i = 0; i < 20; i++)
+        play(0, i, wall);
+    run();
+    db_set_fault(mine, &fault);
+    for (uint64_t i = 20; i < 40; i++)
+        play(0, i, wall);
+    run();
+    db_set_fault(mine, NULL);
+    db_free(other);
+    assert_ok(roll_up_now(books));
+    assert_int_equal(number(books, "SELECT count(*) FROM dirty_hours"), 0);
+    assert_int_equal(number(books, "SELECT CAST(sum(attempts) AS bigint) FROM metrics_hourly_aggregates"),
+                     true_attempts);
+    assert_int_equal(number(books, "SELECT CAST(sum(cost_nano) AS bigint) FROM metrics_hourly_aggregates"),
+                     true_cost);
+}
+
+static void test_a_database_that_is_made_anew_gets_what_the_journal_still_has(void **state)
+{
+    (void)state;
+    play_many(0, 30);
+    run();
+    if (store.dialect == DB_SQLITE) /* its file cannot be exchanged while it is open */
+        return;
+    assert_ok(sql(books, "DROP SCHEMA public CASCADE"));
+    assert_ok(sql(books, "CREATE SCHEMA public"));
+    play_many(30, 10);
+    run();
+    run();
+    assert_false(stats_of(history).is_down);
+    assert_ledger_is_true();
+    assert_budgets_are_true(0);
+    assert_int_equal(number(books, "SELECT count(*) FROM tenant_events WHERE kind = 'first_answer'"), 3);
+    assert_ok(sql(books, "DROP SCHEMA public CASCADE"));
+    assert_ok(sql(books, "CREATE SCHEMA public"));
+    run_one(history, 30); /* nothing is sent: it is asked */
+    assert_ledger_is_true();
+}
+
+static void test_keys_whose_accounts_have_one_name_share_their_windows(void **state)
+{
+    static const char *const NAMES[][2] = {{"a/b", "c"}, {"a", "b/c"}};
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct fact_request rq = request_of(i, wall);
+
+        rq.tenant = intern_z(NAMES[i][0]);
+        rq.key = intern_z(NAMES[i][1]);
+        reserve(0, &rq);
+    }
+    run();
+    assert_false(stats_of(history).is_down);
+    assert_int_equal(
+        number(books,
+               "SELECT CAST(sum(held_nano) AS bigint) FROM budget_windows WHERE account = 'key:a/b/c'"),
+        true_held);
+}
+
 /* What stands under a key of ours that somebody else wrote. */
 static void spoil(const char *key)
 {
@@ -542,6 +627,9 @@ static const struct CMUnitTest TESTS[] = {
     T(test_old_and_surplus_stories_go),
     T(test_of_many_successes_in_a_second_some_are_told_and_all_are_counted),
     T(test_a_story_that_the_store_refuses_does_not_hold_up_the_money),
+    T(test_a_batch_and_a_roll_up_at_once_leave_no_hour_wrong),
+    T(test_a_database_that_is_made_anew_gets_what_the_journal_still_has),
+    T(test_keys_whose_accounts_have_one_name_share_their_windows),
     T(test_a_key_that_the_realtime_store_refuses_does_not_hold_up_the_others),
     T(test_an_amount_beyond_the_realtime_store_does_not_hold_up_the_others),
     T(test_the_next_run_goes_on_in_both_stores),

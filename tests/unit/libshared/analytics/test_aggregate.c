@@ -416,6 +416,22 @@ static void test_the_realtime_store_gives_the_same_rows(void **state)
     db_free(db);
 }
 
+static void test_an_hour_that_cannot_be_read_does_not_hold_up_the_others(void **state)
+{
+    struct db *db = fresh();
+    struct aggregate_options o = at(db, 4 * 3600);
+    struct aggregate_result r;
+
+    (void)state;
+    put_traffic(db, H0, 10);
+    assert_ok(sql(db, "UPDATE minute_sketches SET sketch = substr(sketch, 1, 1)"));
+    put_traffic(db, H0 + 3600, 10);
+    assert_int_not_equal(aggregate_run(&o, &r, &why), ERR_OK);
+    assert_non_null(strstr(err_text(&why), "is damaged"));
+    assert_int_equal(number(db, "SELECT hour FROM aggregated_hours"), H0 + 3600);
+    db_free(db);
+}
+
 static void test_status_says_when_data_is_lost(void **state)
 {
     struct db *db = fresh();
@@ -478,6 +494,7 @@ static const struct CMUnitTest TESTS[] = {
     each_test(test_cut_short_at_any_statement_the_next_run_gives_the_same_rows),
     each_test(test_two_at_once_give_the_same_rows),
     each_test(test_the_realtime_store_gives_the_same_rows),
+    each_test(test_an_hour_that_cannot_be_read_does_not_hold_up_the_others),
     each_test(test_status_says_when_data_is_lost),
     each_test(test_leftovers_go_and_hours_that_are_not_stored_stay),
 };
