@@ -195,8 +195,18 @@ static enum err_code select_mark(struct history *h, bool is_locking, struct read
 
     *out = (struct reading){0};
     e = db_query(h->db, "watermark_select", sql, &who, 1, read_mark, out, err);
+    if (e == ERR_BAD_REQUEST)
+        h->is_migrated = false; /* the table is gone: somebody made the database anew */
     if (e == ERR_OK && out->is_bad)
         e = err_set(err, ERR_IO, "the positions of '%s' in journal_watermarks make no sense", h->instance);
+    return e;
+}
+
+static enum err_code make_schema(struct history *h, struct err *err)
+{
+    enum err_code e = h->is_migrated ? ERR_OK : db_migrate(h->db, err);
+
+    h->is_migrated = e == ERR_OK;
     return e;
 }
 
@@ -204,44 +214,47 @@ static enum err_code history_watermark(void *self, struct watermark *out, struct
 {
     struct history *h = self;
     struct reading r;
-    enum err_code e = ERR_OK;
+    enum err_code e = make_schema(h, err);
 
-    if (!h->is_migrated)
-        e = db_migrate(h->db, err);
-    if (e)
-        return e;
-    h->is_migrated = true;
-    e = select_mark(h, false, &r, err);
+    fold_table_clear(&h->had_answer); /* it may be another database than before */
+    if (e == ERR_OK)
+        e = select_mark(h, false, &r, err);
     if (e == ERR_OK)
         *out = r.mark;
     return e;
 }
 
-static enum err_code upsert_mark(struct history *h, const struct watermark *next, struct err *err)
+/* Of the first two batches of an instance none finds a row to lock; the later one must not pass for the next. */
+static enum err_code upsert_mark(struct history *h, const struct watermark *from,
+                                 const struct watermark *next, struct err *err)
 {
     struct buf text AUTO(buf_release) = {0};
+    int64_t changed = 0;
     enum err_code e;
 
     watermark_format_positions(next, &text);
-    struct db_value row[] = {db_textz(h->instance), db_int((int64_t)next->batch),
-                             db_int((int64_t)next->token), db_text(buf_span(&text)),
-                             db_int(h->now(h->user).us / SECOND_US)};
-    e = db_insert(h->db, "watermark_upsert", "journal_watermarks",
-                  "instance,batch,token,positions,updated_at", row, ARRAY_LEN(row), 1,
-                  "ON CONFLICT (instance) DO UPDATE SET batch = excluded.batch, token = excluded.token, "
-                  "positions = excluded.positions, updated_at = excluded.updated_at",
-                  err);
-    return e;
+    struct db_value v[] = {
+        db_textz(h->instance),       db_int((int64_t)next->batch),           db_int((int64_t)next->token),
+        db_text(buf_span(&text)),    db_int(h->now(h->user).us / SECOND_US), db_int((int64_t)from->batch),
+        db_int((int64_t)from->token)};
+    e = db_exec(h->db, "watermark_upsert",
+                "INSERT INTO journal_watermarks (instance, batch, token, positions, updated_at) "
+                "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (instance) DO UPDATE SET batch = excluded.batch, "
+                "token = excluded.token, positions = excluded.positions, updated_at = excluded.updated_at "
+                "WHERE journal_watermarks.batch = $6 AND journal_watermarks.token = $7",
+                v, ARRAY_LEN(v), &changed, err);
+    return e || changed == 1 ? e : err_set(err, ERR_CONFLICT, "another batch came in between");
 }
 
 /* ---- the transaction ---- */
 
-static enum err_code write_all(struct history *h, const struct watermark *next, struct err *err)
+static enum err_code write_all(struct history *h, const struct watermark *from, const struct watermark *next,
+                               struct err *err)
 {
     enum err_code e = history_write(h, next->batch, err);
 
     if (e == ERR_OK)
-        e = upsert_mark(h, next, err);
+        e = upsert_mark(h, from, next, err);
     CRASH_POINT(history_before_commit);
     return e;
 }
@@ -263,7 +276,7 @@ static enum store_result apply_in_transaction(struct history *h, const struct wa
     if (select_mark(h, true, &r, err))
         return STORE_FAILED;
     result = compare(&r, from, next);
-    if (result == STORE_APPLIED && (write_all(h, next, err) || db_commit(h->db, err)))
+    if (result == STORE_APPLIED && (write_all(h, from, next, err) || db_commit(h->db, err)))
         result = STORE_FAILED;
     return result;
 }
@@ -275,7 +288,7 @@ static enum store_result history_apply(void *self, const struct watermark *from,
     enum store_result result;
 
     CRASH_POINT(history_before_begin);
-    if (db_begin(h->db, err))
+    if (make_schema(h, err) || db_begin(h->db, err))
         return STORE_FAILED;
     result = apply_in_transaction(h, from, next, err);
     if (db_in_transaction(h->db))
