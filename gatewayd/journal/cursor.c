@@ -87,6 +87,11 @@ uint64_t journal_cursor_committed(const struct journal_cursor *c)
     return atomic_load_explicit(&c->committed, memory_order_relaxed);
 }
 
+bool journal_cursor_is_beyond(const struct journal_cursor *c, uint64_t seq)
+{
+    return seq > atomic_load_explicit(&c->j->end, memory_order_acquire);
+}
+
 uint64_t journal_cursors_read_mt(const struct journal *j)
 {
     uint64_t most = 0;

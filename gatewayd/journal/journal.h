@@ -104,6 +104,8 @@ uint64_t journal_cursor_position(const struct journal_cursor *c);
  * committed (an emptied store is refilled from another store, which may be behind). Returns the sequence number where
  * it stands: larger than `seq` when records in between are gone. */
 uint64_t journal_cursor_seek(struct journal_cursor *c, uint64_t seq);
+/* This journal has not come there: a position at or above which nothing was appended yet. */
+bool journal_cursor_is_beyond(const struct journal_cursor *c, uint64_t seq);
 /* Everything below is safe at this consumer's for good. */
 void journal_cursor_commit(struct journal_cursor *c, uint64_t seq);
 uint64_t journal_cursor_committed(const struct journal_cursor *c);

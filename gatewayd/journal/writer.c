@@ -56,6 +56,8 @@ struct writer {
     size_t turn; /* which journal is read first */
     uint64_t records;
     bool is_full, is_dry, has_gap;
+    bool is_checking; /* asking although nothing was refused */
+    bool was_heard;   /* the store took a batch of this run */
     struct journal_record rec;
 
     _Atomic bool woken;
@@ -278,6 +280,43 @@ static void adopt(struct writer *w, const struct watermark *store)
         w->have.n = (unsigned)w->n;
 }
 
+/* The store may be anywhere behind what it once acknowledged, at the latest where another store was a moment ago that it
+ * is filled from. Until it has told us the journal keeps all that it still has. */
+static void hold_everything(struct writer *w)
+{
+    for (size_t i = 0; i < w->n; i++)
+        (void)journal_cursor_seek(w->cursors[i], 0);
+}
+
+/* An idle store did not answer: what it acknowledged before still counts. */
+static void stand_as_before(struct writer *w)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        (void)journal_cursor_seek(w->cursors[i], w->have.at[i]);
+        commit_one(w, i, w->have.at[i]);
+    }
+}
+
+/* The store took a batch of this run, and now it has records that our journals never had. Following it would skip ours. */
+static bool is_strange(const struct writer *w, const struct watermark *store)
+{
+    for (size_t i = 0; w->was_heard && i < w->n && i < store->n; i++)
+        if (journal_cursor_is_beyond(w->cursors[i], store->at[i]))
+            return true;
+    return false;
+}
+
+static void refuse_stranger(struct writer *w, struct mono now)
+{
+    struct err err = {0};
+
+    (void)err_set(
+        &err, ERR_CONFLICT,
+        "another gateway writes under the id of these books, as from a copy of the state directory; "
+        "stop one of the two and remove 'journal/instance' from its state directory");
+    failed(w, now, &err);
+}
+
 static void begin_batch(struct writer *w)
 {
     w->ops->begin(w->self);
@@ -295,11 +334,20 @@ static void ask(struct writer *w, struct mono now)
     struct err err = {0};
 
     CRASH_POINT(watermark_before_read);
+    if (w->is_checking)
+        hold_everything(w);
     if (w->ops->watermark(w->self, &store, &err) != ERR_OK) {
+        if (w->is_checking)
+            stand_as_before(w);
         failed(w, now, &err);
         return;
     }
     CRASH_POINT(watermark_after_read);
+    if (is_strange(w, &store)) {
+        refuse_stranger(w, now);
+        return;
+    }
+    w->is_checking = false;
     worked(w);
     adopt(w, &store);
     CRASH_POINT(watermark_after_seek);
@@ -396,8 +444,10 @@ static void read_batch(struct writer *w, struct mono now)
     if (w->is_dry) {
         w->due = mono_add_us(now, w->interval_us);
         idle(w, now);
-        if (mono_diff_us(now, w->asked_at) >= ASK_AGAIN_US)
+        if (mono_diff_us(now, w->asked_at) >= ASK_AGAIN_US) {
+            w->is_checking = true;
             w->state = WRITER_ASKING;
+        }
     }
 }
 
@@ -423,18 +473,11 @@ static void commit(struct writer *w, struct mono now)
         CRASH_POINT(cursor_committed);
     }
     w->failures = 0;
+    w->was_heard = true;
     w->asked_at = now; /* as good as an answer */
     w->due = w->is_full ? now : mono_add_us(w->began, w->interval_us);
     begin_batch(w);
     idle(w, now);
-}
-
-/* The store may be anywhere behind what it once acknowledged, at the latest where another store was a moment ago that it
- * is filled from. Until it has told us the journal keeps all that it still has. */
-static void hold_everything(struct writer *w)
-{
-    for (size_t i = 0; i < w->n; i++)
-        (void)journal_cursor_seek(w->cursors[i], 0);
 }
 
 static void mismatched(struct writer *w, struct mono now)

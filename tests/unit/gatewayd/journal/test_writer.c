@@ -532,6 +532,67 @@ static void tend(unsigned worker)
     assert_int_equal(journal_tend(journals[worker], &err), ERR_OK);
 }
 
+static void test_a_store_that_is_emptied_while_idle_gets_them_too(void **state)
+{
+    struct writer *w = writer_of(2, false);
+
+    (void)state;
+    run(w, 2);
+    settle_many(0, 0, 100);
+    run(w, 10);
+    memset(&store.mark, 0, sizeof(store.mark));
+    memset(store.times, 0, sizeof(store.times));
+    run(w, 10);
+    assert_once(0, 100);
+    assert_true(is_committed(w));
+    writer_free(w);
+}
+
+static void test_an_idle_store_that_does_not_answer_is_not_behind(void **state)
+{
+    struct writer *w = writer_of(2, false);
+
+    (void)state;
+    settle_many(0, 0, 100);
+    run(w, 3);
+    store.is_deaf = true;
+    run(w, 20);
+    assert_true(stats_of(w).is_down);
+    assert_int_equal(stats_of(w).lag_us, 0);
+    assert_true(is_committed(w));
+    store.is_deaf = false;
+    settle_many(0, 100, 100);
+    run(w, 5);
+    assert_once(0, 200);
+    writer_free(w);
+}
+
+/* As when its state directory was copied and both run. */
+static void test_another_gateway_under_our_name_makes_us_skip_nothing(void **state)
+{
+    struct writer *w = writer_of(2, false);
+    struct watermark ours;
+
+    (void)state;
+    run(w, 2);
+    settle_many(0, 0, 50);
+    run(w, 3);
+    ours = store.mark;
+    store.mark.batch++;
+    store.mark.token = 77;
+    store.mark.at[0] += (uint64_t)1 << 40; /* it was started later */
+    settle_many(0, 50, 50);
+    run(w, 20);
+    assert_true(stats_of(w).is_down);
+    assert_non_null(strstr(stats_of(w).error, "another gateway"));
+    assert_true(stats_of(w).lag_us > 10 * SECOND_US);
+    store.mark = ours;
+    run(w, 5);
+    assert_false(stats_of(w).is_down);
+    assert_once(0, 100);
+    writer_free(w);
+}
+
 static void test_records_that_nobody_has_any_more_are_told_of_once_and_passed_over(void **state)
 {
     struct writer *w = writer_of(2, false);
@@ -785,6 +846,9 @@ int main(void)
         T(test_a_store_that_is_ahead_is_followed),
         T(test_a_store_that_refuses_for_ever_is_not_asked_in_a_loop),
         T(test_an_empty_store_gets_what_the_journal_still_has),
+        T(test_another_gateway_under_our_name_makes_us_skip_nothing),
+        T(test_an_idle_store_that_does_not_answer_is_not_behind),
+        T(test_a_store_that_is_emptied_while_idle_gets_them_too),
         T(test_records_that_nobody_has_any_more_are_told_of_once_and_passed_over),
         T(test_a_late_batch_of_before_the_store_went_back_is_not_taken_for_a_new_one),
         T(test_nothing_is_forgotten_while_a_store_does_not_say_where_it_is),
