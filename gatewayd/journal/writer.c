@@ -48,6 +48,7 @@ struct writer {
     /* ---- the stepping thread's ---- */
     enum writer_state state;
     uint64_t token;
+    struct watermark said;       /* by the store, when it was asked last */
     struct watermark have, next; /* what the store has, what it will have with the open batch */
     struct mono began, due, retry_at, idle_at, asked_at;
     struct mono remind_at; /* while the store is down */
@@ -57,7 +58,7 @@ struct writer {
     uint64_t records;
     bool is_full, is_dry, has_gap;
     bool is_checking; /* asking although nothing was refused */
-    bool was_heard;   /* the store took a batch of this run */
+    bool was_asked;   /* in this run, with an answer */
     struct journal_record rec;
 
     _Atomic bool woken;
@@ -297,10 +298,13 @@ static void stand_as_before(struct writer *w)
     }
 }
 
-/* The store took a batch of this run, and now it has records that our journals never had. Following it would skip ours. */
+/* Since it was asked first, the store came to records that our journals never had. Following it would skip ours. What it said
+ * at the start may be beyond them: a disk that lost the journals, and a clock that stepped back. */
 static bool is_strange(const struct writer *w, const struct watermark *store)
 {
-    for (size_t i = 0; w->was_heard && i < w->n && i < store->n; i++)
+    if (!w->was_asked || (store->batch == w->said.batch && store->token == w->said.token))
+        return false;
+    for (size_t i = 0; i < w->n && i < store->n; i++)
         if (journal_cursor_is_beyond(w->cursors[i], store->at[i]))
             return true;
     return false;
@@ -348,6 +352,8 @@ static void ask(struct writer *w, struct mono now)
         return;
     }
     w->is_checking = false;
+    w->was_asked = true;
+    w->said = store;
     worked(w);
     adopt(w, &store);
     CRASH_POINT(watermark_after_seek);
@@ -473,7 +479,6 @@ static void commit(struct writer *w, struct mono now)
         CRASH_POINT(cursor_committed);
     }
     w->failures = 0;
-    w->was_heard = true;
     w->asked_at = now; /* as good as an answer */
     w->due = w->is_full ? now : mono_add_us(w->began, w->interval_us);
     begin_batch(w);

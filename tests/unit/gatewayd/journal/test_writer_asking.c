@@ -63,6 +63,41 @@ static void test_another_gateway_under_our_name_makes_us_skip_nothing(void **sta
     writer_free(w);
 }
 
+/* It may have been there first, so that nothing of ours was ever taken. */
+static void test_nor_when_the_store_took_nothing_of_ours(void **state)
+{
+    struct writer *w = writer_of(2, false);
+
+    (void)state;
+    run(w, 2);
+    store.mark =
+        (struct watermark){.batch = 5, .token = 77, .n = 2, .at = {UINT64_MAX >> 4, UINT64_MAX >> 4}};
+    settle_many(0, 0, 50);
+    run(w, 20);
+    assert_true(stats_of(w).is_down);
+    memset(&store.mark, 0, sizeof(store.mark));
+    run(w, 5);
+    assert_once(0, 50);
+    writer_free(w);
+}
+
+/* A disk lost the journals, and the clock stepped back. */
+static void test_a_store_that_is_beyond_us_from_the_start_is_taken_at_its_word(void **state)
+{
+    struct writer *w = writer_of(2, false);
+
+    (void)state;
+    store.mark =
+        (struct watermark){.batch = 5, .token = 77, .n = 2, .at = {UINT64_MAX >> 4, UINT64_MAX >> 4}};
+    run(w, 20);
+    assert_false(stats_of(w).is_down);
+    settle_many(0, 0, 50);
+    run(w, 20);
+    assert_false(stats_of(w).is_down);
+    assert_once(0, 50);
+    writer_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -70,6 +105,8 @@ int main(void)
         T(test_a_store_that_is_emptied_while_idle_gets_them_too),
         T(test_an_idle_store_that_does_not_answer_is_not_behind),
         T(test_another_gateway_under_our_name_makes_us_skip_nothing),
+        T(test_nor_when_the_store_took_nothing_of_ours),
+        T(test_a_store_that_is_beyond_us_from_the_start_is_taken_at_its_word),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
