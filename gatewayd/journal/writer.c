@@ -259,8 +259,9 @@ static bool is_gap(uint64_t want, uint64_t stand)
 }
 
 /* A store that knows nothing begins where this consumer's commit is: at a start where the last run left off, later at the
- * oldest that the journal still has (hold_everything). Nor
- * does it know a worker that is new; those of a larger run before this one are carried along as they are. */
+ * oldest that the journal still has (hold_everything). A worker that its watermark does not name is new, or newer than
+ * what it was filled from: it has nothing of it, so all that the journal has is due. Those of a larger run before this one
+ * are carried along as they are. */
 static void adopt(struct writer *w, const struct watermark *store)
 {
     bool is_missing = store->batch == 0 && store->token == 0;
@@ -268,7 +269,7 @@ static void adopt(struct writer *w, const struct watermark *store)
     w->have = *store;
     for (size_t i = 0; i < w->n; i++) {
         bool is_known = !is_missing && i < store->n;
-        uint64_t want = is_known ? store->at[i] : journal_cursor_committed(w->cursors[i]);
+        uint64_t want = is_known ? store->at[i] : is_missing ? journal_cursor_committed(w->cursors[i]) : 0;
         uint64_t stand = journal_cursor_seek(w->cursors[i], want);
 
         if (is_known && is_gap(want, stand))

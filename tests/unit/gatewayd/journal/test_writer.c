@@ -389,6 +389,37 @@ static void test_more_and_fewer_workers_than_before_keep_their_places(void **sta
     writer_free(w);
 }
 
+/* A store may be filled from another that has not heard of a worker yet. */
+static void test_a_worker_that_the_store_does_not_name_is_read_from_its_beginning(void **state)
+{
+    struct watermark before;
+    struct writer *w;
+
+    (void)state;
+    open_journals(0);
+    journals[2] = journal_open(dir, 2, MAX_BYTES, NULL);
+    assert_non_null(journals[2]);
+    w = writer_of(1, false);
+    settle_many(0, 0, 3);
+    run(w, 2);
+    before = store.mark;
+    writer_free(w);
+
+    w = writer_of(3, false);
+    settle_many(2, 3, 3);
+    run(w, 2);
+    assert_once(0, 6);
+    store.mark = before;
+    for (uint64_t n = 3; n < 6; n++)
+        store.times[n] = 0;
+    settle_many(0, 6, 1);
+    run(w, 6);
+    assert_once(0, 7);
+    assert_int_equal(store.mark.n, 3);
+    assert_int_equal(stats_of(w).gaps, 0);
+    writer_free(w);
+}
+
 static void reopen(unsigned worker, size_t max_bytes)
 {
     struct err err = {0};
@@ -536,6 +567,7 @@ int main(void)
         T(test_a_late_batch_of_before_the_store_went_back_is_not_taken_for_a_new_one),
         T(test_nothing_is_forgotten_while_a_store_does_not_say_where_it_is),
         T(test_more_and_fewer_workers_than_before_keep_their_places),
+        T(test_a_worker_that_the_store_does_not_name_is_read_from_its_beginning),
         T(test_a_worker_that_pauses_for_a_run_or_two_lacks_nothing),
         T(test_records_of_other_types_do_not_hold_the_journal),
         T(test_whatever_happens_every_record_is_in_the_store_once),
