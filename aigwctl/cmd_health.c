@@ -87,6 +87,17 @@ static void print_term(FILE *f, const json_t *terms, const char *key, const char
         (void)fprintf(f, "  %+.1f\n", points - of);
 }
 
+static void breakers_text(char *dst, size_t cap, const json_t *terms)
+{
+    long long n = (long long)json_integer_value(json_object_get(terms, "breakers_total"));
+    long long open = (long long)json_integer_value(json_object_get(terms, "breakers_open"));
+
+    if (n)
+        (void)snprintf(dst, cap, "%lld of %lld open", open, n);
+    else
+        (void)snprintf(dst, cap, "none");
+}
+
 static void explain(FILE *f, const json_t *row)
 {
     const json_t *terms = json_object_get(row, "terms");
@@ -108,8 +119,11 @@ static void explain(FILE *f, const json_t *row)
     human_ms(target, json_number_value(json_object_get(terms, "latency_p95_target_ms")));
     (void)snprintf(detail, sizeof(detail), "%s of %s", p95, target);
     print_term(f, terms, "latency_p95", "p95", detail);
-    print_term(f, terms, "breakers", "breakers", "none");
-    (void)fprintf(f, "  window %lld s, %lld attempts; capped at 79 from 10%% errors, at 49 from 50%%\n",
+    breakers_text(detail, sizeof(detail), terms);
+    print_term(f, terms, "breakers", "breakers", detail);
+    (void)fprintf(f,
+                  "  window %lld s, %lld attempts; capped at 79 from 10%% errors, at 49 from 50%% or with "
+                  "every breaker open\n",
                   (long long)json_integer_value(json_object_get(row, "window_s")),
                   (long long)json_integer_value(json_object_get(row, "attempts")));
 }

@@ -3,6 +3,7 @@
 #include "aigwctl/command.h"
 
 const struct command *const COMMANDS[] = {
-    &CMD_STATUS,    &CMD_HEALTH, &CMD_COST,      &CMD_TENANTS, &CMD_KEYS, &CMD_API,  &CMD_RELOAD,
-    &CMD_AGGREGATE, &CMD_DB,     &CMD_RECONCILE, &CMD_JOURNAL, &CMD_MOCK, &CMD_DEMO, NULL,
+    &CMD_STATUS,    &CMD_HEALTH,  &CMD_COST,   &CMD_BREAKERS,  &CMD_TENANTS,
+    &CMD_KEYS,      &CMD_API,     &CMD_RELOAD, &CMD_AGGREGATE, &CMD_DB,
+    &CMD_RECONCILE, &CMD_JOURNAL, &CMD_MOCK,   &CMD_DEMO,      NULL,
 };

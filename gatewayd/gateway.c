@@ -16,10 +16,12 @@
 #include "gatewayd/api/front.h"
 #include "gatewayd/books/aggregator.h"
 #include "gatewayd/books/books.h"
+#include "gatewayd/books/breaker_share.h"
 #include "gatewayd/core/mailbox.h"
 #include "gatewayd/directory/directory.h"
 #include "gatewayd/http/listen.h"
 #include "gatewayd/journal/recorder.h"
+#include "gatewayd/resilience/breaker.h"
 #include "gatewayd/telemetry/sink_log.h"
 #include "gatewayd/worker.h"
 #include "libshared/base/log.h"
@@ -45,6 +47,8 @@ struct gateway {
     struct books *books;
     struct directory *directory;
     struct aggregator *aggregator; /* NULL without a history store */
+    struct breakers *breakers;
+    struct breaker_share *breaker_share;
     struct api_front *api;
     struct worker *workers[LIMIT_WORKERS];
     struct worker_end ends[LIMIT_WORKERS];
@@ -68,10 +72,20 @@ struct config *gateway_config_ref_mt(struct gateway *gw)
     return c;
 }
 
+/* All that can be named in the configuration is listed from the start. */
+static void list_breakers(struct gateway *gw, const struct config *c)
+{
+    for (size_t m = 0; m < c->n_models; m++)
+        for (size_t t = 0; t < c->models[m].n_targets; t++)
+            breakers_ensure(gw->breakers, c->models[m].targets[t].provider->label,
+                            c->models[m].targets[t].model_label);
+}
+
 static void swap_config(struct gateway *gw, struct config *next)
 {
     struct config *old;
 
+    list_breakers(gw, next);
     (void)pthread_mutex_lock(&gw->lock);
     old = gw->config;
     gw->config = next;
@@ -244,6 +258,27 @@ static void list_targets(const struct config *c, struct arena *a, struct metrics
     out->n_tenants = c->n_tenants;
 }
 
+static int by_names(const void *a, const void *b)
+{
+    const struct breaker_view *x = a, *y = b;
+    int d = strcmp(label_text(x->provider), label_text(y->provider));
+
+    return d ? d : strcmp(label_text(x->model), label_text(y->model));
+}
+
+static void take_breakers(struct gateway *gw, const struct config *c, struct arena *a,
+                          struct metrics_state *out)
+{
+    struct breaker_now now = breaker_now();
+    size_t cap = breakers_list(gw->breakers, &c->breaker, now, NULL, 0), n;
+    struct breaker_view *all = arena_array(a, struct breaker_view, cap + 1);
+
+    n = breakers_list(gw->breakers, &c->breaker, now, all, cap);
+    out->n_breakers = n < cap ? n : cap;
+    qsort(all, out->n_breakers, sizeof(*all), by_names);
+    out->breakers = all;
+}
+
 void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metrics_state *out)
 {
     struct config *c = gateway_config_ref_mt(gw);
@@ -271,6 +306,7 @@ void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metric
     take_stores(gw, out);
     take_books(gw, out);
     list_targets(c, a, out);
+    take_breakers(gw, c, a, out);
     config_unref(c);
 }
 
@@ -286,6 +322,11 @@ bool gateway_is_draining_mt(struct gateway *gw)
 struct aggregator *gateway_aggregator_mt(struct gateway *gw)
 {
     return gw->aggregator;
+}
+
+struct breakers *gateway_breakers_mt(struct gateway *gw)
+{
+    return gw->breakers;
 }
 
 enum err_code gateway_adjust_mt(struct gateway *gw, const struct fact_adjust *a, struct err *err)
@@ -421,6 +462,17 @@ static enum err_code open_aggregator(struct gateway *gw, struct err *err)
     return gw->aggregator ? ERR_OK : ERR_IO;
 }
 
+static enum err_code open_breakers(struct gateway *gw, struct err *err)
+{
+    struct breaker_share_options o = {.breakers = gw->breakers,
+                                      .db = books_db_share(gw->books),
+                                      .kv = books_kv_share(gw->books),
+                                      .node = books_instance(gw->books)};
+
+    gw->breaker_share = breaker_share_start(&o, err);
+    return gw->breaker_share ? ERR_OK : ERR_NO_MEMORY;
+}
+
 static enum err_code make_workers(struct gateway *gw, struct config *c, struct err *err)
 {
     struct config_address at = c->listen;
@@ -433,6 +485,7 @@ static enum err_code make_workers(struct gateway *gw, struct config *c, struct e
                                     .config = c,
                                     .journal = gw->journals[i],
                                     .api = gw->api,
+                                    .breakers = gw->breakers,
                                     .main = gw->mailbox,
                                     .stopped = &gw->ends[i].letter};
 
@@ -507,6 +560,8 @@ static enum err_code start(struct gateway *gw, struct err *err)
         return e;
     open_directory(gw);
     e = open_aggregator(gw, err);
+    if (!e)
+        e = open_breakers(gw, err);
     if (e)
         return e;
     c = gw->config;
@@ -526,10 +581,13 @@ static enum err_code start(struct gateway *gw, struct err *err)
 struct gateway *gateway_new(const struct gateway_options *o, struct err *err)
 {
     struct gateway *gw = calloc(1, sizeof(*gw));
+    uint64_t seed;
     bool is_up;
 
     if (!gw)
         abort();
+    random_bytes(&seed, sizeof(seed));
+    gw->breakers = breakers_new(seed);
     gw->o = *o;
     gw->started = wall_now();
     (void)pthread_mutex_init(&gw->lock, NULL);
@@ -565,8 +623,10 @@ void gateway_free(struct gateway *gw)
     api_front_stop(gw->api);
     aggregator_stop(gw->aggregator);
     directory_free(gw->directory); /* after the thread that owned it */
+    breaker_share_stop(gw->breaker_share);
     for (unsigned i = 0; i < gw->n_workers; i++)
         worker_free(gw->workers[i]);
+    breakers_free(gw->breakers);
     books_stop(gw->books);
     recorder_stop(gw->recorder);
     books_free(gw->books);

@@ -8,6 +8,7 @@
 
 struct directory;
 struct aggregator;
+struct breakers;
 struct gateway;
 struct loop;
 
@@ -44,6 +45,8 @@ bool gateway_is_draining_mt(struct gateway *gw);
 NODISCARD enum err_code gateway_reload_mt(struct gateway *gw, struct err *err);
 /* Who keeps the books; NULL without a history store. It outlives the api thread. */
 struct aggregator *gateway_aggregator_mt(struct gateway *gw);
+/* Of all workers; lives as long as the gateway. */
+struct breakers *gateway_breakers_mt(struct gateway *gw);
 /* Books a correction, durably when it returns. May wait: not for a worker's or the api thread. */
 NODISCARD enum err_code gateway_adjust_mt(struct gateway *gw, const struct fact_adjust *a, struct err *err);
 /* Base URL of the simulated provider in demo mode, NULL otherwise. */

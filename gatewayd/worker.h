@@ -10,17 +10,19 @@
 #include "gatewayd/http/client.h"
 #include "gatewayd/http/server.h"
 #include "gatewayd/journal/journal.h"
+#include "gatewayd/resilience/breaker.h"
 #include "gatewayd/telemetry/facts.h"
 
 struct worker;
 
 struct worker_options {
     unsigned index;
-    int listen_fd;           /* taken */
-    struct config *config;   /* the worker refs it */
-    struct journal *journal; /* borrowed; outlives the worker */
-    struct api_front *api;   /* borrowed; outlives the worker */
-    struct mailbox *main;    /* where `stopped` is posted when the thread has ended */
+    int listen_fd;             /* taken */
+    struct config *config;     /* the worker refs it */
+    struct journal *journal;   /* borrowed; outlives the worker */
+    struct api_front *api;     /* borrowed; outlives the worker */
+    struct breakers *breakers; /* likewise */
+    struct mailbox *main;      /* where `stopped` is posted when the thread has ended */
     struct letter *stopped;
 };
 

@@ -191,7 +191,7 @@ void api_dashboard(const struct api_request *rq, struct api_reply *reply)
 
     picture_take(&p, rq->gw);
     for (size_t i = 0; i < p.n_providers; i++) {
-        struct health h = provider_health(&p.providers[i]);
+        struct health h = provider_health(&p, &p.providers[i]);
 
         tally_add(&t, &h);
         (void)json_array_append_new(rows, dashboard_row(&p.providers[i], &h));
@@ -216,7 +216,7 @@ void api_metrics_health(const struct api_request *rq, struct api_reply *reply)
 
     picture_take(&p, rq->gw);
     for (size_t i = 0; i < p.n_providers; i++) {
-        struct health h = provider_health(&p.providers[i]);
+        struct health h = provider_health(&p, &p.providers[i]);
 
         tally_add(&t, &h);
     }

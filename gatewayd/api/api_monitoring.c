@@ -6,10 +6,28 @@
 
 #include "gatewayd/api/provider_health_priv.h"
 
-struct health provider_health(const struct facts_provider_sum *s)
+static struct health_facts facts_of(const struct picture *p, const struct facts_provider_sum *s)
 {
-    return health_of(&(struct health_facts){
-        .attempts = s->window_attempts, .errors = s->window_errors, .p95_s = s->window_p95_s});
+    struct health_facts f = {
+        .attempts = s->window_attempts, .errors = s->window_errors, .p95_s = s->window_p95_s};
+
+    for (size_t i = 0; i < p->state.n_breakers; i++) {
+        const struct breaker_view *b = &p->state.breakers[i];
+
+        if (b->provider != s->provider)
+            continue;
+        f.breakers++;
+        f.breakers_open += b->state == BREAKER_OPEN;
+        f.breakers_half_open += b->state == BREAKER_HALF_OPEN;
+    }
+    return f;
+}
+
+struct health provider_health(const struct picture *p, const struct facts_provider_sum *s)
+{
+    struct health_facts f = facts_of(p, s);
+
+    return health_of(&f);
 }
 
 double health_rounded(double score)
@@ -31,7 +49,7 @@ static json_t *score_json(const struct health *h)
 
 static json_t *health_json(const struct picture *p, const struct facts_provider_sum *s)
 {
-    struct health h = provider_health(s);
+    struct health h = provider_health(p, s);
     json_t *o = json_object();
 
     (void)json_object_set_new(o, "provider", json_string(label_text(s->provider)));
@@ -68,7 +86,7 @@ static json_t *term(double points, double of)
     return o;
 }
 
-static json_t *terms_json(const struct health *h)
+static json_t *terms_json(const struct health *h, const struct health_facts *f)
 {
     json_t *o;
 
@@ -78,6 +96,9 @@ static json_t *terms_json(const struct health *h)
     (void)json_object_set_new(o, "success_rate", term(h->success, 50));
     (void)json_object_set_new(o, "latency_p95", term(h->latency, 30));
     (void)json_object_set_new(o, "breakers", term(h->breakers, 20));
+    (void)json_object_set_new(o, "breakers_total", json_integer(f->breakers));
+    (void)json_object_set_new(o, "breakers_open", json_integer(f->breakers_open));
+    (void)json_object_set_new(o, "breakers_half_open", json_integer(f->breakers_half_open));
     (void)json_object_set_new(o, "latency_p95_target_ms", json_real(HEALTH_P95_TARGET * 1000));
     return o;
 }
@@ -90,10 +111,11 @@ void api_provider_health(const struct api_request *rq, struct api_reply *reply)
     picture_take(&p, rq->gw);
     for (size_t i = 0; !o && i < p.n_providers; i++)
         if (span_is(rq->tail, label_text(p.providers[i].provider))) {
-            struct health h = provider_health(&p.providers[i]);
+            struct health_facts f = facts_of(&p, &p.providers[i]);
+            struct health h = health_of(&f);
 
             o = health_json(&p, &p.providers[i]);
-            (void)json_object_set_new(o, "terms", terms_json(&h));
+            (void)json_object_set_new(o, "terms", terms_json(&h, &f));
         }
     picture_release(&p);
     if (o)
@@ -143,7 +165,7 @@ void api_realtime(const struct api_request *rq, struct api_reply *reply)
     providers = json_object();
     for (size_t i = 0; i < p.n_providers; i++) {
         const struct facts_provider_sum *s = &p.providers[i];
-        struct health h = provider_health(s);
+        struct health h = provider_health(&p, s);
         json_t *row = json_object();
 
         (void)json_object_set_new(row, "total_requests", api_json_count(s->attempts));

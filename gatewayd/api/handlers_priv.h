@@ -16,6 +16,8 @@ api_handler api_healthz, api_readyz, api_version, api_dashboard, api_metrics_hea
 api_handler api_metrics, api_metrics_json;
 /* api_monitoring.c */
 api_handler api_provider_healths, api_provider_health, api_realtime, api_cost, api_error_rates;
+/* api_breakers.c */
+api_handler api_breakers, api_breakers_of, api_breaker_change;
 /* api_admin.c */
 api_handler api_reload, api_sim;
 /* api_directory.c, api_directory_keys.c, api_directory_plans.c */

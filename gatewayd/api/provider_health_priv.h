@@ -6,7 +6,7 @@
 #include "gatewayd/api/handlers_priv.h"
 #include "gatewayd/resilience/health.h"
 
-struct health provider_health(const struct facts_provider_sum *s);
+struct health provider_health(const struct picture *p, const struct facts_provider_sum *s);
 /* To one decimal, so that no page shows another figure than the next. */
 double health_rounded(double score);
 /* Over the window, or over the process's life while that is shorter; null in the first second. */

@@ -87,13 +87,14 @@ struct config_budget {
     const char *when_store_down; /* closed bounded open */
 };
 
-struct config_breaker {    /* accepted and validated; nothing enforces it yet */
+struct config_breaker {
     unsigned failures;     /* consecutive ones that open; 0: not by count */
     double error_rate;     /* share of attempts in the window that opens; 0: not by rate */
     unsigned min_requests; /* in the window before the rate means anything */
     int64_t window_us, open_for_us, max_open_for_us;
     unsigned probes;      /* at once while half open */
     unsigned close_after; /* successes in a row */
+    bool has_rate_limits; /* a 429 of the provider counts as a failure */
 };
 
 struct config_aggregation {

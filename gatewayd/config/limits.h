@@ -69,6 +69,7 @@
 #define LIMIT_BACKOFF_MAX_US 4000000
 #define LIMIT_RETRY_AFTER_US 10000000 /* longest Retry-After that is waited out inside a request; longer ones fail over */
 #define LIMIT_TAIL_WAIT_US   250000   /* after the end marker, for the provider's last chunk */
+#define LIMIT_BREAKERS       4096u    /* pairs of provider and model; models outside the catalogue share one, "other" */
 
 /* Configuration */
 #define LIMIT_CONFIG_BYTES  ((size_t)4 << 20) /* thousands of tenants with their keys */

@@ -105,6 +105,28 @@ static bool on_body(void *user, struct span bytes)
     return relay_take(a, bytes);
 }
 
+/* What speaks against the provider. A refusal of what the caller sent does not, nor does anything of our own. */
+static bool is_providers_fault(enum err_code code)
+{
+    switch ((int)code) {
+    case ERR_UP_CONNECT:
+    case ERR_UP_DNS:
+    case ERR_UP_TLS:
+    case ERR_UP_RESET:
+    case ERR_UP_CUT:
+    case ERR_UP_GARBAGE:
+    case ERR_UP_TIMEOUT:
+    case ERR_UP_IDLE:
+    case ERR_UP_RATE_LIMIT:
+    case ERR_UP_OVERLOADED:
+    case ERR_UP_SERVER:
+    case ERR_UP_AUTH:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void on_done(void *user, enum err_code code, const char *detail)
 {
     struct attempt *a = user;
@@ -116,7 +138,7 @@ static void on_done(void *user, enum err_code code, const char *detail)
     if (code != ERR_OK && a->state != ATTEMPT_FAILED) {
         a->failure = (struct failure){.code = code,
                                       .is_retryable = err_row(code)->retry == ERR_RETRY_NEXT,
-                                      .is_breaker_failure = true,
+                                      .is_breaker_failure = is_providers_fault(code),
                                       .retry_after_ms = -1};
         (void)span_copy(a->detail, sizeof(a->detail), span_of(detail));
     }
@@ -145,7 +167,8 @@ static void fill_identity(struct attempt *a)
                                     .is_priced = a->target->price != NULL};
 }
 
-void attempt_start(struct request *rq, const struct config_target *target, unsigned key_index)
+void attempt_start(struct request *rq, const struct config_target *target, unsigned key_index,
+                   const struct breaker_ticket *ticket)
 {
     struct attempt *a = arena_new(rq->arena, struct attempt);
     const struct config_provider *p = target->provider;
@@ -156,6 +179,7 @@ void attempt_start(struct request *rq, const struct config_target *target, unsig
     a->target = target;
     a->ops = provider_ops_find(p->kind);
     a->key_index = key_index;
+    a->ticket = *ticket;
     a->started = mono_now();
     a->failure.retry_after_ms = -1;
     rq->attempts[rq->n_attempts++] = a;
@@ -219,10 +243,22 @@ void attempt_fail(struct attempt *a, enum err_code code, const char *detail)
     a->state = ATTEMPT_FAILED;
     a->failure = (struct failure){.code = code,
                                   .is_retryable = err_row(code)->retry == ERR_RETRY_NEXT,
-                                  .is_breaker_failure = true,
+                                  .is_breaker_failure = is_providers_fault(code),
                                   .retry_after_ms = -1};
     (void)span_copy(a->detail, sizeof(a->detail), span_of(detail));
     pipeline_resume(a->rq);
+}
+
+void attempt_cut(struct attempt *a)
+{
+    if (a->state == ATTEMPT_WAITING) {
+        attempt_fail(a, ERR_UNAVAILABLE, "an operator has shut it off");
+        a->failure.is_retryable = true; /* elsewhere */
+    } else if (a->state == ATTEMPT_ANSWERING && !a->rq->error) {
+        (void)request_fail(a->rq, ERR_UNAVAILABLE, "provider '%s': an operator has shut it off",
+                           a->target->provider->name);
+        pipeline_resume(a->rq);
+    }
 }
 
 static void judge_body(struct attempt *a)
@@ -272,6 +308,33 @@ static void estimate_usage(struct attempt *a)
     u->output = (a->answer.output_chars + 3) / 4;
 }
 
+/* What the attempt tells the breaker. A rate limit counts only where the configuration says so; what the caller did (a
+ * refused request, an abort), and what the gateway did (a cut, a full journal), counts neither way. */
+static enum breaker_outcome outcome_of(const struct attempt *a, enum fact_status status, enum err_code error)
+{
+    bool is_fault = a->failure.code == error ? a->failure.is_breaker_failure : is_providers_fault(error);
+
+    if (status == STATUS_SUCCESS)
+        return BREAKER_SUCCESS;
+    if (error == ERR_UP_RATE_LIMIT && !a->rq->config->breaker.has_rate_limits)
+        return BREAKER_NEITHER;
+    return status == STATUS_ERROR && is_fault ? BREAKER_FAILURE : BREAKER_NEITHER;
+}
+
+static void tell_breaker(struct attempt *a, enum fact_status status, enum err_code error)
+{
+    struct request *rq = a->rq;
+    enum breaker_outcome outcome = outcome_of(a, status, error);
+    struct breaker_now now = {loop_now(rq->proxy->loop), loop_wall(rq->proxy->loop)};
+    char cause[80] = "";
+
+    if (outcome == BREAKER_FAILURE && a->http_status >= 400)
+        (void)snprintf(cause, sizeof(cause), "HTTP %d", a->http_status);
+    else if (outcome == BREAKER_FAILURE)
+        (void)snprintf(cause, sizeof(cause), "%s", err_row(error)->text);
+    breaker_report(rq->proxy->breakers, &a->ticket, outcome, cause, &rq->config->breaker, now);
+}
+
 void attempt_close(struct attempt *a, enum fact_status status, enum err_code error, enum stream_end end)
 {
     struct request *rq = a->rq;
@@ -280,6 +343,7 @@ void attempt_close(struct attempt *a, enum fact_status status, enum err_code err
     if (a->is_closed)
         return;
     a->is_closed = true;
+    tell_breaker(a, status, error);
     estimate_usage(a);
     a->fact.status = status;
     a->fact.error = error;

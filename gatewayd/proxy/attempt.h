@@ -6,8 +6,9 @@
 
 #include "gatewayd/proxy/request.h"
 
-/* Appends the attempt to the request and sends it. Callbacks end in pipeline_resume(). */
-void attempt_start(struct request *rq, const struct config_target *target, unsigned key_index);
+/* Appends the attempt to the request and sends it. Callbacks end in pipeline_resume(). Takes the ticket. */
+void attempt_start(struct request *rq, const struct config_target *target, unsigned key_index,
+                   const struct breaker_ticket *ticket);
 /* Closes the upstream connection if it is still open. Not from inside a callback of the client. */
 void attempt_stop(struct attempt *a);
 /* Once nothing can be sent again: the request's body is given back, if all of it left. */
@@ -16,6 +17,8 @@ void attempt_drop_body(struct attempt *a);
 void attempt_unpause(struct attempt *a);
 /* It is of no use: remembered, and the request resumes. Safe inside callbacks. */
 void attempt_fail(struct attempt *a, enum err_code code, const char *detail);
+/* An operator has shut its target off at once: it ends, and the request goes on to the next target if it still can. */
+void attempt_cut(struct attempt *a);
 /* Judges an attempt whose transfer ended before anything was passed on. */
 void attempt_judge(struct attempt *a);
 /* Completes `fact` and journals it. `end` is STREAM_NONE for buffered answers. */

@@ -11,6 +11,7 @@
 #include "gatewayd/provider/pricing.h"
 #include "gatewayd/provider/provider.h"
 #include "gatewayd/resilience/backoff.h"
+#include "gatewayd/resilience/breaker.h"
 #include "gatewayd/telemetry/facts.h"
 
 /* What a worker lends to its requests. */
@@ -19,7 +20,8 @@ struct proxy {
     struct client *client;
     struct facts *facts;
     struct journal *journal;
-    struct config *config; /* the worker's current snapshot; a request refs it */
+    struct config *config;     /* the worker's current snapshot; a request refs it */
+    struct breakers *breakers; /* of all workers */
     struct retry_budget retry_budget;
     unsigned next_key;    /* rotates the first key of an attempt */
     struct request *live; /* all requests */
@@ -54,7 +56,8 @@ struct attempt {
     const struct config_target *target;
     const struct provider_ops *ops;
     unsigned key_index;
-    struct client_call *call; /* NULL once it ended */
+    struct breaker_ticket ticket; /* reported when it is closed */
+    struct client_call *call;     /* NULL once it ended */
     struct client_timing timing;
     struct mono started;
     enum attempt_state state;

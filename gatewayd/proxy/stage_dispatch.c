@@ -5,7 +5,10 @@
  *     ▲          └──► failed ──► another key, next target, or (all asked) wait and begin again ──┐
  *     └───────────────────────────────────────────────────────────────────────────────────────┘
  * Another key and another target cost nothing; asking the same target again needs a failure that allows it, a
- * withdrawal from the retry budget, and a wait (Retry-After, else jittered backoff). */
+ * withdrawal from the retry budget, and a wait (Retry-After, else jittered backoff). A target whose breaker is open is
+ * passed over; it is no attempt. */
+#include <stdio.h>
+
 #include "gatewayd/proxy/attempt.h"
 #include "gatewayd/proxy/pipeline.h"
 
@@ -14,17 +17,110 @@ static unsigned first_key(struct request *rq, const struct config_target *t)
     return t->provider->n_api_keys > 1 ? rq->proxy->next_key++ % (unsigned)t->provider->n_api_keys : 0;
 }
 
+static struct breaker_now now_of(const struct request *rq)
+{
+    return (struct breaker_now){loop_now(rq->proxy->loop), loop_wall(rq->proxy->loop)};
+}
+
+static bool admits(struct request *rq, size_t at, struct breaker_ticket *out)
+{
+    const struct config_target *t = &rq->targets[at];
+
+    return breaker_admit(rq->proxy->breakers, t->provider->label, t->model_label, &rq->config->breaker,
+                         now_of(rq), out);
+}
+
 /* Of a first attempt RESERVE has told; a further one is only made when that can be put on record. */
-static enum step start(struct request *rq, unsigned key)
+static enum step start(struct request *rq, unsigned key, struct breaker_ticket *ticket)
 {
     if (rq->n_attempts && !journal_has_room(rq->proxy->journal)) {
+        breaker_report(rq->proxy->breakers, ticket, BREAKER_NEITHER, "", &rq->config->breaker, now_of(rq));
         rq->retry_after_ms = 1000;
         return request_fail(rq, ERR_JOURNAL_FULL,
                             "the journal is full, so another attempt cannot be put on record");
     }
-    attempt_start(rq, &rq->targets[rq->target_at], key);
+    attempt_start(rq, &rq->targets[rq->target_at], key, ticket);
     return STEP_WAIT;
 }
+
+/* At the first target from `at` on whose breaker admits it; false when there is none. */
+static bool start_from(struct request *rq, size_t at, enum step *out)
+{
+    struct breaker_ticket ticket;
+
+    for (; at < rq->n_targets; at++)
+        if (admits(rq, at, &ticket)) {
+            rq->target_at = at;
+            rq->keys_tried = 0;
+            *out = start(rq, first_key(rq, &rq->targets[at]), &ticket);
+            return true;
+        }
+    return false;
+}
+
+static bool look(struct request *rq, size_t at, struct breaker_view *out)
+{
+    const struct config_target *t = &rq->targets[at];
+
+    return breaker_look(rq->proxy->breakers, t->provider->label, t->model_label, &rq->config->breaker,
+                        now_of(rq), out);
+}
+
+/* ---- nobody may be asked --------------------------------------------------------------------------------------------- */
+
+#define TOLD           3u /* targets that the answer tells about */
+#define NO_END_WAIT_MS 60000
+
+static int64_t wait_ms(const struct breaker_view *v, struct breaker_now now)
+{
+    if (v->state != BREAKER_OPEN)
+        return BREAKER_FULL_US / 1000;
+    if (!v->until.us)
+        return NO_END_WAIT_MS;
+    return v->until.us > now.wall.us ? (v->until.us - now.wall.us) / 1000 + 1 : 1;
+}
+
+static void tell_of(struct buf *b, const struct config_target *t, const struct breaker_view *v)
+{
+    char until[WALL_TEXT_CAP] = "";
+
+    if (v->until.us)
+        (void)wall_format(v->until, until, sizeof(until));
+    buf_addf(b, "%s the breaker of provider '%s', model '%s' is %s%s%s (%.80s)", b->len ? ";" : "",
+             t->provider->name, t->model, breaker_state_name(v->state), until[0] ? " until " : "", until,
+             v->cause);
+}
+
+static enum step shut_off(struct request *rq)
+{
+    struct buf text AUTO(buf_release) = {.max = 2048};
+    struct breaker_view v;
+    int64_t least = INT64_MAX, ms;
+
+    for (size_t i = 0; i < rq->n_targets; i++) {
+        if (!look(rq, i, &v))
+            continue;
+        ms = wait_ms(&v, now_of(rq));
+        least = ms < least ? ms : least;
+        if (i < TOLD)
+            tell_of(&text, &rq->targets[i], &v);
+    }
+    rq->retry_after_ms = least == INT64_MAX ? BREAKER_FULL_US / 1000 : least;
+    return request_fail(rq, ERR_UNAVAILABLE, "model '%s' has no target that may be asked:%s",
+                        rq->plan.model_name, text.len ? text.p : "");
+}
+
+static bool is_any_ready(struct request *rq)
+{
+    struct breaker_view v;
+
+    for (size_t i = 0; i < rq->n_targets; i++)
+        if (!look(rq, i, &v) || v.is_available)
+            return true;
+    return false;
+}
+
+/* ---- after a failure ------------------------------------------------------------------------------------------------- */
 
 static bool another_key_helps(enum err_code code)
 {
@@ -45,14 +141,12 @@ static enum step begin_again(struct request *rq, const struct attempt *a)
     uint64_t random;
 
     if (a->failure.is_next_only || !backoff_same_target(a->failure.code) || asked_us > LIMIT_RETRY_AFTER_US ||
-        !retry_budget_withdraw(&rq->proxy->retry_budget))
+        !is_any_ready(rq) || !retry_budget_withdraw(&rq->proxy->retry_budget))
         return give_up(rq, a);
     random_bytes(&random, sizeof(random));
     wait_us = backoff_us(rq->laps++, LIMIT_BACKOFF_US, LIMIT_BACKOFF_MAX_US, random);
     if (asked_us > 0)
         wait_us = asked_us + wait_us / 4;
-    rq->target_at = 0;
-    rq->keys_tried = 0;
     rq->is_backing_off = true;
     rq->timer_fired = false;
     loop_timer(rq->proxy->loop, &rq->timer, wait_us);
@@ -62,22 +156,21 @@ static enum step begin_again(struct request *rq, const struct attempt *a)
 static enum step try_next(struct request *rq, const struct attempt *a)
 {
     const struct config_provider *p = a->target->provider;
+    struct breaker_ticket ticket;
+    enum step step;
 
     if (!a->failure.is_retryable || rq->n_attempts >= rq->attempts_allowed)
         return give_up(rq, a);
-    if (another_key_helps(a->failure.code) && ++rq->keys_tried < p->n_api_keys)
-        return start(rq, (a->key_index + 1) % (unsigned)p->n_api_keys);
-    if (rq->target_at + 1 < rq->n_targets) {
-        rq->target_at++;
-        rq->keys_tried = 0;
-        return start(rq, first_key(rq, &rq->targets[rq->target_at]));
-    }
-    return begin_again(rq, a);
+    if (another_key_helps(a->failure.code) && ++rq->keys_tried < p->n_api_keys &&
+        admits(rq, rq->target_at, &ticket))
+        return start(rq, (a->key_index + 1) % (unsigned)p->n_api_keys, &ticket);
+    return start_from(rq, rq->target_at + 1, &step) ? step : begin_again(rq, a);
 }
 
 enum step stage_dispatch(struct request *rq)
 {
     struct attempt *a = request_attempt(rq);
+    enum step step;
 
     if (rq->error) /* cut from outside */
         return STEP_DONE;
@@ -90,10 +183,10 @@ enum step stage_dispatch(struct request *rq)
         if (!rq->timer_fired)
             return STEP_WAIT;
         rq->is_backing_off = rq->timer_fired = false;
-        return start(rq, first_key(rq, &rq->targets[0]));
+        return start_from(rq, 0, &step) ? step : give_up(rq, a);
     }
     if (!a)
-        return start(rq, first_key(rq, &rq->targets[0]));
+        return start_from(rq, 0, &step) ? step : shut_off(rq);
     if ((a->has_ended || a->is_error_body_cut) && a->state == ATTEMPT_WAITING)
         attempt_judge(a);
     switch (a->state) {

@@ -4,6 +4,7 @@
 #include "gatewayd/proxy/statement.h"
 
 #include "gatewayd/provider/bound.h"
+#include "gatewayd/proxy/attempt.h"
 #include "gatewayd/proxy/body.h"
 #include "libshared/base/log.h"
 
@@ -161,6 +162,10 @@ static void on_watch(struct timer *t)
     uint64_t needed = UINT64_MAX; /* a request that comes later states itself behind all that is there now */
 
     for (struct request *rq = p->live; rq; rq = rq->next) {
+        struct attempt *a = request_attempt(rq);
+
+        if (a && !a->is_closed && !a->has_ended && breaker_is_cut(&a->ticket))
+            attempt_cut(a);
         if (!rq->stated || rq->is_settled)
             continue;
         if (journal_is_far_behind(p->journal, rq->stated))

@@ -17,12 +17,13 @@ static double cap_of(const struct health_facts *f, double error_rate)
 
 struct health health_of(const struct health_facts *f)
 {
-    struct health h = {.is_known = f->attempts > 0};
+    bool is_shut = f->breakers && f->breakers_open == f->breakers;
+    struct health h = {.is_known = f->attempts > 0 || is_shut};
     double error_rate;
 
     if (!h.is_known)
         return h;
-    error_rate = (double)f->errors / (double)f->attempts;
+    error_rate = f->attempts ? (double)f->errors / (double)f->attempts : 0;
     h.success = POINTS_SUCCESS * (1 - error_rate);
     h.latency = POINTS_LATENCY;
     if (!isnan(f->p95_s) && f->p95_s > HEALTH_P95_TARGET)

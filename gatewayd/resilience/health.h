@@ -18,7 +18,7 @@ struct health_facts {
 };
 
 struct health {
-    bool is_known; /* false without traffic; nothing else holds then */
+    bool is_known; /* false without traffic, unless every breaker is open; nothing else holds then */
     double score;
     double success, latency, breakers; /* its terms, before the caps */
 };

@@ -3,6 +3,7 @@
 #ifndef TELEMETRY_EXPOSITION_H
 #define TELEMETRY_EXPOSITION_H
 
+#include "gatewayd/resilience/breaker.h"
 #include "gatewayd/telemetry/facts.h"
 #include "libshared/base/buf.h"
 
@@ -59,6 +60,8 @@ struct metrics_state {
     uint64_t connections, connections_refused, guard_refusals;
     const struct metrics_label_set *targets;
     size_t n_targets;
+    const struct breaker_view *breakers; /* by provider and model */
+    size_t n_breakers;
     const label *tenants;
     size_t n_tenants;
 };

@@ -136,6 +136,117 @@ static void state_active_streams(struct lines *l, const struct scrape *s)
     sample_u64(l, n);
 }
 
+/* The breakers are sorted: those of a provider stand together. */
+static size_t provider_end(const struct metrics_state *s, size_t from)
+{
+    size_t i = from;
+
+    while (i < s->n_breakers && s->breakers[i].provider == s->breakers[from].provider)
+        i++;
+    return i;
+}
+
+static enum breaker_state worst_of(const struct metrics_state *s, size_t from, size_t to)
+{
+    enum breaker_state worst = BREAKER_CLOSED;
+
+    for (size_t i = from; i < to; i++)
+        worst = s->breakers[i].state > worst ? s->breakers[i].state : worst;
+    return worst;
+}
+
+static struct span breaker_state_label(unsigned state)
+{
+    static const char *const NAMES[] = {"closed", "half_open", "open"};
+
+    return span_of(NAMES[state]);
+}
+
+static void state_breaker_worst(struct lines *l, const struct scrape *s)
+{
+    for (size_t i = 0, end; i < s->state->n_breakers; i = end) {
+        struct span provider = lines_text(l, s->state->breakers[i].provider);
+
+        end = provider_end(s->state, i);
+        lines_series(l, &provider);
+        lines_number(l, LINES_COUNT, worst_of(s->state, i, end));
+    }
+}
+
+static void state_breaker_provider(struct lines *l, const struct scrape *s)
+{
+    for (size_t i = 0, end; i < s->state->n_breakers; i = end) {
+        enum breaker_state is;
+
+        end = provider_end(s->state, i);
+        is = worst_of(s->state, i, end);
+        for (unsigned v = 0; v < BREAKER_STATES; v++) {
+            struct span values[] = {lines_text(l, s->state->breakers[i].provider), breaker_state_label(v)};
+
+            lines_series(l, values);
+            lines_number(l, LINES_COUNT, v == (unsigned)is);
+        }
+    }
+}
+
+/* One series per state of each breaker. */
+static void each_breaker_state(struct lines *l, const struct scrape *s, bool is_transitions)
+{
+    for (size_t i = 0; i < s->state->n_breakers; i++) {
+        const struct breaker_view *b = &s->state->breakers[i];
+
+        for (unsigned v = 0; v < BREAKER_STATES; v++) {
+            struct span values[] = {lines_text(l, b->provider), lines_text(l, b->model),
+                                    breaker_state_label(v)};
+
+            lines_series(l, values);
+            lines_number(l, LINES_COUNT, is_transitions ? b->transitions[v] : v == (unsigned)b->state);
+        }
+    }
+}
+static void state_breaker_model(struct lines *l, const struct scrape *s)
+{
+    each_breaker_state(l, s, false);
+}
+static void state_breaker_transitions(struct lines *l, const struct scrape *s)
+{
+    each_breaker_state(l, s, true);
+}
+
+static void state_breaker_failures(struct lines *l, const struct scrape *s)
+{
+    for (size_t i = 0; i < s->state->n_breakers; i++) {
+        const struct breaker_view *b = &s->state->breakers[i];
+        struct span values[] = {lines_text(l, b->provider), lines_text(l, b->model)};
+
+        lines_series(l, values);
+        lines_number(l, LINES_COUNT, b->failures);
+    }
+}
+
+static void state_breaker_recovery(struct lines *l, const struct scrape *s)
+{
+    const struct metric_bounds *bounds = metric_bounds(METRIC_BUCKETS_recovery_seconds);
+
+    for (size_t i = 0, end; i < s->state->n_breakers; i = end) {
+        struct span provider = lines_text(l, s->state->breakers[i].provider);
+        uint64_t n[METRIC_BUCKETS_MAX + 1] = {0}, sum_us = 0, count = 0;
+
+        end = provider_end(s->state, i);
+        for (size_t b = i; b < end; b++) {
+            sum_us += s->state->breakers[b].recovery_sum_us;
+            for (size_t k = 0; k <= bounds->n; k++) {
+                n[k] += s->state->breakers[b].recoveries[k];
+                count += s->state->breakers[b].recoveries[k];
+            }
+        }
+        if (!count)
+            continue;
+        lines_series(l, &provider);
+        lines_histogram(l, bounds, n, sum_us, NULL);
+    }
+}
+
 static void state_uptime(struct lines *l, const struct scrape *s)
 {
     int64_t us = s->state->now.us - s->state->started.us;
@@ -412,6 +523,12 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
                                                    EXEMPLARS(request_time_cell, exemplars)},
     [METRIC_aigateway_model_selections_total] = {COUNT(SELECTION)},
     [METRIC_aigateway_active_streams] = {STATE(state_active_streams)},
+    [METRIC_aigateway_circuit_breaker_state] = {STATE(state_breaker_worst)},
+    [METRIC_gatewayz_circuit_breaker_state] = {STATE(state_breaker_provider)},
+    [METRIC_circuit_breaker_state] = {STATE(state_breaker_model)},
+    [METRIC_circuit_breaker_failure_count] = {STATE(state_breaker_failures)},
+    [METRIC_aigateway_circuit_breaker_transitions_total] = {STATE(state_breaker_transitions)},
+    [METRIC_aigateway_circuit_breaker_recovery_seconds] = {STATE(state_breaker_recovery)},
     [METRIC_gatewayz_uptime_seconds] = {STATE(state_uptime)},
     [METRIC_process_cpu_seconds_total] = {STATE(state_cpu)},
     [METRIC_process_resident_memory_bytes] = {STATE(state_resident)},

@@ -80,6 +80,7 @@ static const struct {
     [FACT_INFERENCE_REQUEST] = {"inference_request",
                                 "one logical inference request, after retries and failover"},
     [FACT_STREAM_STATE] = {"stream_state", "the process"},
+    [FACT_BREAKER_STATE] = {"breaker_state", "the circuit breaker of a provider and model"},
     [FACT_PROCESS_STATE] = {"process_state", "the process"},
     [FACT_JOURNAL_STATE] = {"journal_state", "the journals of all workers"},
     [FACT_BOOKS_STATE] = {"books_state", "the last roll-up and the last comparison of the books"},

@@ -53,6 +53,7 @@ def config(providers, models=(), tenants=None, **more):
         "listen": "127.0.0.1:0",
         "admin": {"listen": "127.0.0.1:0", "token": "admin-" + secrets.token_hex(16)},
         "workers": 2,
+        "breaker": {"failures": 0, "error_rate": 0},  # most stories let providers fail as often as they like
         "providers": list(providers),
         "models": list(models),
         "tenants": tenants

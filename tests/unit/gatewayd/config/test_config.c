@@ -103,7 +103,6 @@ static void test_the_example_of_the_documentation_parses(void **state)
     assert_string_equal(c->path, "conf.yaml");
     assert_int_equal(c->version, 1);
     assert_string_equal(warnings_of(c),
-                        "conf.yaml:20:21: 'breaker' is accepted, but has no effect yet\n"
                         "conf.yaml:8:90: 'providers[].max_concurrent' is accepted, but has no effect yet\n"
                         "conf.yaml:18:19: 'tenants[].limits' is accepted, but has no effect yet\n"
                         "conf.yaml:19:19: 'tenants[].budget' is accepted, but has no effect yet\n");
@@ -511,7 +510,6 @@ static void test_settings_without_effect_are_named_once_and_only_when_they_ask_f
     assert_string_equal(
         warnings_of(c),
         "conf.yaml:7:30: the strategy of model 'm' is accepted, but acts as 'priority' for now\n"
-        "conf.yaml:3:21: 'breaker' is accepted, but has no effect yet\n"
         "conf.yaml:5:73: 'providers[].max_concurrent' is accepted, but has no effect yet\n"
         "conf.yaml:8:33: 'tenants[].limits' is accepted, but has no effect yet\n");
     config_unref(c);

@@ -21,6 +21,16 @@ static void test_without_traffic_health_is_unknown_not_good_or_bad(void **state)
     assert_string_equal(health_name(&h), "unknown");
 }
 
+static void test_a_provider_that_nobody_may_ask_is_unhealthy_without_traffic_too(void **state)
+{
+    struct health h = health_of(&(struct health_facts){.p95_s = NAN, .breakers = 2, .breakers_open = 2});
+
+    (void)state;
+    assert_true(h.is_known);
+    assert_near(h.score, 49);
+    assert_string_equal(health_name(&h), "unhealthy");
+}
+
 static void test_the_score_is_the_sum_of_its_terms(void **state)
 {
     static const struct {
@@ -54,6 +64,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_without_traffic_health_is_unknown_not_good_or_bad),
+        cmocka_unit_test(test_a_provider_that_nobody_may_ask_is_unhealthy_without_traffic_too),
         cmocka_unit_test(test_the_score_is_the_sum_of_its_terms),
     };
 
