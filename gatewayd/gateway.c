@@ -21,12 +21,14 @@
 #include "gatewayd/directory/directory.h"
 #include "gatewayd/http/listen.h"
 #include "gatewayd/journal/recorder.h"
+#include "gatewayd/limits/limits_follow.h"
 #include "gatewayd/resilience/breaker.h"
 #include "gatewayd/telemetry/sink_log.h"
 #include "gatewayd/worker.h"
 #include "libshared/base/log.h"
 
 #define AGGREGATION_DEADLINE_US 60000000 /* of one statement, which may read a whole hour */
+#define BUDGETS_WAIT_US         5000000  /* that a start waits for what was spent before it */
 
 struct worker_end {
     struct letter letter;
@@ -46,6 +48,8 @@ struct gateway {
     struct recorder *recorder;
     struct books *books;
     struct directory *directory;
+    struct limits *limits;
+    struct limits_follow *follow;
     struct aggregator *aggregator; /* NULL without a history store */
     struct breakers *breakers;
     struct breaker_share *breaker_share;
@@ -86,6 +90,9 @@ static void swap_config(struct gateway *gw, struct config *next)
     struct config *old;
 
     list_breakers(gw, next);
+    limits_bind(gw->limits, next);
+    if (gw->follow)
+        limits_follow_wake_mt(gw->follow);
     (void)pthread_mutex_lock(&gw->lock);
     old = gw->config;
     gw->config = next;
@@ -233,6 +240,52 @@ static void take_books(struct gateway *gw, struct metrics_state *out)
     out->aggregation.lag_hours = as.lag_hours > 0 ? (uint64_t)as.lag_hours : 0;
 }
 
+struct tenants_of {
+    struct arena *a;
+    struct metrics_tenant *rows;
+    size_t n, cap;
+    struct metrics_state *out;
+};
+
+static void take_scope(void *user, const struct limits_view *v)
+{
+    struct tenants_of *t = user;
+    struct metrics_tenant *more;
+
+    for (unsigned k = 0; k < RATE_KINDS; k++) {
+        t->out->limit_types[k].hits += v->refused[k];
+        t->out->limit_types[k].shadow_hits += v->shadowed[k];
+    }
+    if (strncmp(v->scope, "tenant:", 7) != 0)
+        return;
+    if (t->n == t->cap) {
+        more = arena_array(t->a, struct metrics_tenant, t->cap * 2 + 16);
+        if (t->n)
+            memcpy(more, t->rows, t->n * sizeof(*more));
+        t->rows = more;
+        t->cap = t->cap * 2 + 16;
+    }
+    t->rows[t->n++] = (struct metrics_tenant){
+        .tenant = intern_z(v->scope + 7),
+        .limited = v->limited,
+        .over_budget = v->over_budget,
+        .limit_nanousd = v->limit_nanousd,
+        .usage_ratio = v->limit_nanousd ? (double)v->sums.posted_nanousd / (double)v->limit_nanousd : 0};
+}
+
+static void take_limits(struct gateway *gw, struct arena *a, struct metrics_state *out)
+{
+    struct tenants_of t = {.a = a, .out = out};
+
+    _Static_assert((unsigned)RATE_KINDS == METRICS_LIMIT_TYPES, "every kind is shown");
+    for (unsigned k = 0; k < RATE_KINDS; k++)
+        out->limit_types[k].name = rate_kind_name((enum rate_kind)k);
+    limits_each_mt(gw->limits, take_scope, &t);
+    out->limited = t.rows;
+    out->n_limited = t.n;
+    out->overshoot_bound_usd = limits_overshoot_bound_usd_mt(gw->limits);
+}
+
 static void list_targets(const struct config *c, struct arena *a, struct metrics_state *out)
 {
     size_t n = c->n_providers;
@@ -305,11 +358,16 @@ void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metric
     sum_journals(gw, out);
     take_stores(gw, out);
     take_books(gw, out);
+    take_limits(gw, a, out);
     list_targets(c, a, out);
     take_breakers(gw, c, a, out);
     config_unref(c);
 }
 
+struct limits *gateway_limits_mt(struct gateway *gw)
+{
+    return gw->limits;
+}
 struct directory *gateway_directory(struct gateway *gw)
 {
     return gw->directory;
@@ -473,6 +531,38 @@ static enum err_code open_breakers(struct gateway *gw, struct err *err)
     return gw->breaker_share ? ERR_OK : ERR_NO_MEMORY;
 }
 
+/* How far the history store is behind what was settled here; -1: it is not reached. */
+static int64_t history_lag(void *user)
+{
+    struct gateway *gw = user;
+    struct writer_stats ws[BOOKS_WRITERS];
+
+    books_stats_mt(gw->books, ws);
+    for (unsigned i = 0; i < BOOKS_WRITERS; i++)
+        if (strcmp(ws[i].name, "history") == 0)
+            return ws[i].is_down ? -1 : ws[i].lag_us;
+    return -1;
+}
+
+static enum err_code open_limits(struct gateway *gw, struct err *err)
+{
+    struct limits_follow_options o = {.limits = gw->limits,
+                                      .db = books_db_share(gw->books),
+                                      .instance = gw->instance,
+                                      .lag_us = history_lag,
+                                      .user = gw};
+
+    books_wake_mt(gw->books);
+    gw->follow = limits_follow_start(&o, err);
+    if (!gw->follow)
+        return ERR_IO;
+    if (!limits_follow_wait(gw->follow, BUDGETS_WAIT_US))
+        log_warn("budgets: what was spent before is not known yet; budgets are refused by until then, except "
+                 "those that "
+                 "are 'open' when the store is down");
+    return ERR_OK;
+}
+
 static enum err_code make_workers(struct gateway *gw, struct config *c, struct err *err)
 {
     struct config_address at = c->listen;
@@ -484,6 +574,7 @@ static enum err_code make_workers(struct gateway *gw, struct config *c, struct e
                                     .listen_fd = listen_tcp(&at, &gw->port, err),
                                     .config = c,
                                     .journal = gw->journals[i],
+                                    .limits = gw->limits,
                                     .api = gw->api,
                                     .breakers = gw->breakers,
                                     .main = gw->mailbox,
@@ -562,6 +653,8 @@ static enum err_code start(struct gateway *gw, struct err *err)
     e = open_aggregator(gw, err);
     if (!e)
         e = open_breakers(gw, err);
+    if (!e)
+        e = open_limits(gw, err);
     if (e)
         return e;
     c = gw->config;
@@ -592,6 +685,7 @@ struct gateway *gateway_new(const struct gateway_options *o, struct err *err)
     gw->started = wall_now();
     (void)pthread_mutex_init(&gw->lock, NULL);
     (void)pthread_mutex_init(&gw->reload_lock, NULL);
+    gw->limits = limits_new();
     gw->config = config_load(&o->config, err);
     if (gw->config) {
         gw->booted = config_ref(gw->config);
@@ -621,6 +715,7 @@ void gateway_free(struct gateway *gw)
     for (unsigned i = 0; i < gw->n_workers; i++)
         worker_join(gw->workers[i]);
     api_front_stop(gw->api);
+    limits_follow_stop(gw->follow);
     aggregator_stop(gw->aggregator);
     directory_free(gw->directory); /* after the thread that owned it */
     breaker_share_stop(gw->breaker_share);
@@ -635,6 +730,7 @@ void gateway_free(struct gateway *gw)
     mailbox_free(gw->mailbox);
     config_unref(gw->config);
     config_unref(gw->booted);
+    limits_free(gw->limits);
     (void)pthread_mutex_destroy(&gw->lock);
     (void)pthread_mutex_destroy(&gw->reload_lock);
     free(gw);

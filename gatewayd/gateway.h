@@ -39,6 +39,7 @@ size_t gateway_facts_mt(struct gateway *gw, struct facts *out[GATEWAY_FACTS_MAX]
 /* Fills everything; the arrays inside are allocated in `a`. */
 void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metrics_state *out);
 /* Tenants and keys of the database. Only its own thread may use what is not marked _mt. */
+struct limits *gateway_limits_mt(struct gateway *gw);
 struct directory *gateway_directory(struct gateway *gw);
 bool gateway_is_draining_mt(struct gateway *gw);
 /* The same from another thread; waits for nothing but the parsing. */

@@ -277,6 +277,7 @@ struct worker *worker_new(const struct worker_options *o, struct err *err)
     w->proxy.config = config_ref(o->config);
     w->proxy.journal = o->journal;
     w->proxy.breakers = o->breakers;
+    w->proxy.limits = o->limits;
     retry_budget_init(&w->proxy.retry_budget);
     w->unmatched = intern_z("__unmatched__");
     w->other_method = intern_z("other");

@@ -21,6 +21,7 @@ struct worker_options {
     struct config *config;     /* the worker refs it */
     struct journal *journal;   /* borrowed; outlives the worker */
     struct api_front *api;     /* borrowed; outlives the worker */
+    struct limits *limits;     /* likewise */
     struct breakers *breakers; /* likewise */
     struct mailbox *main;      /* where `stopped` is posted when the thread has ended */
     struct letter *stopped;

@@ -157,14 +157,15 @@ static const struct field BUDGET_FIELDS[B_COUNT] = {
     [B_REASON] = FIELD_REASON,
 };
 
-static json_t *json_account(const char *account, const struct config_budget *b, bool is_file,
-                            int64_t updated_at)
+static json_t *json_account(struct gateway *gw, const char *account, const struct config_budget *b,
+                            bool is_file, int64_t updated_at)
 {
     json_t *o = json_budget(b);
 
     (void)json_object_set_new(o, "account", json_string(account));
     (void)json_object_set_new(o, "source", json_string(is_file ? "file" : "database"));
     (void)json_object_set_new(o, "updated_at", json_seconds(updated_at));
+    api_add_spending(gw, account, o);
     return o;
 }
 
@@ -177,12 +178,12 @@ static const struct config_budget *budget_of_file(const struct config *file, con
     return t && t->budget.limit_nanousd ? &t->budget : NULL;
 }
 
-static json_t *json_of_file(const struct config_tenant *t)
+static json_t *json_of_file(struct gateway *gw, const struct config_tenant *t)
 {
     char account[LIMIT_NAME_BYTES + 16];
 
     (void)snprintf(account, sizeof(account), "tenant:%s", t->id);
-    return json_account(account, &t->budget, true, 0);
+    return json_account(gw, account, &t->budget, true, 0);
 }
 
 void api_budgets(const struct api_request *rq, struct api_reply *reply)
@@ -193,12 +194,13 @@ void api_budgets(const struct api_request *rq, struct api_reply *reply)
     (void)call_begin(&c, rq, reply, NULL, 0);
     for (size_t i = 0; i < c.file->n_tenants; i++)
         if (c.file->tenants[i].budget.limit_nanousd)
-            (void)json_array_append_new(list, json_of_file(&c.file->tenants[i]));
+            (void)json_array_append_new(list, json_of_file(rq->gw, &c.file->tenants[i]));
     for (size_t i = 0; i < c.rows->n_budgets; i++) {
         const struct directory_budget *b = &c.rows->budgets[i];
 
         if (!budget_of_file(c.file, b->account))
-            (void)json_array_append_new(list, json_account(b->account, &b->budget, false, b->updated_at));
+            (void)json_array_append_new(list,
+                                        json_account(rq->gw, b->account, &b->budget, false, b->updated_at));
     }
     (void)json_object_set_new(o, "budgets", list);
     api_reply_json(reply, o);
@@ -222,9 +224,9 @@ static void reply_budget(struct call *c, const char *account)
     const struct config_budget *f = budget_of_file(c->file, account);
 
     if (f)
-        api_reply_json(c->reply, json_account(account, f, true, 0));
+        api_reply_json(c->reply, json_account(c->rq->gw, account, f, true, 0));
     else if (b)
-        api_reply_json(c->reply, json_account(account, &b->budget, false, b->updated_at));
+        api_reply_json(c->reply, json_account(c->rq->gw, account, &b->budget, false, b->updated_at));
     else
         (void)call_refuse(c, ERR_NOT_FOUND, "account '%s' has no budget", account);
 }

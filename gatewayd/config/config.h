@@ -16,6 +16,7 @@
 #include "libshared/base/secret.h"
 #include "libshared/catalog/period.h"
 
+struct limits_chain;
 struct price;
 struct secret_link;
 
@@ -136,6 +137,7 @@ struct config_key {
     bool is_revoked;       /* said in the database; stays so whatever the file says */
     int64_t expires_at_us; /* wall clock, 0: never */
     const struct config_tenant *tenant;
+    struct config_limits limits; /* of its own, beside the tenant's */
 };
 
 /* A budget of the database, by account: "global", "tenant:ID", "key:TENANT/ID", "provider:NAME". */
@@ -207,6 +209,7 @@ struct config {
     size_t n_keys;
     const struct config_account *accounts;
     size_t n_accounts;
+    const struct limits_chain *limits; /* by key; given once, before it is published (limits_bind) */
     /* There may be keys of the database that are not in here: it has not answered since the start. */
     bool lacks_keys;
     struct price_table *prices; /* owned; of `file` when there is one */

@@ -62,6 +62,9 @@
 #define LIMIT_DNS_NEGATIVE_US  1000000
 #define LIMIT_DNS_PREFER_US    600000000          /* an address that answered in place of a silent one stays first */
 
+/* Budgets */
+#define LIMIT_BUDGET_OUTPUT 16384u /* tokens of an answer whose maximum nobody states, while a budget has to hold its price */
+
 /* Attempts */
 #define LIMIT_CHOICES        1024u    /* `n` of a request; vendors take 128 at most, and each is held for */
 #define LIMIT_ATTEMPTS       8u       /* per request, all targets together; fits the journal's record */

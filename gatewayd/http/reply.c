@@ -30,8 +30,22 @@ static const char *anthropic_type(int status)
     }
 }
 
+static void add_member(struct buf *out, struct span member)
+{
+    if (!member.len)
+        return;
+    buf_addc(out, ',');
+    buf_add(out, member);
+}
+
 void reply_error_body(struct buf *out, enum dialect d, enum err_code code, struct span message,
                       struct span request_id)
+{
+    reply_error_body_with(out, d, code, message, request_id, SPAN_LIT(""));
+}
+
+void reply_error_body_with(struct buf *out, enum dialect d, enum err_code code, struct span message,
+                           struct span request_id, struct span member)
 {
     const struct err_row *row = err_row(code);
 
@@ -39,6 +53,7 @@ void reply_error_body(struct buf *out, enum dialect d, enum err_code code, struc
         buf_addf(out,
                  "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", anthropic_type(row->status));
         buf_add_json(out, message);
+        add_member(out, member);
         buf_addz(out, "},\"request_id\":");
         buf_add_json(out, request_id);
         buf_addz(out, "}");
@@ -46,5 +61,7 @@ void reply_error_body(struct buf *out, enum dialect d, enum err_code code, struc
     }
     buf_addz(out, "{\"error\":{\"message\":");
     buf_add_json(out, message);
-    buf_addf(out, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}", row->type, row->code);
+    buf_addf(out, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"", row->type, row->code);
+    add_member(out, member);
+    buf_addz(out, "}}");
 }

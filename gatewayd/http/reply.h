@@ -10,4 +10,8 @@
 void reply_error_body(struct buf *out, enum dialect d, enum err_code code, struct span message,
                       struct span request_id);
 
+/* The same with one more member of the error object: `"name":value` in JSON, or nothing. */
+void reply_error_body_with(struct buf *out, enum dialect d, enum err_code code, struct span message,
+                           struct span request_id, struct span member);
+
 #endif

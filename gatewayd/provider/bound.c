@@ -7,6 +7,8 @@ static uint64_t prompt_ceiling(const struct price *p, const struct bound_facts *
 {
     uint64_t tokens = f->body_bytes + BOUND_ALLOWANCE;
 
+    if (f->reads_more)
+        return p->context_tokens ? p->context_tokens : tokens > BOUND_CONTEXT ? tokens : BOUND_CONTEXT;
     return p->context_tokens && tokens > p->context_tokens ? p->context_tokens : tokens;
 }
 

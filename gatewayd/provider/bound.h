@@ -9,6 +9,8 @@
 
 /* Tokens that a vendor adds around messages and tools, which no byte of the body stands for. */
 #define BOUND_ALLOWANCE 4096u
+/* Prompts that read more than their bytes, by models whose context is not known. */
+#define BOUND_CONTEXT 1048576u
 /* Answers whose maximum nobody states: above what models without a catalogue row generate. */
 #define BOUND_OUTPUT 131072u
 
@@ -18,6 +20,8 @@ struct bound_facts {
     uint64_t n;          /* answers, 0 is 1 */
     bool has_output;     /* the operation generates tokens */
     bool has_images;     /* it generates `n` images */
+    bool
+        reads_more; /* than its bytes: remote images, files, earlier answers; then up to the model's context */
 };
 
 /* Nano-USD, rounded up, saturating; never below price_cost_nanousd() of what the request can report. */

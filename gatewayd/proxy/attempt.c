@@ -51,6 +51,7 @@ static struct span build_body(struct attempt *a)
     struct span body = exchange_body(rq->ex);
     bool ask_usage = rq->plan.is_stream && a->ops->wants_include_usage(rq->op);
 
+    statement_put_max(rq, a->target);
     a->hides_usage = ask_usage && !rq->plan.asked_usage;
     return body_patch(&rq->plan, body, operation_row(rq->op)->body, a->target->model, ask_usage, &a->sent)
                ? buf_span(&a->sent)

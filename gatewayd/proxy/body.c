@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A patched body is the client's bytes with at most two edits, kept in order of offset:
+/* A patched body is the client's bytes with at most three edits (the third is a maximum of tokens), kept in order of offset:
  *   { ^insert stream_options  "model": "alias"→"target" … "stream_options": { ^insert include_usage | false→true } } */
 #include "gatewayd/proxy/body.h"
+
+#include <stdio.h>
 
 #include "libshared/json/json.h"
 
@@ -45,6 +47,21 @@ static enum err_code take_choices(struct json_value v, uint64_t *out, struct err
                : e;
 }
 
+/* Of several the largest: whichever the provider obeys, it is within that. */
+static enum err_code take_max(struct json_value v, const char *name, struct body_plan *plan, struct err *err)
+{
+    uint64_t max = 0;
+    enum err_code e = take_count(v, name, &max, err);
+
+    if (e)
+        return e;
+    if (!max)
+        plan->max_blank = v.raw;
+    if (max > plan->max_tokens)
+        plan->max_tokens = max;
+    return ERR_OK;
+}
+
 static enum err_code take_stream_options(struct json_value v, struct body_plan *plan, struct err *err)
 {
     struct json_walk w;
@@ -76,11 +93,11 @@ static enum err_code take_member(const struct json_member *m, struct body_plan *
     if (json_key_is(m->key, "stream_options"))
         return take_stream_options(m->value, plan, err);
     if (json_key_is(m->key, "max_tokens"))
-        return take_count(m->value, "max_tokens", &plan->max_tokens, err);
+        return take_max(m->value, "max_tokens", plan, err);
     if (json_key_is(m->key, "max_completion_tokens"))
-        return take_count(m->value, "max_completion_tokens", &plan->max_tokens, err);
+        return take_max(m->value, "max_completion_tokens", plan, err);
     if (json_key_is(m->key, "max_output_tokens"))
-        return take_count(m->value, "max_output_tokens", &plan->max_tokens, err);
+        return take_max(m->value, "max_output_tokens", plan, err);
     if (json_key_is(m->key, "n"))
         return take_choices(m->value, &plan->n, err);
     return ERR_OK;
@@ -148,10 +165,26 @@ static void edit_usage(const struct body_plan *plan, struct span body, struct ed
         add_edit(edits, n, (struct edit){brace + 1, 0, SPAN_LIT("\"include_usage\":true")});
 }
 
+static void edit_max(const struct body_plan *plan, struct span body, char text[80], struct edit *edits,
+                     size_t *n)
+{
+    int len;
+
+    if (plan->max_blank.p) {
+        len = snprintf(text, 80, "%llu", (unsigned long long)plan->put_max);
+        add_edit(edits, n,
+                 (struct edit){plan->max_blank.p, plan->max_blank.len, span_make(text, (size_t)len)});
+        return;
+    }
+    len = snprintf(text, 80, "\"%s\":%llu,", plan->put_max_name, (unsigned long long)plan->put_max);
+    add_edit(edits, n, (struct edit){body.p + plan->insert_at, 0, span_make(text, (size_t)len)});
+}
+
 bool body_patch(const struct body_plan *plan, struct span body, enum body_form form, const char *model,
                 bool ask_usage, struct buf *out)
 {
-    struct edit edits[2];
+    struct edit edits[3];
+    char max[80];
     size_t n = 0;
     const char *from = body.p;
     struct buf name AUTO(buf_release) = {.max = 4096};
@@ -165,6 +198,8 @@ bool body_patch(const struct body_plan *plan, struct span body, enum body_form f
     }
     if (ask_usage && !plan->asked_usage)
         edit_usage(plan, body, edits, &n);
+    if (form == BODY_JSON && plan->put_max_name)
+        edit_max(plan, body, max, edits, &n);
     if (!n)
         return false;
     out->max = body.len + 8192;

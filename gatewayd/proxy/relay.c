@@ -5,6 +5,8 @@
  *      └────── error event, unreadable ──► FAILED (dispatch may fail over) */
 #include "gatewayd/proxy/relay.h"
 
+#include <stdio.h>
+
 #include "gatewayd/proxy/attempt.h"
 #include "gatewayd/proxy/pipeline.h"
 #include "gatewayd/proxy/statement.h"
@@ -12,6 +14,32 @@
 #define RAW_TAIL_BYTES ((size_t)8 << 10) /* of a large buffered answer: its usage stands near the end */
 #define HELD_BYTES     ((size_t)64 << 10)
 #define TAIL_BYTES     (2 * LIMIT_SSE_EVENT) /* the closing event may repeat the whole answer */
+
+static void set_count(struct request *rq, const char *name, uint64_t v, const char *unit)
+{
+    char text[32];
+
+    (void)snprintf(text, sizeof(text), "%llu%s", (unsigned long long)v, unit);
+    exchange_set_header(rq->ex, name, span_of(text));
+}
+
+/* What admit saw after it had taken its part. */
+static void set_rate_headers(struct request *rq)
+{
+    static const char *const NAMES[2][3] = {
+        {"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"},
+        {"x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"}};
+
+    for (unsigned i = 0; i < 2; i++) {
+        const struct rate_view *v = &rq->rates[i];
+
+        if (!v->limit)
+            continue;
+        set_count(rq, NAMES[i][0], v->limit, "");
+        set_count(rq, NAMES[i][1], v->used < v->limit ? v->limit - v->used : 0, "");
+        set_count(rq, NAMES[i][2], (uint64_t)((v->reset_us + 999999) / 1000000), "s");
+    }
+}
 
 void relay_set_headers(struct request *rq)
 {
@@ -22,6 +50,7 @@ void relay_set_headers(struct request *rq)
     exchange_set_header(rq->ex, "x-request-id", span_of(rq->id_text));
     exchange_set_header(rq->ex, "x-trace-id", span_of(rq->trace_text));
     exchange_set_header(rq->ex, "traceparent", span_of(rq->parent));
+    set_rate_headers(rq);
     if (!a)
         return;
     exchange_set_header(rq->ex, "x-gatewayd-provider", span_of(a->target->provider->name));

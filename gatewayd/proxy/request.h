@@ -8,6 +8,7 @@
 #include "gatewayd/http/server.h"
 #include "gatewayd/http/sse.h"
 #include "gatewayd/journal/journal.h"
+#include "gatewayd/limits/limits.h"
 #include "gatewayd/provider/pricing.h"
 #include "gatewayd/provider/provider.h"
 #include "gatewayd/resilience/backoff.h"
@@ -20,6 +21,7 @@ struct proxy {
     struct client *client;
     struct facts *facts;
     struct journal *journal;
+    struct limits *limits;
     struct config *config;     /* the worker's current snapshot; a request refs it */
     struct breakers *breakers; /* of all workers */
     struct retry_budget retry_budget;
@@ -39,8 +41,12 @@ struct body_plan {
     struct span stream_options; /* raw value, p == NULL when absent */
     struct span include_usage;  /* raw value inside it, p == NULL when absent */
     uint64_t max_tokens;        /* 0 when not said */
-    uint64_t n;                 /* choices, 1 when not said */
-    size_t insert_at;           /* just behind the opening brace */
+    struct span
+        max_blank; /* raw value of such a member that says none (null, 0); p == NULL when there is none */
+    const char *put_max_name; /* a maximum is put into what is sent, NULL: none */
+    uint64_t put_max;
+    uint64_t n;       /* choices, 1 when not said */
+    size_t insert_at; /* just behind the opening brace */
 };
 
 enum attempt_state {
@@ -114,6 +120,10 @@ struct request {
     size_t n_targets;
     unsigned attempts_allowed;
 
+    struct limits_hold hold;       /* open from admit to settle */
+    int64_t bound_nanousd;         /* what it was opened with: of one attempt */
+    struct rate_view rates[2];     /* of requests and tokens: the scope that has least left; limit 0: none */
+    const struct explain *refusal; /* why admit refused; in the arena */
     struct fact_reservation reservation;
     uint64_t stated; /* sequence number of its newest statement in the journal, 0: none is open */
     struct mono stated_at;

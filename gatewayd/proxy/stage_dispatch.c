@@ -11,6 +11,7 @@
 
 #include "gatewayd/proxy/attempt.h"
 #include "gatewayd/proxy/pipeline.h"
+#include "gatewayd/proxy/statement.h"
 
 static unsigned first_key(struct request *rq, const struct config_target *t)
 {
@@ -30,14 +31,31 @@ static bool admits(struct request *rq, size_t at, struct breaker_ticket *out)
                          now_of(rq), out);
 }
 
-/* Of a first attempt RESERVE has told; a further one is only made when that can be put on record. */
+static enum step give_up(struct request *rq, const struct attempt *a)
+{
+    rq->retry_after_ms = a->failure.retry_after_ms;
+    return request_fail(rq, a->failure.code, "provider '%s': %s", a->target->provider->name,
+                        a->detail[0] ? a->detail : err_row(a->failure.code)->text);
+}
+
+/* A ticket that no attempt is made on. */
+static void give_back(struct request *rq, struct breaker_ticket *ticket)
+{
+    breaker_report(rq->proxy->breakers, ticket, BREAKER_NEITHER, "", &rq->config->breaker, now_of(rq));
+}
+
+/* Of a first attempt RESERVE has told; a further one is only made when that can be put on record and paid for. */
 static enum step start(struct request *rq, unsigned key, struct breaker_ticket *ticket)
 {
     if (rq->n_attempts && !journal_has_room(rq->proxy->journal)) {
-        breaker_report(rq->proxy->breakers, ticket, BREAKER_NEITHER, "", &rq->config->breaker, now_of(rq));
+        give_back(rq, ticket);
         rq->retry_after_ms = 1000;
         return request_fail(rq, ERR_JOURNAL_FULL,
                             "the journal is full, so another attempt cannot be put on record");
+    }
+    if (rq->n_attempts && !statement_afford_another(rq)) {
+        give_back(rq, ticket);
+        return give_up(rq, request_attempt(rq));
     }
     attempt_start(rq, &rq->targets[rq->target_at], key, ticket);
     return STEP_WAIT;
@@ -125,13 +143,6 @@ static bool is_any_ready(struct request *rq)
 static bool another_key_helps(enum err_code code)
 {
     return code == ERR_UP_AUTH || code == ERR_UP_RATE_LIMIT;
-}
-
-static enum step give_up(struct request *rq, const struct attempt *a)
-{
-    rq->retry_after_ms = a->failure.retry_after_ms;
-    return request_fail(rq, a->failure.code, "provider '%s': %s", a->target->provider->name,
-                        a->detail[0] ? a->detail : err_row(a->failure.code)->text);
 }
 
 /* All targets were asked. The first that may be asked again is, after a wait. */

@@ -162,7 +162,8 @@ static void end_stream(struct request *rq, int64_t cost_nanousd)
 static void reply_error(struct request *rq)
 {
     struct attempt *a = request_attempt(rq);
-    struct buf body AUTO(buf_release) = {.max = 8192};
+    struct buf body AUTO(buf_release) = {.max = 8192}, member AUTO(buf_release) = {.max = 2048};
+    const struct explain_row *why = rq->refusal ? explain_refusal(rq->refusal) : NULL;
     char seconds[24];
 
     if (rq->retry_after_ms < 0 && (rq->error == ERR_DRAINING || rq->error == ERR_UNAVAILABLE))
@@ -177,8 +178,12 @@ static void reply_error(struct request *rq)
         return;
     }
     exchange_set_header(rq->ex, "content-type", SPAN_LIT("application/json"));
-    reply_error_body(&body, operation_row(rq->op)->dialect, rq->error, span_of(err_text(&rq->detail)),
-                     span_of(rq->id_text));
+    if (why) {
+        buf_addz(&member, "\"limit\":");
+        explain_json(why, &member);
+    }
+    reply_error_body_with(&body, operation_row(rq->op)->dialect, rq->error, span_of(err_text(&rq->detail)),
+                          span_of(rq->id_text), buf_span(&member));
     exchange_reply_adopt(rq->ex, err_row(rq->error)->status, &body);
 }
 
@@ -242,6 +247,11 @@ enum step stage_settle(struct request *rq)
     /* A request that was refused before it had a key spent nothing: a full journal must not keep it from its answer. */
     if (journal_settle(rq->proxy->journal, &fact, attempts) != ERR_OK && rq->n_attempts)
         log_error("journal: the end of request '%s' could not be recorded", rq->id_text);
+    if (rq->n_attempts) /* behind the record, so that the store has what was settled here before we believe it has */
+        limits_settle(&rq->hold, fact.cost_nanousd, fact.usage.input + fact.usage.output,
+                      loop_wall(rq->proxy->loop), loop_now(rq->proxy->loop));
+    else
+        limits_give_back(&rq->hold);
     facts_add(rq->proxy->facts, &fact, attempts);
     deliver(rq, fact.cost_nanousd);
     CRASH_POINT(settle_after_reply);

@@ -77,33 +77,102 @@ static void note(struct request *rq)
     rq->stated_chars = a ? a->answer.output_chars : 0;
 }
 
-/* The most that the request can cost: its dearest target, as often as attempts are allowed to be billed, once. */
-static int64_t bound_of(const struct request *rq)
+bool statement_has_output(const struct request *rq)
+{
+    return rq->op == OP_CHAT || rq->op == OP_COMPLETION || rq->op == OP_MESSAGES || rq->op == OP_RESPONSES;
+}
+
+/* Members by which a prompt is longer than its bytes. */
+static bool reads_more(const struct request *rq)
+{
+    static const char *const MARKS[] = {
+        "\"previous_response_id\"", "\"image_url\"", "\"file_id\"", "\"file_url\"",
+        "\"conversation\"",         "\"url\"",       "\"prompt\":{"};
+    struct span body = exchange_body(rq->ex);
+
+    for (size_t i = 0; i < ARRAY_LEN(MARKS); i++)
+        if (memmem(body.p, body.len, MARKS[i], strlen(MARKS[i])))
+            return true;
+    return false;
+}
+
+static uint64_t most_output(const struct config_target *t)
+{
+    uint64_t model = t->price ? t->price->max_output_tokens : 0;
+
+    return model && model < LIMIT_BUDGET_OUTPUT ? model : LIMIT_BUDGET_OUTPUT;
+}
+
+static bool puts_max(const struct request *rq)
+{
+    return !rq->plan.max_tokens && statement_has_output(rq) && rq->op != OP_MESSAGES &&
+           limits_holds_money(limits_chain_of(rq->config, rq->key));
+}
+
+void statement_put_max(struct request *rq, const struct config_target *t)
+{
+    rq->plan.put_max_name = NULL;
+    if (!puts_max(rq))
+        return;
+    rq->plan.put_max = most_output(t);
+    rq->plan.put_max_name = rq->op == OP_RESPONSES ? "max_output_tokens"
+                            : rq->op == OP_CHAT && strstr(t->provider->base_url, "api.openai.com")
+                                ? "max_completion_tokens"
+                                : "max_tokens";
+}
+
+uint64_t statement_tokens(const struct request *rq)
+{
+    uint64_t prompt =
+        operation_row(rq->op)->body == BODY_JSON ? body_estimate_input(exchange_bytes_in(rq->ex)) : 0;
+
+    return statement_has_output(rq) && rq->plan.max_tokens < UINT32_MAX ? prompt + rq->plan.max_tokens
+                                                                        : prompt;
+}
+
+int64_t statement_bound(struct request *rq)
 {
     struct bound_facts f = {.body_bytes = exchange_bytes_in(rq->ex),
                             .max_tokens = rq->plan.max_tokens,
                             .n = rq->plan.n,
-                            .has_output = operation_row(rq->op)->body == BODY_JSON && rq->op != OP_EMBEDDINGS,
-                            .has_images = rq->op == OP_IMAGES};
+                            .has_output = statement_has_output(rq),
+                            .has_images = rq->op == OP_IMAGES,
+                            .reads_more = statement_has_output(rq) && reads_more(rq)};
+    bool puts = puts_max(rq);
     int64_t most = 0;
 
     for (size_t i = 0; i < rq->n_targets; i++) {
-        int64_t cost = rq->targets[i].price ? bound_nanousd(rq->targets[i].price, &f) : 0;
+        int64_t cost;
 
+        if (puts)
+            f.max_tokens = most_output(&rq->targets[i]);
+        cost = rq->targets[i].price ? bound_nanousd(rq->targets[i].price, &f) : 0;
         most = cost > most ? cost : most;
     }
     return most;
 }
 
+bool statement_afford_another(struct request *rq)
+{
+    struct explain why;
+    int64_t spent = 0, sum;
+
+    for (unsigned i = 0; i < rq->n_attempts; i++)
+        spent += rq->attempts[i]->fact.cost_nanousd;
+    return !spent || !rq->hold.money.is_open || __builtin_add_overflow(spent, rq->bound_nanousd, &sum) ||
+           limits_raise(rq->proxy->limits, &rq->hold, sum, &why) == ERR_OK;
+}
+
 bool statement_reserve(struct request *rq)
 {
+    const struct limits_chain *chain = limits_chain_of(rq->config, rq->key);
     struct fact_open o;
 
-    rq->reservation = (struct fact_reservation){.amount_nanousd = bound_of(rq),
+    rq->reservation = (struct fact_reservation){.amount_nanousd = rq->bound_nanousd,
                                                 .at = rq->arrived_wall,
-                                                .key_period = PERIOD_MONTH,
+                                                .key_period = limits_period(chain, LINK_KEY),
                                                 .tenant_period = rq->key->tenant->budget.period,
-                                                .global_period = PERIOD_MONTH};
+                                                .global_period = limits_period(chain, LINK_GLOBAL)};
     fill(rq, &o);
     if (journal_reserve(rq->proxy->journal, &o) != ERR_OK) {
         rq->reservation = (struct fact_reservation){0};

@@ -15,6 +15,7 @@
 struct window {
     int64_t start_us; /* names it */
     int64_t posted, held;
+    int64_t settled; /* of posted, what was settled here */
 };
 
 struct budget_account {
@@ -213,6 +214,50 @@ void budget_account_view(struct budget_account *a, struct wall now, struct budge
     (void)pthread_mutex_unlock(&a->lock);
 }
 
+struct budget_mark budget_account_mark(struct budget_account *a, struct wall now)
+{
+    struct budget_mark m;
+
+    (void)pthread_mutex_lock(&a->lock);
+    roll(a, now);
+    m = (struct budget_mark){a->now.start_us, a->period, a->now.settled};
+    (void)pthread_mutex_unlock(&a->lock);
+    return m;
+}
+
+/* The store holds what was spent elsewhere and, of what was settled here, at least the mark's part (when it has that) and at
+ * most all. So what was spent elsewhere is within `least` and `most`, and what we took it for stays as long as it fits. */
+void budget_account_follow(struct budget_account *a, struct wall now, const struct budget_mark *mark,
+                           bool store_has_mark, int64_t stored_nanousd)
+{
+    int64_t elsewhere, least, most;
+
+    (void)pthread_mutex_lock(&a->lock);
+    roll(a, now);
+    if (a->period == mark->period && a->now.start_us == mark->start_us) {
+        elsewhere = a->now.posted - a->now.settled;
+        least = stored_nanousd - a->now.settled;
+        most = stored_nanousd - mark->settled_nanousd;
+        if (elsewhere < least)
+            elsewhere = least;
+        if (store_has_mark && elsewhere > most)
+            elsewhere = most;
+        a->now.posted = added(elsewhere, a->now.settled);
+    }
+    (void)pthread_mutex_unlock(&a->lock);
+}
+
+struct budget_sums budget_account_sums(struct budget_account *a, struct wall now)
+{
+    struct budget_sums s;
+
+    (void)pthread_mutex_lock(&a->lock);
+    roll(a, now);
+    s = (struct budget_sums){a->now.start_us, a->now.posted, a->now.held};
+    (void)pthread_mutex_unlock(&a->lock);
+    return s;
+}
+
 /* ---- chains ---- */
 
 /* Sorted by number, without gaps and repetitions; returns how many. */
@@ -276,6 +321,39 @@ enum err_code budget_reserve(const struct budget_chain *chain, int64_t amount_na
     return e;
 }
 
+/* Into the windows that hold it already: one that is over since has no limit to keep any more. */
+enum err_code budget_raise(struct budget_hold *h, int64_t amount_nanousd, struct budget_view *why)
+{
+    int64_t more = amount_nanousd - h->amount_nanousd;
+    enum err_code e = ERR_OK;
+    unsigned n = 0;
+
+    if (!h->is_open || more <= 0)
+        return ERR_OK;
+    while (n < BUDGET_CHAIN && h->chain.at[n])
+        n++;
+    lock_all(h->chain.at, n);
+    for (unsigned i = 0; i < n && !e; i++) {
+        struct budget_account *a = h->chain.at[i];
+
+        if (window_of(a, h->window[i].period, h->window[i].start_us) != &a->now || has_room(a, more))
+            continue;
+        e = ERR_OVER_BUDGET;
+        if (why)
+            fill_view(a, why);
+    }
+    for (unsigned i = 0; i < n && !e; i++) {
+        struct window *w = window_of(h->chain.at[i], h->window[i].period, h->window[i].start_us);
+
+        if (w)
+            w->held = added(w->held, more);
+    }
+    unlock_all(h->chain.at, n);
+    if (!e)
+        h->amount_nanousd = amount_nanousd;
+    return e;
+}
+
 void budget_settle(struct budget_hold *h, int64_t cost_nanousd)
 {
     if (!h->is_open)
@@ -290,6 +368,7 @@ void budget_settle(struct budget_hold *h, int64_t cost_nanousd)
         if (w) {
             w->held -= h->amount_nanousd;
             w->posted = added(w->posted, cost_nanousd);
+            w->settled = added(w->settled, cost_nanousd);
         }
         (void)pthread_mutex_unlock(&a->lock);
     }

@@ -52,9 +52,29 @@ void budget_account_set(struct budget_account *a, int64_t limit_nanousd, enum pe
 void budget_account_post(struct budget_account *a, struct wall now, int64_t posted_nanousd);
 void budget_account_view(struct budget_account *a, struct wall now, struct budget_view *out);
 
+/* Following a store that others post to as well, and that has what was settled here a little later. A mark says what was
+ * settled here at that moment; once the store is known to have all of that, following it with the mark tells exactly what
+ * was spent elsewhere, and before that it can only be too little. Nothing that was settled here is ever lost by it. */
+struct budget_mark {
+    int64_t start_us; /* of the window */
+    enum period period;
+    int64_t settled_nanousd;
+};
+struct budget_mark budget_account_mark(struct budget_account *a, struct wall now);
+/* `stored` is what the store says of the mark's window. Without effect when that is not the current one any more. */
+void budget_account_follow(struct budget_account *a, struct wall now, const struct budget_mark *mark,
+                           bool store_has_mark, int64_t stored_nanousd);
+/* Posted and held of the current window, for what is asked on every request. */
+struct budget_sums {
+    int64_t start_us, posted_nanousd, held_nanousd;
+};
+struct budget_sums budget_account_sums(struct budget_account *a, struct wall now);
+
 /* All or none. ERR_OVER_BUDGET fills `why` (may be NULL) with the first account that has no room. */
 NODISCARD enum err_code budget_reserve(const struct budget_chain *chain, int64_t amount_nanousd,
                                        struct wall now, struct budget_hold *out, struct budget_view *why);
+/* Holds more on all accounts of an open hold, or on none, so that the whole is `amount_nanousd`; less changes nothing. */
+NODISCARD enum err_code budget_raise(struct budget_hold *h, int64_t amount_nanousd, struct budget_view *why);
 /* Ends the hold; a second call, or one on a hold that never was, changes nothing. Windows that are over since are
  * forgotten: their books are the ledger's. */
 void budget_settle(struct budget_hold *h, int64_t cost_nanousd);

@@ -30,6 +30,14 @@ struct metrics_part {
     bool is_degraded;
 };
 
+struct metrics_tenant { /* what limits say of one */
+    label tenant;
+    uint64_t limited, over_budget;
+    int64_t limit_nanousd; /* 0: no budget */
+    double usage_ratio;
+};
+#define METRICS_LIMIT_TYPES 3u
+
 struct metrics_label_set { /* zero-initialised series: configured providers and their models */
     label provider, model; /* model 0: only the provider's own series */
 };
@@ -56,6 +64,13 @@ struct metrics_state {
         struct wall last_success; /* 0: never */
         uint64_t failures, lag_hours;
     } aggregation;
+    const struct metrics_tenant *limited;
+    size_t n_limited;
+    struct {
+        const char *name;
+        uint64_t hits, shadow_hits;
+    } limit_types[METRICS_LIMIT_TYPES];
+    double overshoot_bound_usd;
     uint64_t reloads_ok, reloads_failed, config_version;
     uint64_t connections, connections_refused, guard_refusals;
     const struct metrics_label_set *targets;

@@ -414,6 +414,60 @@ static void state_degraded(struct lines *l, const struct scrape *s)
         labelled_u64(l, s->state->parts[i].name, s->state->parts[i].is_degraded);
 }
 
+static void tenant_series(struct lines *l, const struct metrics_tenant *t)
+{
+    struct span value = lines_text(l, t->tenant);
+
+    lines_series(l, &value);
+}
+
+static void state_limited(struct lines *l, const struct scrape *s)
+{
+    for (size_t i = 0; i < s->state->n_limited; i++) {
+        tenant_series(l, &s->state->limited[i]);
+        lines_number(l, LINES_COUNT, s->state->limited[i].limited);
+    }
+}
+
+static void state_limit_types(struct lines *l, const struct scrape *s)
+{
+    for (size_t i = 0; i < METRICS_LIMIT_TYPES; i++)
+        if (s->state->limit_types[i].name)
+            labelled_u64(l, s->state->limit_types[i].name, s->state->limit_types[i].hits);
+}
+
+static void state_shadow(struct lines *l, const struct scrape *s)
+{
+    for (size_t i = 0; i < METRICS_LIMIT_TYPES; i++)
+        if (s->state->limit_types[i].name)
+            labelled_u64(l, s->state->limit_types[i].name, s->state->limit_types[i].shadow_hits);
+}
+
+/* Tenants without a budget have no series. */
+#define STATE_BUDGET(fn, has, put)                                                                           \
+    static void fn(struct lines *l, const struct scrape *s)                                                  \
+    {                                                                                                        \
+        for (size_t i = 0; i < s->state->n_limited; i++) {                                                   \
+            const struct metrics_tenant *t = &s->state->limited[i];                                          \
+                                                                                                             \
+            if (!(has))                                                                                      \
+                continue;                                                                                    \
+            tenant_series(l, t);                                                                             \
+            put;                                                                                             \
+        }                                                                                                    \
+    }
+STATE_BUDGET(state_budget_usage, t->limit_nanousd, lines_double(l, t->usage_ratio))
+STATE_BUDGET(state_budget_limit, t->limit_nanousd, lines_number(l, LINES_NANOUSD, (uint64_t)t->limit_nanousd))
+STATE_BUDGET(state_budget_rejections, t->limit_nanousd || t->over_budget,
+             lines_number(l, LINES_COUNT, t->over_budget))
+#undef STATE_BUDGET
+
+static void state_overshoot(struct lines *l, const struct scrape *s)
+{
+    lines_series(l, NULL);
+    lines_double(l, s->state->overshoot_bound_usd);
+}
+
 static void state_exported(struct lines *l, const struct scrape *s)
 {
     labelled_u64(l, "access_log", s->state->journal.log_written);
@@ -566,6 +620,13 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_gatewayd_aggregation_failures_total] = {STATE(state_aggregation_failures)},
     [METRIC_gatewayd_aggregation_backlog] = {STATE(state_aggregation_lag)},
     [METRIC_gatewayd_degraded] = {STATE(state_degraded)},
+    [METRIC_aigateway_rate_limit_hits_total] = {STATE(state_limited)},
+    [METRIC_rate_limit_hits_total] = {STATE(state_limit_types)},
+    [METRIC_gatewayd_rate_limit_shadow_hits_total] = {STATE(state_shadow)},
+    [METRIC_aigateway_budget_usage_ratio] = {STATE(state_budget_usage)},
+    [METRIC_aigateway_budget_limit_usd] = {STATE(state_budget_limit)},
+    [METRIC_aigateway_budget_rejections_total] = {STATE(state_budget_rejections)},
+    [METRIC_gatewayd_budget_overshoot_bound_usd] = {STATE(state_overshoot)},
     [METRIC_aigateway_telemetry_exported_total] = {STATE(state_exported)},
     [METRIC_aigateway_telemetry_dropped_total] = {STATE(state_dropped)},
     [METRIC_aigateway_metric_overflow_total] = {STATE(state_overflow)},

@@ -84,6 +84,8 @@ static const struct {
     [FACT_PROCESS_STATE] = {"process_state", "the process"},
     [FACT_JOURNAL_STATE] = {"journal_state", "the journals of all workers"},
     [FACT_BOOKS_STATE] = {"books_state", "the last roll-up and the last comparison of the books"},
+    [FACT_RATE_DECISION] = {"rate_decision", "one request that a limit of rates refused, or would have"},
+    [FACT_BUDGET_STATE] = {"budget_state", "one tenant's budget"},
     [FACT_PIPELINE_STATE] = {"pipeline_state", "one telemetry pipeline"},
     [FACT_REGISTRY_STATE] = {"registry_state", "one family"},
 };

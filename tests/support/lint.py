@@ -19,6 +19,7 @@ RANK = {
     "gatewayd/http": 3,
     "gatewayd/provider": 4,
     "gatewayd/resilience": 4,
+    "gatewayd/limits": 4,
     "gatewayd/telemetry": 4,
     "gatewayd/journal": 4,
     "gatewayd/sim": 4,

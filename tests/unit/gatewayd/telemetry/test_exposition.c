@@ -277,6 +277,16 @@ static void test_state_is_shown_as_it_was_given(void **unused)
     state.n_stores = 2;
     state.parts[0] = (struct metrics_part){"history", true};
     state.n_parts = 1;
+    state.limited = (struct metrics_tenant[]){{.tenant = intern_z("acme"),
+                                               .limited = 3,
+                                               .over_budget = 2,
+                                               .limit_nanousd = 1500000000,
+                                               .usage_ratio = 0.5},
+                                              {.tenant = intern_z("free"), .limited = 1}};
+    state.n_limited = 2;
+    state.limit_types[0].name = "requests";
+    state.limit_types[0].hits = 4;
+    state.limit_types[0].shadow_hits = 9;
     b = scrape(EXPOSITION_TEXT_004);
     assert_true(value_of(b, "gatewayd_loop_busy_seconds_total{worker=\"1\"}") == 1.5);
     assert_true(value_of(b, "gatewayd_loop_turn_max_seconds{worker=\"1\"}") == 0.0025);
@@ -291,6 +301,13 @@ static void test_state_is_shown_as_it_was_given(void **unused)
     assert_true(value_of(b, "gatewayd_store_up{store=\"history\"}") == 0);
     assert_true(value_of(b, "gatewayd_store_duplicates_total{store=\"history\"}") == 4);
     assert_true(value_of(b, "gatewayd_degraded{part=\"history\"}") == 1);
+    assert_true(value_of(b, "aigateway_rate_limit_hits_total{tenant_id=\"free\"}") == 1);
+    assert_true(value_of(b, "rate_limit_hits_total{limit_type=\"requests\"}") == 4);
+    assert_true(value_of(b, "gatewayd_rate_limit_shadow_hits_total{limit_type=\"requests\"}") == 9);
+    assert_true(value_of(b, "aigateway_budget_usage_ratio{tenant_id=\"acme\"}") == 0.5);
+    assert_true(value_of(b, "aigateway_budget_limit_usd{tenant_id=\"acme\"}") == 1.5);
+    assert_true(value_of(b, "aigateway_budget_rejections_total{tenant_id=\"acme\"}") == 2);
+    assert_null(strstr(b->p, "aigateway_budget_limit_usd{tenant_id=\"free\"}"));
     assert_true(value_of(b, "gatewayz_uptime_seconds") == 3600);
     assert_true(value_of(b, "process_start_time_seconds") == NOW_US / 1000000 - 3600);
     assert_true(value_of(b, "process_resident_memory_bytes") > 100000);

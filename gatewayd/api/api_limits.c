@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is limited and how much of it is used: the counters that requests are admitted by, at this instant. Never waits for a
+ * store. */
+#include <stdio.h>
+#include <string.h>
+
+#include "gatewayd/api/handlers_priv.h"
+#include "gatewayd/limits/limits.h"
+
+static json_t *json_row(const struct explain_row *r)
+{
+    struct buf text AUTO(buf_release) = {.max = 2048};
+
+    explain_json(r, &text);
+    return json_loadb(text.p, text.len, 0, NULL);
+}
+
+static json_t *json_rows(const struct explain *x)
+{
+    json_t *list = json_array();
+
+    for (unsigned i = 0; i < x->n; i++)
+        (void)json_array_append_new(list, json_row(&x->row[i]));
+    return list;
+}
+
+static void add_scope(void *user, const struct limits_view *v)
+{
+    json_t *list = user;
+
+    for (unsigned k = 0; k < RATE_KINDS; k++) {
+        const struct rate_view *r = &v->rate[k];
+        json_t *o;
+
+        if (!r->limit && !v->refused[k] && !v->shadowed[k])
+            continue;
+        o = json_object();
+        (void)json_object_set_new(o, "scope", json_string(v->scope));
+        (void)json_object_set_new(o, "kind", json_string(rate_kind_name((enum rate_kind)k)));
+        (void)json_object_set_new(o, "limit", api_json_count(r->limit));
+        (void)json_object_set_new(o, "used", api_json_count(r->used));
+        (void)json_object_set_new(o, "remaining",
+                                  api_json_count(r->used < r->limit ? r->limit - r->used : 0));
+        (void)json_object_set_new(o, "resets_in_ms", json_integer((r->reset_us + 999) / 1000));
+        (void)json_object_set_new(o, "refused", api_json_count(v->refused[k]));
+        (void)json_object_set_new(o, "shadow_hits", api_json_count(v->shadowed[k]));
+        (void)json_object_set_new(o, "shadow", json_boolean(r->is_shadow));
+        (void)json_array_append_new(list, o);
+    }
+}
+
+void api_limits(const struct api_request *rq, struct api_reply *reply)
+{
+    json_t *o = json_object(), *list = json_array();
+
+    limits_each_mt(gateway_limits_mt(rq->gw), add_scope, list);
+    (void)json_object_set_new(o, "limits", list);
+    api_reply_json(reply, o);
+}
+
+/* A request that was refused, else an account, else a tenant or a key ("acme", "acme/web"). */
+void api_explain(const struct api_request *rq, struct api_reply *reply)
+{
+    struct limits *l = gateway_limits_mt(rq->gw);
+    struct explain x = {0};
+    char what[BUDGET_ACCOUNT];
+    bool is_request;
+    json_t *o;
+
+    (void)span_copy(what, sizeof(what), rq->tail);
+    is_request = limits_explain_request_mt(l, what, &x);
+    if (!is_request && !limits_explain_mt(l, what, &x)) {
+        api_reply_error(
+            reply, ERR_NOT_FOUND,
+            "'%s' is neither one of the last requests that were refused, nor an account that is limited",
+            what);
+        return;
+    }
+    o = json_object();
+    (void)json_object_set_new(o, "subject", json_string(what));
+    (void)json_object_set_new(o, "is_request", json_boolean(is_request));
+    (void)json_object_set_new(o, "checks", json_rows(&x));
+    api_reply_json(reply, o);
+}
+
+void api_add_spending(struct gateway *gw, const char *account, json_t *o)
+{
+    struct explain x = {0};
+
+    if (!limits_explain_mt(gateway_limits_mt(gw), account, &x))
+        return;
+    for (unsigned i = 0; i < x.n; i++) {
+        const struct explain_row *r = &x.row[i];
+
+        if (!explain_is_money(r))
+            continue;
+        api_set_cost(o, "spent_usd", "spent_nanousd", (int64_t)r->used);
+        api_set_cost(o, "held_usd", "held_nanousd", (int64_t)r->held);
+        (void)json_object_set_new(o, "used_ratio", api_json_ratio(r->used, r->limit));
+        (void)json_object_set_new(o, "window", json_string(r->window));
+        (void)json_object_set_new(o, "resets_at", api_json_time(r->resets_at));
+        (void)json_object_set_new(o, "verdict", json_string(verdict_name(r->verdict)));
+    }
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a process enforces: money, requests, tokens and slots of every key, tenant and of all, under the names of the books'
+ * accounts ("global", "tenant:ID", "key:TENANT/ID"). Scopes live as long as the process; a configuration is bound to them before
+ * it is published, so that a request finds its chain without a lookup.
+ *
+ * admit ──► hold ──► settle, exactly once. Headers, refusals, `explain` and metrics read the very counters that admit decides by.
+ *
+ * The seam for several nodes is limits_follow.h: what others spent is learned from the store and laid under what is spent here.
+ * A lease would take the place of that number, nothing else would change. */
+#ifndef LIMITS_LIMITS_H
+#define LIMITS_LIMITS_H
+
+#include <stdatomic.h>
+
+#include "gatewayd/config/config.h"
+#include "gatewayd/resilience/budget.h"
+#include "gatewayd/resilience/ratelimit.h"
+#include "libshared/base/id.h"
+
+struct limits;
+struct limits_scope;
+
+enum limits_link { LINK_KEY, LINK_TENANT, LINK_GLOBAL, LINK_COUNT };
+
+/* The scopes of one key; in the snapshot's arena. Parts are NULL where nothing is limited. */
+struct limits_chain {
+    struct {
+        struct limits_scope *scope;
+        const struct config_budget *budget;
+    } at[LINK_COUNT];
+};
+
+enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_SHADOW, VERDICT_THROTTLE, VERDICT_REFUSED, VERDICT_UNKNOWN };
+const char *verdict_name(enum verdict v);
+
+#define EXPLAIN_ROWS 12u /* three scopes with requests, tokens, concurrent and a budget each */
+
+/* Which limits were checked, in whole units of each: requests, tokens, or nano-USD for budgets. */
+struct explain {
+    unsigned n;
+    struct explain_row {
+        const char *kind; /* "requests" "tokens" "concurrent" "budget" */
+        char scope[BUDGET_ACCOUNT];
+        char window[PERIOD_WINDOW_CAP]; /* of a budget */
+        uint64_t limit, used, held, asked;
+        struct wall resets_at; /* 0: not by the clock */
+        int64_t retry_ms;      /* -1: not by waiting */
+        enum verdict verdict;
+    } row[EXPLAIN_ROWS];
+};
+const struct explain_row *explain_refusal(const struct explain *x); /* NULL: none */
+static inline bool explain_is_money(const struct explain_row *r)
+{
+    return r->kind[0] == 'b';
+}
+/* "budget of 'tenant:acme' …": for the text of a refusal. */
+void explain_text(const struct explain_row *r, char *dst, size_t cap);
+
+/* {"scope","kind","unit","limit","used","held","requested","resets_at","verdict"}; dollars as decimal strings. */
+struct buf;
+void explain_json(const struct explain_row *r, struct buf *out);
+
+struct limits_ask {
+    const struct limits_chain *chain;
+    struct id request;
+    struct wall now;
+    struct mono mono;
+    int64_t bound_nanousd;
+    uint64_t tokens;
+};
+
+struct limits_hold {
+    struct rate_hold rate;
+    struct budget_hold money;
+    const struct limits_chain *chain; /* borrowed from the request's snapshot */
+};
+
+struct limits *limits_new(void);
+void limits_free(struct limits *l);
+/* Before the snapshot is published, under the lock of reloads. Gives `c` its chains and the scopes their limits; scopes that
+ * it does not name are limited no more. Without effect on a snapshot that is bound. */
+void limits_bind(struct limits *l, struct config *c);
+const struct limits_chain *limits_chain_of(const struct config *c, const struct config_key *k);
+/* The period of a link's budget; by the month where there is none. */
+enum period limits_period(const struct limits_chain *chain, enum limits_link at);
+/* A budget that refuses applies: what has no bound cannot be admitted, and answers without a stated maximum get one. */
+bool limits_holds_money(const struct limits_chain *chain);
+
+/* All or none. ERR_OVER_LIMIT, ERR_OVER_BUDGET, ERR_UNAVAILABLE (the books were not read yet, or their store is down and
+ * the budget is `closed` then). `why` is filled in any case. */
+NODISCARD enum err_code limits_admit(struct limits *l, const struct limits_ask *a, struct limits_hold *out,
+                                     struct explain *why);
+/* The request turned out to cost more at most: what failed attempts cost, and one more. */
+NODISCARD enum err_code limits_raise(struct limits *l, struct limits_hold *h, int64_t amount_nanousd,
+                                     struct explain *why);
+/* Once the end is on record. Any further call changes nothing. */
+void limits_settle(struct limits_hold *h, int64_t cost_nanousd, uint64_t tokens, struct wall now,
+                   struct mono mono);
+/* Nothing was sent. */
+void limits_give_back(struct limits_hold *h);
+
+/* ---- looking ---- */
+
+/* What an account (or a tenant by its bare id) is limited by now; false: by nothing. */
+bool limits_explain_mt(struct limits *l, const char *account, struct explain *out);
+/* One of the last refusals, by the text of the request's id. */
+bool limits_explain_request_mt(struct limits *l, const char *request, struct explain *out);
+
+struct limits_view {   /* of one scope */
+    const char *scope; /* lives as long as the process */
+    uint64_t refused[RATE_KINDS], shadowed[RATE_KINDS];
+    uint64_t limited,
+        over_budget; /* of a tenant: its requests refused by rates and for money, by whichever scope */
+    bool has_budget;
+    int64_t limit_nanousd;
+    struct budget_sums sums;
+    struct wall resets_at;
+    enum period period;
+    struct rate_view rate[RATE_KINDS];
+};
+typedef void (*limits_view_fn)(void *user, const struct limits_view *v);
+/* Of every scope that is limited, or that refused something. */
+void limits_each_mt(struct limits *l, limits_view_fn fn, void *user);
+
+/* ---- for limits_follow.c ---- */
+
+typedef void (*limits_account_fn)(void *user, const char *name, struct budget_account *a);
+void limits_each_account_mt(struct limits *l, limits_account_fn fn, void *user);
+/* The books were read, or could not be. */
+void limits_set_store_mt(struct limits *l, bool is_up);
+bool limits_is_loaded_mt(const struct limits *l);
+/* Other instances that write into the same books. */
+void limits_set_others_mt(struct limits *l, unsigned n);
+/* By how much all budgets together can be passed: 0 while this instance is alone and knows its books, else not known (NaN). */
+double limits_overshoot_bound_usd_mt(const struct limits *l);
+
+#endif

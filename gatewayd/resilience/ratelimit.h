@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How often and how much, for one scope (a tenant, a key): requests and tokens a minute by GCRA, requests at once by slots.
+ * Time is an argument.
+ *
+ * A bucket is one instant, `tat`: when it will be full again. Taking n of N a minute moves it by n/N of a minute, and nothing
+ * is taken that would move it further than a minute ahead. So a minute's worth may come at once, and then at the rate of N.
+ * Tokens are taken by estimate and trued up at the end; one estimate larger than the whole limit takes the whole.
+ *
+ * A take is on all kinds of all scopes of a chain at once, or on none. Any thread; each scope has its own lock, a chain is
+ * locked in the order of the scopes' numbers. */
+#ifndef RESILIENCE_RATELIMIT_H
+#define RESILIENCE_RATELIMIT_H
+
+#include <stdbool.h>
+
+#include "libshared/base/clock.h"
+#include "libshared/base/compiler.h"
+
+#define RATE_CHAIN 3u /* key, tenant, and one to come */
+
+enum rate_kind { RATE_REQUESTS, RATE_TOKENS, RATE_CONCURRENT, RATE_KINDS };
+const char *rate_kind_name(enum rate_kind k); /* "requests" "tokens" "concurrent" */
+
+struct rate_rules { /* 0: none */
+    uint64_t of[RATE_KINDS];
+    bool is_shadow; /* what would be refused is let through, and counted */
+};
+
+struct ratelimit;
+
+struct rate_view {     /* of one kind */
+    uint64_t limit;    /* 0: none */
+    uint64_t used;     /* of it, now */
+    int64_t reset_us;  /* until nothing is used; 0 for slots, whose end nobody knows */
+    int64_t retry_us;  /* until what was asked for fits; 0: it does */
+    bool is_exhausted; /* what was asked for does not fit */
+    bool is_shadow;
+};
+
+struct rate_chain { /* NULLs are skipped */
+    struct ratelimit *at[RATE_CHAIN];
+};
+
+struct rate_hold { /* a plain value */
+    struct rate_chain chain;
+    uint64_t tokens;
+    bool is_open;
+};
+
+/* What a take saw, after it, in the chain's order. */
+struct rate_report {
+    struct rate_view of[RATE_CHAIN][RATE_KINDS];
+};
+
+struct ratelimit *ratelimit_new(void);
+void ratelimit_free(struct ratelimit *r);
+/* What is used stays used. */
+void ratelimit_set(struct ratelimit *r, const struct rate_rules *rules);
+void ratelimit_view(struct ratelimit *r, struct mono now, struct rate_view out[RATE_KINDS]);
+
+/* False: some kind had no room and is not in shadow; nothing was taken. `out` and `report` are filled in any case. */
+NODISCARD bool rate_take(const struct rate_chain *chain, uint64_t tokens, struct mono now,
+                         struct rate_hold *out, struct rate_report *report);
+/* Ends the hold, once: slots come back, the estimate becomes what it was. */
+void rate_settle(struct rate_hold *h, uint64_t tokens, struct mono now);
+/* Nothing came of it: all is given back. */
+void rate_give_back(struct rate_hold *h);
+
+#endif
