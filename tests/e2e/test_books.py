@@ -119,10 +119,11 @@ def test_the_history_is_read_by_others_while_it_is_written(stage):
     readers = [threading.Thread(target=keep_reading) for _ in range(2)]
     for r in readers:
         r.start()
+    eventually(lambda: seen, 20 * SLOWNESS, what="a read")
     for _ in range(4):
         mixed.run([gateway], 500, leavers=2)
-        before = len(seen)
-        eventually(lambda: len(seen) > before + 20, 20 * SLOWNESS)
+        before, batch = len(seen), seen[-1][0] or 0
+        eventually(lambda: len(seen) > before + 20 and (seen[-1][0] or 0) > batch, 20 * SLOWNESS, what="reads of another batch")
     books.agree(at_least=1500)
     stop.set()
     for r in readers:
