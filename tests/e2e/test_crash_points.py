@@ -170,6 +170,9 @@ class Lives:
         with Clients(self.gateway, self.answered):
             eventually(lambda: len(self.answered) > before + 20, 20 * SLOWNESS, what="answers in the last life")
         self.posts = self.sim.control.settled_log(timeout_s=60 * SLOWNESS)
+        # What short lives left behind may be more than a stop waits for.
+        eventually(lambda: all(self.gateway.metric("gatewayd_store_lag_seconds", store=s) == 0 for s in ("history", "realtime")),
+                   300 * SLOWNESS, every=0.5, what="stores that have everything")
         self.gateway.stop()
 
 
