@@ -15,7 +15,7 @@ static bool ends_in(const char *s, const char *suffix)
     return n > m && strcmp(s + n - m, suffix) == 0;
 }
 
-/* Two names of the reference documents break this on purpose; neither family exists yet. */
+/* Two names of the reference documents break this on purpose; one of their families exists. */
 static void test_the_end_of_a_name_says_its_type(void **state)
 {
     (void)state;
@@ -24,7 +24,9 @@ static void test_the_end_of_a_name_says_its_type(void **state)
 
         assert_int_equal(ends_in(r->name, "_total"), r->type == METRIC_COUNTER);
         assert_int_equal(ends_in(r->name, "_info"), r->type == METRIC_INFO);
-        assert_false(ends_in(r->name, "_count") || ends_in(r->name, "_sum") || ends_in(r->name, "_bucket"));
+        if (strcmp(r->name, "circuit_breaker_failure_count") != 0)
+            assert_false(ends_in(r->name, "_count") || ends_in(r->name, "_sum") ||
+                         ends_in(r->name, "_bucket"));
         assert_int_equal(r->buckets != METRIC_NO_BUCKETS, r->type == METRIC_HISTOGRAM);
     }
 }
