@@ -27,8 +27,9 @@
 #include "gatewayd/worker.h"
 #include "libshared/base/log.h"
 
-#define AGGREGATION_DEADLINE_US 60000000 /* of one statement, which may read a whole hour */
-#define BUDGETS_WAIT_US         5000000  /* that a start waits for what was spent before it */
+#define AGGREGATION_DEADLINE_US                                                                              \
+    20000000                    /* of one statement, which may read a whole hour; a stop waits for it */
+#define BUDGETS_WAIT_US 5000000 /* that a start waits for what was spent before it */
 
 struct worker_end {
     struct letter letter;
@@ -525,7 +526,8 @@ static enum err_code open_breakers(struct gateway *gw, struct err *err)
     struct breaker_share_options o = {.breakers = gw->breakers,
                                       .db = books_db_share(gw->books),
                                       .kv = books_kv_share(gw->books),
-                                      .node = books_instance(gw->books)};
+                                      .node = books_instance(gw->books),
+                                      .is_informed = !gw->config->lacks_keys};
 
     gw->breaker_share = breaker_share_start(&o, err);
     return gw->breaker_share ? ERR_OK : ERR_NO_MEMORY;

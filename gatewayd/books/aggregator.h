@@ -12,7 +12,7 @@ struct aggregator;
 struct aggregator_options {
     /* Owned from now on, also on failure. PostgreSQL: db_new() or db_share(); SQLite: db_share() of the history writer's,
      * since one process has one connection that writes. Statements over a whole hour take longer than a batch: open it
-     * with a deadline of a minute. */
+     * with a longer deadline. */
     struct db *db;
     struct kv *kv;                     /* owned; NULL: no realtime store beyond memory of this process */
     bool is_enabled;                   /* false: only what is asked for is done */

@@ -367,8 +367,10 @@ struct breaker_share *breaker_share_start(const struct breaker_share_options *o,
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&s->wake, &attr);
     (void)pthread_condattr_destroy(&attr);
-    restore(s);
-    (void)sync_once(s);
+    if (o->is_informed) {
+        restore(s);
+        (void)sync_once(s);
+    }
     if (pthread_create(&s->thread, NULL, run, s) != 0) {
         (void)err_set(err, ERR_NO_MEMORY, "no thread for the breakers");
         release(s);

@@ -16,8 +16,8 @@ struct breaker_share_options {
     struct kv *kv;             /* owned from now on, also on failure */
     struct db *db;             /* likewise */
     const char *node;          /* copied: who says so */
+    bool is_informed; /* read both stores once before the start returns; false: they are known to be away */
 };
-/* Reads both stores once before it returns, as far as they answer. */
 struct breaker_share *breaker_share_start(const struct breaker_share_options *o, struct err *err);
 void breaker_share_stop(struct breaker_share *s); /* NULL is fine */
 
