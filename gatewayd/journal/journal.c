@@ -504,7 +504,6 @@ enum err_code journal_release(struct journal *j, const struct fact_context *c,
         return ERR_JOURNAL_FULL;
     n = record_encode_release(p, c, r, why);
     (void)publish(j, finish(j, JOURNAL_RELEASE, n), n);
-    count_open(j, false);
     CRASH_POINT(release_after_append);
     return ERR_OK;
 }

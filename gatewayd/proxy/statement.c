@@ -220,7 +220,8 @@ void statement_release(struct request *rq, const char *why)
     if (journal_release(rq->proxy->journal, &c, &rq->reservation, why) != ERR_OK)
         return; /* SETTLE gives it back */
     rq->stated = 0;
-    rq->reservation = (struct fact_reservation){0};
+    rq->reservation.amount_nanousd =
+        0; /* its moment stays: the end of what was reserved has its place in a full journal */
 }
 
 /* ---- the watch ----------------------------------------------------------------------------------------------------- */

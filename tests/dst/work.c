@@ -263,7 +263,7 @@ static void release(struct life *l, struct promise *p)
     if (journal_release(l->j[p->worker], &p->said.context, &p->said.reservation, "nothing can be spent"))
         return;
     p->release_ok = true;
-    p->said.reservation = (struct fact_reservation){0};
+    p->said.reservation.amount_nanousd = 0;
     world_trace("release %zu", (size_t)(p - world->requests));
 }
 
