@@ -221,7 +221,8 @@ WHAT = {"worker": "serves; appends RESERVE, ATTEMPT and SETTLE to the journal", 
         "access-log": "writes the access log", "journal-sync": "brings the journal to the disk", "realtime": "follows the journal into Redis or memory",
         "history": "follows it into PostgreSQL or SQLite", "gatewayd": "boot, signals", "api": "metrics and administration",
         "directory": "follows changes of tenants and keys", "books": "hourly rows, comparisons",
-        "api-books": "what operators ask of the books"}
+        "api-books": "what operators ask of the books", "budgets": "follows what others spent",
+        "breakers": "shares states with other nodes"}
 
 
 def stores(stage, o):
