@@ -8,6 +8,15 @@
 #include <string.h>
 #include <unistd.h>
 
+json_t *change_given;
+
+void change_give(const char *name, json_t *value)
+{
+    if (!change_given)
+        change_given = json_object();
+    (void)json_object_set_new(change_given, name, value);
+}
+
 static struct {
     bool is_yes, is_dry, no_input;
     const char *confirm, *reason;

@@ -26,6 +26,10 @@ enum { KEY_YES = 'y', KEY_CONFIRM = 0x3000, KEY_DRY_RUN, KEY_REASON, KEY_NO_INPU
 /* In the command's own take(). */
 error_t change_take(int key, char *arg);
 
+/* Members that options gave, for the body of the change; NULL while there are none. */
+extern json_t *change_given;
+void change_give(const char *name, json_t *value); /* takes the value */
+
 struct change {
     enum danger danger;
     const char *what, *name; /* "delete tenant", "acme" */

@@ -8,8 +8,6 @@
 
 enum { KEY_LIMIT = 0x2000, KEY_PERIOD, KEY_WARN, KEY_AT_LIMIT, KEY_STORE_DOWN };
 
-static json_t *given; /* members for set */
-
 static const struct argp_option OPTIONS[] = {
     {"limit", KEY_LIMIT, "USD", 0, "dollars per period", 0},
     {"period", KEY_PERIOD, "PERIOD", 0, "hour, day, week, month or total", 0},
@@ -20,34 +18,27 @@ static const struct argp_option OPTIONS[] = {
     {0},
 };
 
-static void give(const char *name, json_t *v)
-{
-    if (!given)
-        given = json_object();
-    (void)json_object_set_new(given, name, v);
-}
-
 static error_t take(int key, char *arg, struct argp_state *state)
 {
     uint64_t n = 0;
 
     switch (key) {
     case KEY_LIMIT:
-        give("limit_usd", json_string(arg));
+        change_give("limit_usd", json_string(arg));
         return 0;
     case KEY_PERIOD:
-        give("period", json_string(arg));
+        change_give("period", json_string(arg));
         return 0;
     case KEY_WARN:
         if (!span_to_u64(span_of(arg), &n) || n > 100)
             argp_error(state, "--warn takes a percentage, not '%s'", arg);
-        give("warn", json_integer((json_int_t)n));
+        change_give("warn", json_integer((json_int_t)n));
         return 0;
     case KEY_AT_LIMIT:
-        give("at_limit", json_string(arg));
+        change_give("at_limit", json_string(arg));
         return 0;
     case KEY_STORE_DOWN:
-        give("when_store_down", json_string(arg));
+        change_give("when_store_down", json_string(arg));
         return 0;
     default:
         return change_take(key, arg);
@@ -149,8 +140,8 @@ static void fill_rest(const json_t *was)
     static const char *const REST[] = {"period", "warn", "at_limit", "when_store_down"};
 
     for (size_t i = 0; i < sizeof(REST) / sizeof(REST[0]); i++)
-        if (!json_object_get(given, REST[i]) && json_object_get(was, REST[i]))
-            (void)json_object_set(given, REST[i], json_object_get(was, REST[i]));
+        if (!json_object_get(change_given, REST[i]) && json_object_get(was, REST[i]))
+            (void)json_object_set(change_given, REST[i], json_object_get(was, REST[i]));
 }
 
 static json_t *find(const json_t *doc, const char *account)
@@ -173,7 +164,7 @@ static int set(struct ctl *ctl, const char *account, const char *path)
     json_t *doc, *was, *out = NULL, *nothing;
     int rc;
 
-    if (!json_object_get(given, "limit_usd"))
+    if (!json_object_get(change_given, "limit_usd"))
         return ctl_fail(CLI_USAGE, "budgets set: say how much: --limit USD");
     ctl->is_raw = false;
     rc = ctl_get(ctl, "/api/admin/budgets", &doc);
@@ -187,7 +178,7 @@ static int set(struct ctl *ctl, const char *account, const char *path)
                                       .name = account,
                                       .method = "PUT",
                                       .path = path,
-                                      .body = given},
+                                      .body = change_given},
                      &out);
     nothing = json_object();
     if (!rc && out && ctl->output == OUTPUT_TABLE)

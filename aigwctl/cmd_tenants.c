@@ -7,8 +7,6 @@
 
 enum { KEY_PLAN = 0x2000, KEY_NAME, KEY_MODELS, KEY_RPM, KEY_TPM, KEY_CONCURRENT };
 
-static json_t *given; /* members for create and update */
-
 static const struct argp_option OPTIONS[] = {
     {"plan", KEY_PLAN, "PLAN", 0, "its plan", 0},
     {"name", KEY_NAME, "TEXT", 0, "its name for people", 0},
@@ -20,21 +18,14 @@ static const struct argp_option OPTIONS[] = {
     {0},
 };
 
-static void give(const char *name, json_t *v)
-{
-    if (!given)
-        given = json_object();
-    (void)json_object_set_new(given, name, v);
-}
-
 static error_t take_limit(const char *name, const char *arg, struct argp_state *state)
 {
     uint64_t n = 0;
 
     if (strcmp(arg, "plan") == 0)
-        give(name, json_null());
+        change_give(name, json_null());
     else if (span_to_u64(span_of(arg), &n) && n <= INT64_MAX)
-        give(name, json_integer((json_int_t)n));
+        change_give(name, json_integer((json_int_t)n));
     else
         argp_error(state, "--%s takes a whole number or 'plan', not '%s'", name, arg);
     return 0;
@@ -61,13 +52,13 @@ static error_t take(int key, char *arg, struct argp_state *state)
 {
     switch (key) {
     case KEY_PLAN:
-        give("plan", json_string(arg));
+        change_give("plan", json_string(arg));
         return 0;
     case KEY_NAME:
-        give("name", json_string(arg));
+        change_give("name", json_string(arg));
         return 0;
     case KEY_MODELS:
-        give("models", list_of(arg));
+        change_give("models", list_of(arg));
         return 0;
     case KEY_RPM:
         return take_limit("rpm", arg, state);
@@ -149,13 +140,13 @@ static int create(struct ctl *ctl, const char *id)
     json_t *out, *nothing = json_object();
     int rc;
 
-    give("id", json_string(id));
+    change_give("id", json_string(id));
     rc = change_make(ctl,
                      &(struct change){.what = "create tenant",
                                       .name = id,
                                       .method = "POST",
                                       .path = "/api/admin/tenants",
-                                      .body = given},
+                                      .body = change_given},
                      &out);
     if (!rc && out)
         print_one(ctl, nothing, out, CHANGED);
@@ -229,11 +220,11 @@ static int run_verb(struct ctl *ctl, const char *verb, const char *id)
         return ctl_fail(
             CLI_USAGE,
             "tenants: the verbs are list, show, create, update, suspend, resume and delete, not '%s'", verb);
-    if (!given)
+    if (!change_given)
         return ctl_fail(
             CLI_USAGE,
             "tenants update: say what to change: --plan, --name, --models, --rpm, --tpm, --concurrent");
-    return patch(ctl, id, path, verb, given);
+    return patch(ctl, id, path, verb, change_given);
 }
 
 static int run(struct ctl *ctl)

@@ -50,8 +50,3 @@ int64_t bound_nanousd(const struct price *p, const struct bound_facts *f)
         u.images = n;
     return price_cost_nanousd(&dearest, &u);
 }
-
-uint64_t bound_prompt_tokens(uint64_t body_bytes)
-{
-    return (body_bytes + 3) / 4;
-}

@@ -26,7 +26,4 @@ struct bound_facts {
 
 /* Nano-USD, rounded up, saturating; never below price_cost_nanousd() of what the request can report. */
 int64_t bound_nanousd(const struct price *p, const struct bound_facts *f);
-/* What the prompt alone is taken for: an estimate, not a bound. */
-uint64_t bound_prompt_tokens(uint64_t body_bytes);
-
 #endif

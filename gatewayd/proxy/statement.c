@@ -77,7 +77,8 @@ static void note(struct request *rq)
     rq->stated_chars = a ? a->answer.output_chars : 0;
 }
 
-bool statement_has_output(const struct request *rq)
+/* It makes text whose length a maximum bounds. */
+static bool has_output(const struct request *rq)
 {
     return rq->op == OP_CHAT || rq->op == OP_COMPLETION || rq->op == OP_MESSAGES || rq->op == OP_RESPONSES;
 }
@@ -105,7 +106,7 @@ static uint64_t most_output(const struct config_target *t)
 
 static bool puts_max(const struct request *rq)
 {
-    return !rq->plan.max_tokens && statement_has_output(rq) && rq->op != OP_MESSAGES &&
+    return !rq->plan.max_tokens && has_output(rq) && rq->op != OP_MESSAGES &&
            limits_holds_money(limits_chain_of(rq->config, rq->key));
 }
 
@@ -126,8 +127,7 @@ uint64_t statement_tokens(const struct request *rq)
     uint64_t prompt =
         operation_row(rq->op)->body == BODY_JSON ? body_estimate_input(exchange_bytes_in(rq->ex)) : 0;
 
-    return statement_has_output(rq) && rq->plan.max_tokens < UINT32_MAX ? prompt + rq->plan.max_tokens
-                                                                        : prompt;
+    return has_output(rq) && rq->plan.max_tokens < UINT32_MAX ? prompt + rq->plan.max_tokens : prompt;
 }
 
 int64_t statement_bound(struct request *rq)
@@ -135,9 +135,9 @@ int64_t statement_bound(struct request *rq)
     struct bound_facts f = {.body_bytes = exchange_bytes_in(rq->ex),
                             .max_tokens = rq->plan.max_tokens,
                             .n = rq->plan.n,
-                            .has_output = statement_has_output(rq),
+                            .has_output = has_output(rq),
                             .has_images = rq->op == OP_IMAGES,
-                            .reads_more = statement_has_output(rq) && reads_more(rq)};
+                            .reads_more = has_output(rq) && reads_more(rq)};
     bool puts = puts_max(rq);
     int64_t most = 0;
 

@@ -29,8 +29,6 @@ void statement_unwatch(struct proxy *p);
 int64_t statement_bound(struct request *rq);
 /* What it asks of limits on tokens: the prompt by estimate, and the maximum of the answer when the client says one. */
 uint64_t statement_tokens(const struct request *rq);
-/* It makes text whose length a maximum bounds. */
-bool statement_has_output(const struct request *rq);
 /* Plans the maximum that a budget puts into what goes to `t`, where the client says none. */
 void statement_put_max(struct request *rq, const struct config_target *t);
 /* Before a further attempt: what the failed ones cost is held beside the bound of the next. */

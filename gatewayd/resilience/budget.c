@@ -198,14 +198,6 @@ void budget_account_set(struct budget_account *a, int64_t limit_nanousd, enum pe
     (void)pthread_mutex_unlock(&a->lock);
 }
 
-void budget_account_post(struct budget_account *a, struct wall now, int64_t posted_nanousd)
-{
-    (void)pthread_mutex_lock(&a->lock);
-    roll(a, now);
-    a->now.posted = posted_nanousd;
-    (void)pthread_mutex_unlock(&a->lock);
-}
-
 void budget_account_view(struct budget_account *a, struct wall now, struct budget_view *out)
 {
     (void)pthread_mutex_lock(&a->lock);

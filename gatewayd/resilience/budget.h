@@ -48,8 +48,6 @@ void budget_book_free(struct budget_book *b);
 struct budget_account *budget_account_get(struct budget_book *b, const char *name);
 /* A limit of 0 is none. Another period begins another window with nothing posted. */
 void budget_account_set(struct budget_account *a, int64_t limit_nanousd, enum period period);
-/* What the books say of the window that holds `now`: after a start, or to follow a store. Held stays. */
-void budget_account_post(struct budget_account *a, struct wall now, int64_t posted_nanousd);
 void budget_account_view(struct budget_account *a, struct wall now, struct budget_view *out);
 
 /* Following a store that others post to as well, and that has what was settled here a little later. A mark says what was

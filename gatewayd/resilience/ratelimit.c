@@ -213,7 +213,17 @@ static void true_up(struct ratelimit *r, uint64_t held, uint64_t real, int64_t n
     keep_near(r, now_ns);
 }
 
-void rate_settle(struct rate_hold *h, uint64_t tokens, struct mono now)
+/* As if it had never been asked for. */
+static void undo(struct ratelimit *r, uint64_t held)
+{
+    if (r->rules.of[RATE_REQUESTS])
+        r->tat_ns[RATE_REQUESTS] -= ask_ns(1, r->rules.of[RATE_REQUESTS]);
+    if (r->rules.of[RATE_TOKENS] && held)
+        r->tat_ns[RATE_TOKENS] -= ask_ns(held, r->rules.of[RATE_TOKENS]);
+}
+
+/* `tokens` NULL: nothing was used. */
+static void end_hold(struct rate_hold *h, const uint64_t *tokens, struct mono now)
 {
     if (!h->is_open)
         return;
@@ -225,27 +235,20 @@ void rate_settle(struct rate_hold *h, uint64_t tokens, struct mono now)
             continue;
         (void)pthread_mutex_lock(&r->lock);
         r->open--;
-        true_up(r, h->tokens, tokens, now.us * 1000);
+        if (tokens)
+            true_up(r, h->tokens, *tokens, now.us * 1000);
+        else
+            undo(r, h->tokens);
         (void)pthread_mutex_unlock(&r->lock);
     }
 }
 
+void rate_settle(struct rate_hold *h, uint64_t tokens, struct mono now)
+{
+    end_hold(h, &tokens, now);
+}
+
 void rate_give_back(struct rate_hold *h)
 {
-    if (!h->is_open)
-        return;
-    h->is_open = false;
-    for (unsigned i = 0; i < RATE_CHAIN; i++) {
-        struct ratelimit *r = h->chain.at[i];
-
-        if (!r)
-            continue;
-        (void)pthread_mutex_lock(&r->lock);
-        r->open--;
-        if (r->rules.of[RATE_REQUESTS])
-            r->tat_ns[RATE_REQUESTS] -= ask_ns(1, r->rules.of[RATE_REQUESTS]);
-        if (r->rules.of[RATE_TOKENS] && h->tokens)
-            r->tat_ns[RATE_TOKENS] -= ask_ns(h->tokens, r->rules.of[RATE_TOKENS]);
-        (void)pthread_mutex_unlock(&r->lock);
-    }
+    end_hold(h, NULL, (struct mono){0});
 }

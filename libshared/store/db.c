@@ -357,7 +357,8 @@ enum err_code db_query(struct db *db, const char *label, const char *sql, const 
 
 enum err_code db_begin(struct db *db, struct err *err)
 {
-    struct db_statement st = {.label = "begin", .sql = db->ops->begin};
+    struct db_statement st = {.label = "begin",
+                              .sql = db->is_read_only ? db->ops->begin_reading : db->ops->begin};
     enum err_code rc;
 
     if (db->in_transaction)

@@ -17,6 +17,7 @@
 
 #define MAX_PARAMS 65535
 #define NUMBER_CAP 40
+#define BEGIN      "BEGIN ISOLATION LEVEL READ COMMITTED" /* whatever the server's default */
 
 /* Types by number, from pg_type; they never change. */
 enum { OID_BOOL = 16, OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_OID = 26 };
@@ -491,7 +492,8 @@ static void free_postgres(struct db *db)
 
 static const struct db_ops POSTGRES_OPS = {
     .name = "postgres",
-    .begin = "BEGIN ISOLATION LEVEL READ COMMITTED", /* whatever the server's default */
+    .begin = BEGIN,
+    .begin_reading = BEGIN,
     .max_params = MAX_PARAMS,
     .dialect = DB_POSTGRES,
     .run = run,

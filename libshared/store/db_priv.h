@@ -26,7 +26,7 @@ struct db_statement {
 
 struct db_ops {
     const char *name;
-    const char *begin;
+    const char *begin, *begin_reading; /* of handles that write; of those that only read */
     unsigned max_params;
     enum db_dialect dialect;
     bool has_bare_marks; /* "?" may stand for "$n" in order */

@@ -521,20 +521,7 @@ static void free_sqlite(struct db *db)
 static const struct db_ops SQLITE_OPS = {
     .name = "sqlite",
     .begin = "BEGIN IMMEDIATE",
-    .max_params = MAX_PARAMS,
-    .dialect = DB_SQLITE,
-    .has_bare_marks = true,
-    .run = run,
-    .script = script,
-    .drop = drop,
-    .try_lock = try_lock,
-    .unlock = unlock,
-    .share = share,
-    .free = free_sqlite,
-};
-static const struct db_ops SQLITE_READER_OPS = {
-    .name = "sqlite",
-    .begin = "BEGIN",
+    .begin_reading = "BEGIN",
     .max_params = MAX_PARAMS,
     .dialect = DB_SQLITE,
     .has_bare_marks = true,
@@ -566,7 +553,7 @@ struct db *db_sqlite_new(const struct db_options *o, struct err *err)
     if (f && (f->path = plain_path(o->url))) {
         f->lock_fd = -1;
         init_turns(f);
-        s = handle_on(f, o->is_read_only ? &SQLITE_READER_OPS : &SQLITE_OPS, o->url);
+        s = handle_on(f, &SQLITE_OPS, o->url);
     }
     if (!s) {
         (void)err_set(err, ERR_NO_MEMORY, "memory is exhausted");

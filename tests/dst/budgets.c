@@ -78,8 +78,11 @@ static struct budget_account *account(struct life *l, int scope, const struct fa
     if (v.limit_nanousd == limit_of(scope) && v.period == period && limit_of(scope))
         return a;
     budget_account_set(a, limit_of(scope), period);
-    if (limit_of(scope) && !v.limit_nanousd) /* first seen in this life */
-        budget_account_post(a, world->wall, booked(scope, name, period));
+    if (limit_of(scope) && !v.limit_nanousd) { /* first seen in this life */
+        struct budget_mark nothing = budget_account_mark(a, world->wall);
+
+        budget_account_follow(a, world->wall, &nothing, true, booked(scope, name, period));
+    }
     return a;
 }
 

@@ -192,19 +192,6 @@ static void attempt_facts(struct fact_attempt *a, const struct promise *p)
     a->cost_nanousd = a->is_priced ? o->cost_nanousd + world_below((unsigned)room + 1) : 0;
 }
 
-static void add_usage(struct usage *sum, const struct usage *u)
-{
-    sum->input += u->input;
-    sum->cached += u->cached;
-    sum->cache_write += u->cache_write;
-    sum->output += u->output;
-    sum->reasoning += u->reasoning;
-    sum->images += u->images;
-    sum->searches += u->searches;
-    if (u->source > sum->source)
-        sum->source = u->source;
-}
-
 static void end_attempt(struct life *l, struct promise *p)
 {
     struct fact_attempt *a = &p->a[p->attempts_ok];
@@ -217,7 +204,7 @@ static void end_attempt(struct life *l, struct promise *p)
     p->attempts_ok++;
     p->is_under_way = false;
     p->said.ended = p->attempts_ok;
-    add_usage(&p->said.ended_usage, &a->usage);
+    usage_add(&p->said.ended_usage, &a->usage);
     p->said.ended_cost_nanousd += a->cost_nanousd;
     p->said.number = 0; /* what was spent is on record; nothing is under way */
     p->said.usage = (struct usage){0};

@@ -6,27 +6,7 @@
 
 #include "gatewayd/journal/segment_priv.h"
 #include "libshared/base/clock.h"
-#include "tests/unit/gatewayd/journal/facts_sample.h"
-
-#include "tests/unit/cm.h"
-
-#define MAX_BYTES (8 * JOURNAL_SEGMENT)
-
-static char dir[64];
-
-static int setup(void **state)
-{
-    (void)state;
-    scratch_make(dir);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    scratch_remove(dir);
-    return 0;
-}
+#include "tests/unit/gatewayd/journal/journal_scene.h"
 
 static struct journal *open_it(size_t max_bytes)
 {

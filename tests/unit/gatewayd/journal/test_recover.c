@@ -5,28 +5,9 @@
 #include <fcntl.h>
 
 #include "gatewayd/journal/segment_priv.h"
-#include "tests/unit/gatewayd/journal/facts_sample.h"
+#include "tests/unit/gatewayd/journal/journal_scene.h"
 
-#include "tests/unit/cm.h"
-
-#define MAX_BYTES (8 * JOURNAL_SEGMENT)
-#define REQUESTS  16
-
-static char dir[64];
-
-static int setup(void **state)
-{
-    (void)state;
-    scratch_make(dir);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    scratch_remove(dir);
-    return 0;
-}
+#define REQUESTS 16
 
 static struct journal *open_worker(unsigned worker, size_t max_bytes)
 {

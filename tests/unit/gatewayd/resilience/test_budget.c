@@ -111,11 +111,13 @@ static void test_amounts_near_the_end_of_integers_do_not_wrap(void **state)
     struct budget_book *b = budget_book_new();
     struct budget_account *a = budget_account_get(b, "tenant:acme");
     struct budget_chain chain = {{a}};
+    struct budget_mark mark;
     struct budget_hold h;
 
     (void)state;
     budget_account_set(a, INT64_MAX, PERIOD_TOTAL);
-    budget_account_post(a, NOON, INT64_MAX - 5);
+    mark = budget_account_mark(a, NOON);
+    budget_account_follow(a, NOON, &mark, true, INT64_MAX - 5);
     assert_int_equal(budget_reserve(&chain, 6, NOON, &h, NULL), ERR_OVER_BUDGET);
     assert_int_equal(budget_reserve(&chain, 5, NOON, &h, NULL), ERR_OK);
     budget_settle(&h, INT64_MAX);
