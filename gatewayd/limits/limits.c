@@ -7,46 +7,13 @@
 
 #include <assert.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "libshared/base/buf.h"
+#include "gatewayd/limits/limits_priv.h"
 #include "libshared/base/log.h"
 
-#define BUCKETS       4096u /* of the table of scopes */
-#define REFUSALS      128u  /* that can be explained afterwards */
-#define THROTTLED_RPM 6u    /* what a throttled budget lets through above its limit */
-
-struct limits_scope {
-    char name[BUDGET_ACCOUNT];
-    unsigned number;
-    struct budget_account *account;
-    struct ratelimit *rate, *throttle;
-    uint64_t generation;           /* of the binding that named it last; under the lock of reloads */
-    _Atomic int64_t limit_nanousd; /* 0: no budget */
-    _Atomic unsigned period, warn_percent;
-    _Atomic bool is_rated;
-    _Atomic int64_t warned_at, full_at; /* starts of the windows in which that was said */
-    _Atomic uint64_t refused[RATE_KINDS], shadowed[RATE_KINDS];
-    _Atomic uint64_t limited, over_budget; /* of a tenant: its requests, whichever scope refused them */
-    struct limits_scope *next;
-};
-
-struct limits {
-    pthread_mutex_t lock;
-    struct limits_scope *buckets[BUCKETS];
-    size_t n;
-    uint64_t generation;
-    struct budget_book *book;
-    _Atomic bool is_loaded, is_store_up;
-    _Atomic unsigned others;
-    struct {
-        struct id request;
-        struct explain why;
-    } refusals[REFUSALS];
-    size_t n_refusals;
-};
+#define THROTTLED_RPM 6u /* what a throttled budget lets through above its limit */
 
 struct limits *limits_new(void)
 {
@@ -86,7 +53,7 @@ static struct limits_scope *find(struct limits *l, const char *name)
     return s;
 }
 
-static struct limits_scope *find_mt(struct limits *l, const char *name)
+struct limits_scope *limits_find_mt(struct limits *l, const char *name)
 {
     struct limits_scope *s;
 
@@ -275,29 +242,6 @@ bool limits_holds_money(const struct limits_chain *chain)
 
 /* ---- admitting ---- */
 
-static struct wall later(struct wall now, int64_t us)
-{
-    return (struct wall){us ? now.us + us : 0};
-}
-
-static void explain_rate(struct explain *x, const struct limits_scope *s, enum rate_kind k,
-                         const struct rate_view *v, uint64_t asked, struct wall now)
-{
-    struct explain_row *r = &x->row[x->n++];
-
-    assert(x->n <= EXPLAIN_ROWS);
-    *r = (struct explain_row){.kind = rate_kind_name(k),
-                              .limit = v->limit,
-                              .used = v->used,
-                              .asked = asked,
-                              .resets_at = later(now, v->reset_us),
-                              .retry_ms = (v->retry_us + 999) / 1000,
-                              .verdict = !v->is_exhausted ? VERDICT_OK
-                                         : v->is_shadow   ? VERDICT_SHADOW
-                                                          : VERDICT_REFUSED};
-    memcpy(r->scope, s->name, sizeof(r->scope));
-}
-
 static void count_shadow(struct limits_scope *s, enum rate_kind k, uint64_t limit)
 {
     uint64_t n = atomic_fetch_add(&s->shadowed[k], 1) + 1;
@@ -330,31 +274,6 @@ static void report_rate(const struct limits_ask *a, const struct rate_report *re
             }
         }
     }
-}
-
-static struct explain_row *explain_money(struct explain *x, struct limits_scope *s,
-                                         const struct budget_sums *sums, int64_t asked)
-{
-    struct explain_row *r = &x->row[x->n++];
-    enum period p = (enum period)s->period;
-    int64_t end = period_end(p, (struct wall){sums->start_us}).us;
-
-    assert(x->n <= EXPLAIN_ROWS);
-    *r = (struct explain_row){.kind = "budget",
-                              .limit = (uint64_t)s->limit_nanousd,
-                              .used = sums->posted_nanousd > 0 ? (uint64_t)sums->posted_nanousd : 0,
-                              .held = sums->held_nanousd > 0 ? (uint64_t)sums->held_nanousd : 0,
-                              .asked = (uint64_t)asked,
-                              .resets_at = {end == INT64_MAX ? 0 : end},
-                              .retry_ms = -1};
-    (void)period_window(p, (struct wall){sums->start_us}, r->window);
-    memcpy(r->scope, s->name, sizeof(r->scope));
-    return r;
-}
-
-static bool is_above(int64_t limit, const struct budget_sums *s, int64_t asked)
-{
-    return (__int128)s->posted_nanousd + s->held_nanousd + asked > limit;
 }
 
 /* Nothing was read of the books yet, or they cannot be read now: by the budget's own rule. */
@@ -407,7 +326,7 @@ static enum err_code ask_soft(struct limits *l, const struct limits_ask *a, stru
         if (blocks(b))
             continue;
         sums = budget_account_sums(s->account, a->now);
-        if (!is_above(b->limit_nanousd, &sums, a->bound_nanousd))
+        if (!budget_is_above(b->limit_nanousd, &sums, a->bound_nanousd))
             continue;
         r = explain_money(x, s, &sums, a->bound_nanousd);
         r->verdict = VERDICT_WARN;
@@ -420,7 +339,7 @@ static enum err_code ask_soft(struct limits *l, const struct limits_ask *a, stru
 static enum err_code over_budget(struct limits *l, const struct budget_view *v, int64_t asked,
                                  struct explain *x)
 {
-    struct limits_scope *s = find_mt(l, v->account);
+    struct limits_scope *s = limits_find_mt(l, v->account);
     struct budget_sums sums = {period_start(v->period, (struct wall){v->resets_at.us - 1}).us,
                                v->posted_nanousd, v->held_nanousd};
     struct explain_row *r = explain_money(x, s, &sums, asked);
@@ -553,204 +472,6 @@ void limits_give_back(struct limits_hold *h)
 {
     rate_give_back(&h->rate);
     budget_give_back(&h->money);
-}
-
-/* ---- looking ---- */
-
-const char *verdict_name(enum verdict v)
-{
-    static const char *const NAMES[] = {"ok", "warn", "shadow", "throttle", "refused", "unknown"};
-
-    return NAMES[v];
-}
-
-const struct explain_row *explain_refusal(const struct explain *x)
-{
-    for (unsigned i = 0; i < x->n; i++)
-        if (x->row[i].verdict == VERDICT_REFUSED || x->row[i].verdict == VERDICT_UNKNOWN)
-            return &x->row[i];
-    return NULL;
-}
-
-/* Exact: nine digits behind the point, without zeros at the end, but at least cents. */
-static void usd(char dst[40], uint64_t nano)
-{
-    int n = snprintf(dst, 40, "%llu.%09llu", (unsigned long long)(nano / 1000000000),
-                     (unsigned long long)(nano % 1000000000));
-
-    for (; n > 0 && dst[n - 1] == '0' && dst[n - 3] != '.'; n--)
-        dst[n - 1] = '\0';
-}
-
-void explain_text(const struct explain_row *r, char *dst, size_t cap)
-{
-    char limit[40], used[40], held[40], asked[40], at[WALL_TEXT_CAP] = "never";
-
-    if (r->resets_at.us)
-        (void)wall_format(r->resets_at, at, sizeof(at));
-    if (!explain_is_money(r)) {
-        (void)snprintf(dst, cap, "'%s' has used %llu of its limit of %llu %s%s; this one asks for %llu%s%s",
-                       r->scope, (unsigned long long)r->used, (unsigned long long)r->limit, r->kind,
-                       strcmp(r->kind, "concurrent") == 0 ? "" : " a minute", (unsigned long long)r->asked,
-                       r->resets_at.us ? "; all is free at " : "", r->resets_at.us ? at : "");
-        return;
-    }
-    usd(limit, r->limit);
-    usd(used, r->used);
-    usd(held, r->held);
-    usd(asked, r->asked);
-    (void)snprintf(dst, cap,
-                   "the budget of '%s' is %s USD; spent %s, held %s by open requests, this one needs up to "
-                   "%s; it resets "
-                   "at %s",
-                   r->scope, limit, used, held, asked, at);
-}
-
-static void add_amount(struct buf *out, const char *name, uint64_t v, bool is_money)
-{
-    char text[40];
-
-    usd(text, v);
-    if (is_money)
-        buf_addf(out, ",\"%s\":\"%s\"", name, text);
-    else
-        buf_addf(out, ",\"%s\":%llu", name, (unsigned long long)v);
-}
-
-void explain_json(const struct explain_row *r, struct buf *out)
-{
-    bool is_money = explain_is_money(r);
-    char at[WALL_TEXT_CAP];
-
-    buf_addz(out, "{\"scope\":");
-    buf_add_json(out, span_of(r->scope));
-    buf_addf(out, ",\"kind\":\"%s\",\"unit\":\"%s\"", r->kind,
-             is_money                             ? "usd"
-             : strcmp(r->kind, "concurrent") == 0 ? "requests"
-                                                  : r->kind);
-    add_amount(out, "limit", r->limit, is_money);
-    add_amount(out, "used", r->used, is_money);
-    add_amount(out, "held", r->held, is_money);
-    add_amount(out, "requested", r->asked, is_money);
-    if (is_money)
-        buf_addf(out, ",\"window\":\"%s\"", r->window);
-    if (r->resets_at.us) {
-        (void)wall_format(r->resets_at, at, sizeof(at));
-        buf_addf(out, ",\"resets_at\":\"%s\"", at);
-    } else {
-        buf_addz(out, ",\"resets_at\":null");
-    }
-    buf_addf(out, ",\"verdict\":\"%s\"}", verdict_name(r->verdict));
-}
-
-static void view_scope(struct limits_scope *s, struct wall now, struct mono mono, struct limits_view *v)
-{
-    *v = (struct limits_view){.scope = s->name,
-                              .limited = s->limited,
-                              .over_budget = s->over_budget,
-                              .has_budget = s->limit_nanousd != 0,
-                              .limit_nanousd = s->limit_nanousd,
-                              .period = (enum period)s->period,
-                              .sums = budget_account_sums(s->account, now)};
-    v->resets_at = period_end(v->period, (struct wall){v->sums.start_us});
-    ratelimit_view(s->rate, mono, v->rate);
-    for (unsigned k = 0; k < RATE_KINDS; k++) {
-        v->refused[k] = s->refused[k];
-        v->shadowed[k] = s->shadowed[k];
-    }
-}
-
-static struct limits_scope **all_mt(struct limits *l, size_t *out_n)
-{
-    struct limits_scope **list;
-    size_t n = 0;
-
-    (void)pthread_mutex_lock(&l->lock);
-    list = calloc(l->n + 1, sizeof(struct limits_scope *));
-    if (!list)
-        abort();
-    for (size_t i = 0; i < BUCKETS; i++)
-        for (struct limits_scope *s = l->buckets[i]; s; s = s->next)
-            list[s->number] = s, n++;
-    (void)pthread_mutex_unlock(&l->lock);
-    *out_n = n;
-    return list;
-}
-
-void limits_each_mt(struct limits *l, limits_view_fn fn, void *user)
-{
-    size_t n;
-    struct limits_scope **list = all_mt(l, &n);
-    struct wall now = wall_now();
-    struct mono mono = mono_now();
-
-    for (size_t i = 0; i < n; i++) {
-        struct limits_view v;
-        bool has = list[i]->limited;
-
-        view_scope(list[i], now, mono, &v);
-        for (unsigned k = 0; k < RATE_KINDS; k++)
-            has |= v.rate[k].limit || v.refused[k] || v.shadowed[k];
-        if (has || v.has_budget || v.over_budget)
-            fn(user, &v);
-    }
-    free(list);
-}
-
-void limits_each_account_mt(struct limits *l, limits_account_fn fn, void *user)
-{
-    size_t n;
-    struct limits_scope **list = all_mt(l, &n);
-
-    for (size_t i = 0; i < n; i++)
-        if (list[i]->limit_nanousd)
-            fn(user, list[i]->name, list[i]->account);
-    free(list);
-}
-
-bool limits_explain_mt(struct limits *l, const char *account, struct explain *out)
-{
-    struct limits_scope *s = find_mt(l, account);
-    struct wall now = wall_now();
-    char name[BUDGET_ACCOUNT];
-    struct limits_view v;
-
-    if (!s && snprintf(name, sizeof(name), "%s:%s", strchr(account, '/') ? "key" : "tenant", account) <
-                  (int)sizeof(name))
-        s = find_mt(l, name);
-    out->n = 0;
-    if (!s)
-        return false;
-    view_scope(s, now, mono_now(), &v);
-    for (unsigned k = 0; k < RATE_KINDS; k++)
-        if (v.rate[k].limit)
-            explain_rate(out, s, (enum rate_kind)k, &v.rate[k], 0, now);
-    if (v.has_budget) {
-        struct explain_row *r = explain_money(out, s, &v.sums, 0);
-        unsigned percent = s->warn_percent;
-
-        if (is_above(v.limit_nanousd, &v.sums, 1))
-            r->verdict = VERDICT_REFUSED;
-        else if ((__int128)v.sums.posted_nanousd * 100 >= (__int128)v.limit_nanousd * percent)
-            r->verdict = VERDICT_WARN;
-    }
-    return out->n > 0;
-}
-
-bool limits_explain_request_mt(struct limits *l, const char *request, struct explain *out)
-{
-    bool found = false;
-    char text[ID_TEXT_CAP];
-
-    (void)pthread_mutex_lock(&l->lock);
-    for (size_t i = 0; !found && i < REFUSALS && i < l->n_refusals; i++) {
-        id_format(&l->refusals[i].request, text);
-        found = strcmp(text, request) == 0;
-        if (found)
-            *out = l->refusals[i].why;
-    }
-    (void)pthread_mutex_unlock(&l->lock);
-    return found;
 }
 
 void limits_set_store_mt(struct limits *l, bool is_up)
