@@ -23,6 +23,7 @@
 #include "gatewayd/journal/recorder.h"
 #include "gatewayd/limits/limits_follow.h"
 #include "gatewayd/resilience/breaker.h"
+#include "gatewayd/telemetry/events.h"
 #include "gatewayd/telemetry/sink_log.h"
 #include "gatewayd/worker.h"
 #include "libshared/base/log.h"
@@ -54,6 +55,7 @@ struct gateway {
     struct aggregator *aggregator; /* NULL without a history store */
     struct breakers *breakers;
     struct breaker_share *breaker_share;
+    struct events *events;
     struct api_front *api;
     struct worker *workers[LIMIT_WORKERS];
     struct worker_end ends[LIMIT_WORKERS];
@@ -388,6 +390,11 @@ struct breakers *gateway_breakers_mt(struct gateway *gw)
     return gw->breakers;
 }
 
+struct events *gateway_events_mt(struct gateway *gw)
+{
+    return gw->events;
+}
+
 enum err_code gateway_adjust_mt(struct gateway *gw, const struct fact_adjust *a, struct err *err)
 {
     return worker_adjust_mt(gw->workers[0], a, err);
@@ -521,12 +528,36 @@ static enum err_code open_aggregator(struct gateway *gw, struct err *err)
     return gw->aggregator ? ERR_OK : ERR_IO;
 }
 
+/* Under the breaker's lock. */
+static void on_breaker(void *user, label provider, label model, const struct breaker_change *c)
+{
+    struct gateway *gw = user;
+    struct event ev;
+    char subject[EVENT_SUBJECT_CAP];
+
+    (void)snprintf(subject, sizeof(subject), "%.80s/%.100s", label_text(provider), label_text(model));
+    event_make(&ev, EVENT_BREAKER, c->to == BREAKER_OPEN ? EVENT_WARNING : EVENT_INFO, subject, "%s: %s",
+               breaker_state_name(c->to), c->cause);
+    event_add_text(&ev, "old", breaker_state_name(c->from));
+    event_add_text(&ev, "new", breaker_state_name(c->to));
+    ev.at = c->at;
+    events_tell_mt(gw->events, &ev);
+}
+
+/* From here on everything may tell. */
+static void open_events(struct gateway *gw)
+{
+    gw->events = events_new(gw->instance);
+    breakers_on_change(gw->breakers, on_breaker, gw);
+}
+
 static enum err_code open_breakers(struct gateway *gw, struct err *err)
 {
     struct breaker_share_options o = {.breakers = gw->breakers,
                                       .db = books_db_share(gw->books),
                                       .kv = books_kv_share(gw->books),
                                       .node = books_instance(gw->books),
+                                      .events = gw->events,
                                       .is_informed = !gw->config->lacks_keys};
 
     gw->breaker_share = breaker_share_start(&o, err);
@@ -651,6 +682,7 @@ static enum err_code start(struct gateway *gw, struct err *err)
     e = open_books(gw, gw->config, err);
     if (e)
         return e;
+    open_events(gw);
     open_directory(gw);
     e = open_aggregator(gw, err);
     if (!e)
@@ -724,6 +756,7 @@ void gateway_free(struct gateway *gw)
     for (unsigned i = 0; i < gw->n_workers; i++)
         worker_free(gw->workers[i]);
     breakers_free(gw->breakers);
+    events_free(gw->events);
     books_stop(gw->books);
     recorder_stop(gw->recorder);
     books_free(gw->books);

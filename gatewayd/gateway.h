@@ -9,6 +9,7 @@
 struct directory;
 struct aggregator;
 struct breakers;
+struct events;
 struct gateway;
 struct loop;
 
@@ -48,6 +49,8 @@ NODISCARD enum err_code gateway_reload_mt(struct gateway *gw, struct err *err);
 struct aggregator *gateway_aggregator_mt(struct gateway *gw);
 /* Of all workers; lives as long as the gateway. */
 struct breakers *gateway_breakers_mt(struct gateway *gw);
+/* What happened, for operators; lives as long as the gateway. */
+struct events *gateway_events_mt(struct gateway *gw);
 /* Books a correction, durably when it returns. May wait: not for a worker's or the api thread. */
 NODISCARD enum err_code gateway_adjust_mt(struct gateway *gw, const struct fact_adjust *a, struct err *err);
 /* Base URL of the simulated provider in demo mode, NULL otherwise. */

@@ -33,6 +33,7 @@ struct breaker_share {
     struct kv *kv;
     struct db *db;
     char node[64];
+    struct events *events;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -237,6 +238,8 @@ static int64_t sync_once(struct breaker_share *s)
     }
     if (!e)
         breakers_forgotten_are_news(s->breakers);
+    if (s->events) /* what the stream does not take is brought next time, and says nothing of the breakers */
+        (void)!events_sync(s->events, e ? NULL : s->kv, &(struct err){0});
     if (e && !s->is_down)
         log_warn("breakers: the realtime store does not answer, so this node goes by itself: %s",
                  err_text(&err));
@@ -360,7 +363,7 @@ struct breaker_share *breaker_share_start(const struct breaker_share_options *o,
 
     if (!s)
         abort();
-    *s = (struct breaker_share){.breakers = o->breakers, .kv = o->kv, .db = o->db};
+    *s = (struct breaker_share){.breakers = o->breakers, .kv = o->kv, .db = o->db, .events = o->events};
     (void)snprintf(s->node, sizeof(s->node), "%s", o->node);
     (void)pthread_mutex_init(&s->lock, NULL);
     (void)pthread_condattr_init(&attr);

@@ -6,6 +6,7 @@
 #define BOOKS_BREAKER_SHARE_H
 
 #include "gatewayd/resilience/breaker.h"
+#include "gatewayd/telemetry/events.h"
 #include "libshared/store/db.h"
 #include "libshared/store/kv.h"
 
@@ -16,6 +17,7 @@ struct breaker_share_options {
     struct kv *kv;             /* owned from now on, also on failure */
     struct db *db;             /* likewise */
     const char *node;          /* copied: who says so */
+    struct events *events;     /* borrowed; brought to the stream and to the log by this thread */
     bool is_informed; /* read both stores once before the start returns; false: they are known to be away */
 };
 struct breaker_share *breaker_share_start(const struct breaker_share_options *o, struct err *err);

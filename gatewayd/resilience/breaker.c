@@ -31,10 +31,16 @@ struct probe {
     struct mono until; /* 0: the place is free */
 };
 
+struct listener { /* of changes; NULL: nobody */
+    breaker_change_fn fn;
+    void *user;
+};
+
 struct breaker {
     label provider, model;
-    _Atomic uint64_t word; /* epoch << 1 | is not simply closed */
-    _Atomic uint32_t cuts; /* times that it was forced open without patience */
+    const struct listener *listener; /* the table's */
+    _Atomic uint64_t word;           /* epoch << 1 | is not simply closed */
+    _Atomic uint32_t cuts;           /* times that it was forced open without patience */
     pthread_mutex_t lock;
     enum breaker_state state;
     unsigned failures, successes, laps;
@@ -51,7 +57,8 @@ struct breaker {
     uint64_t transitions[BREAKER_STATES], recoveries[BREAKER_BUCKETS + 1], recovery_sum_us;
     int64_t recovery_us;
     bool is_news;
-    uint64_t seen; /* round in which another node, or this one through the store, was heard of it */
+    bool is_adopting; /* the change that is being recorded is another node's */
+    uint64_t seen;    /* round in which another node, or this one through the store, was heard of it */
 };
 
 struct breakers {
@@ -60,6 +67,7 @@ struct breakers {
     _Atomic unsigned n;
     _Atomic uint64_t random;
     uint64_t round;
+    struct listener listener;
 };
 
 /* ---- the table ------------------------------------------------------------------------------------------------------- */
@@ -90,6 +98,7 @@ static struct breaker *add(struct breakers *t, label provider, label model)
         abort();
     b->provider = provider;
     b->model = model;
+    b->listener = &t->listener;
     b->recovery_us = -1;
     (void)pthread_mutex_init(&b->lock, NULL);
     while (atomic_load(&t->slots[i]))
@@ -124,6 +133,11 @@ struct breakers *breakers_new(uint64_t seed)
     atomic_store(&t->random, seed);
     t->round = 1;
     return t;
+}
+
+void breakers_on_change(struct breakers *t, breaker_change_fn fn, void *user)
+{
+    t->listener = (struct listener){fn, user};
 }
 
 void breakers_free(struct breakers *t)
@@ -205,6 +219,8 @@ static void record(struct breaker *b, enum breaker_state from, struct breaker_no
     b->since = now.wall;
     if (c->from != c->to)
         b->transitions[c->to]++;
+    if (b->listener->fn && !b->is_adopting)
+        b->listener->fn(b->listener->user, b->provider, b->model, c);
 }
 
 static void count_recovery(struct breaker *b, struct breaker_now now)
@@ -753,10 +769,12 @@ void breaker_adopt(struct breakers *t, const struct breaker_record *r, struct br
     (void)pthread_mutex_unlock(&t->lock);
     (void)pthread_mutex_lock(&b->lock);
     b->seen = round;
+    b->is_adopting = true;
     if (r->at.us > b->changed.us)
         adopt_state(b, r, now);
     if (r->forced.at.us > b->forced.at.us)
         use_forced(b, &r->forced, now);
+    b->is_adopting = false;
     if (b->changed.us > r->at.us || b->forced.at.us > r->forced.at.us)
         b->is_news = true; /* an older record was written over ours */
     due(b, now);

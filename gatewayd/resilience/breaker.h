@@ -43,6 +43,11 @@ static inline struct breaker_now breaker_now(void)
 
 struct breakers *breakers_new(uint64_t seed);
 void breakers_free(struct breakers *t);
+/* Called with every change that began here (not with those that other nodes told), under the breaker's lock: it must not wait, and
+ * not call back. Before any other thread has the table. */
+struct breaker_change;
+typedef void (*breaker_change_fn)(void *user, label provider, label model, const struct breaker_change *c);
+void breakers_on_change(struct breakers *t, breaker_change_fn fn, void *user);
 /* So that it is listed before its first attempt. */
 void breakers_ensure(struct breakers *t, label provider, label model);
 
