@@ -26,6 +26,8 @@ api_handler api_keys, api_key_create, api_key_update, api_key_revoke, api_key_ro
 api_handler api_plans, api_plan, api_plan_put, api_plan_delete;
 api_handler api_adjust; /* api_adjust.c */
 api_handler api_budgets, api_budget, api_budget_put, api_budget_delete;
+/* api_events.c */
+api_handler api_events;
 /* api_limits.c */
 api_handler api_limits, api_explain;
 /* What an account has spent and holds now, by the counters that decide; nothing when it is not limited. */

@@ -31,6 +31,11 @@ const struct api_route API_ROUTES[] = {
     {"GET", "/api/monitoring/error-rates", SCOPE_MONITOR, true, api_error_rates, "failed attempts by model",
      RUN_API},
 
+    {"GET", "/api/monitoring/events", SCOPE_MONITOR, true, api_events,
+     "what happened: breakers, budgets, health, stores; `since`, `kind`, `severity`, `limit`, `after`",
+     RUN_API},
+
+    {"GET", "/api/admin/events", SCOPE_ADMIN, false, api_events, "the same", RUN_API},
     {"POST", "/api/admin/reload", SCOPE_ADMIN, false, api_reload, "read the configuration again and swap it",
      RUN_API},
     {"POST", "/api/admin/aggregate", SCOPE_ADMIN, false, api_aggregate, "roll hours up now", RUN_BOOKS},

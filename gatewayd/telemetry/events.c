@@ -40,6 +40,7 @@ struct events {
     uint64_t head;      /* the last place given */
     uint64_t stored, told, dropped;
     char node[EVENT_NODE_CAP];
+    int64_t epoch;
     /* of the syncing thread */
     uint64_t logged;
     struct mono heard_at;
@@ -282,6 +283,7 @@ struct events *events_new(const char *node)
         abort();
     (void)pthread_mutex_init(&e->lock, NULL);
     (void)span_copy(e->node, sizeof(e->node), span_of(node));
+    e->epoch = wall_now().us;
     return e;
 }
 
@@ -511,7 +513,7 @@ struct events_answer events_list_mt(struct events *e, const struct events_query 
     for (unsigned i = 0; i < EVENTS_KEPT; i++)
         if (e->ring[i].place && is_asked(&e->ring[i], q))
             all[n++] = e->ring[i];
-    answer = (struct events_answer){e->head, e->told, e->dropped};
+    answer = (struct events_answer){e->epoch, e->head, e->told, e->dropped};
     (void)pthread_mutex_unlock(&e->lock);
     qsort(all, n, sizeof(*all), by_time);
     for (size_t i = q->limit && n > q->limit ? n - q->limit : 0; i < n; i++) {
@@ -528,7 +530,7 @@ struct events_answer events_stats_mt(struct events *e)
     struct events_answer answer;
 
     (void)pthread_mutex_lock(&e->lock);
-    answer = (struct events_answer){e->head, e->told, e->dropped};
+    answer = (struct events_answer){e->epoch, e->head, e->told, e->dropped};
     (void)pthread_mutex_unlock(&e->lock);
     return answer;
 }

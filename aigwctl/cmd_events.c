@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What happened: breakers, budgets, health, stores. With -f it goes on; it asks only for what is newer than what it has seen, and
+ * goes on where it was when the gateway was away or has been started anew meanwhile. */
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "aigwctl/command.h"
+#include "libshared/base/buf.h"
+#include "libshared/cli/human.h"
+
+#define FOLLOW_MS 1000
+
+enum { KEY_SINCE = 0x2000, KEY_KIND, KEY_SEVERITY, KEY_LIMIT };
+
+static const struct argp_option OPTIONS[] = {
+    {"follow", 'f', 0, 0, "go on as they happen", 0},
+    {"since", KEY_SINCE, "WHEN", 0, "how long ago (1h), or a time", 0},
+    {"kind", KEY_KIND, "KINDS", 0,
+     "breaker, health, budget, limit, provider, store, anomaly, config, key; several with commas", 0},
+    {"severity", KEY_SEVERITY, "LEAST", 0, "info, warning or critical and up", 0},
+    {"limit", KEY_LIMIT, "N", 0, "the newest, 100 by default", 0},
+    {0},
+};
+
+static struct {
+    bool is_follow;
+    const char *since, *kind, *severity, *limit;
+} opt;
+
+static error_t take(int key, char *arg, struct argp_state *state)
+{
+    (void)state;
+    switch (key) {
+    case 'f':
+        opt.is_follow = true;
+        return 0;
+    case KEY_SINCE:
+        opt.since = arg;
+        return 0;
+    case KEY_KIND:
+        opt.kind = arg;
+        return 0;
+    case KEY_SEVERITY:
+        opt.severity = arg;
+        return 0;
+    case KEY_LIMIT:
+        opt.limit = arg;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct table_column COLUMNS[] = {
+    {"at", "WHEN", FORM_AGE},          {"kind", "KIND", FORM_TEXT}, {"severity", "SEVERITY", FORM_TEXT},
+    {"subject", "SUBJECT", FORM_TEXT}, {"text", "WHAT", FORM_TEXT}, {0},
+};
+
+static void add_param(struct buf *b, const char *name, const char *value)
+{
+    if (!value)
+        return;
+    buf_addf(b, "&%s=", name);
+    for (; *value; value++)
+        if (isalnum((unsigned char)*value) || strchr("_.-~", *value))
+            buf_addc(b, *value);
+        else
+            buf_addf(b, "%%%02X", (unsigned char)*value);
+}
+
+static int get(struct ctl *ctl, const char *since, json_int_t after, json_t **out)
+{
+    struct buf path AUTO(buf_release) = {.max = 4096};
+
+    buf_addf(&path, "/api/monitoring/events?after=%lld", (long long)after);
+    add_param(&path, "since", since);
+    add_param(&path, "kind", opt.kind);
+    add_param(&path, "severity", opt.severity);
+    add_param(&path, "limit", after ? "1000" : opt.limit);
+    return ctl_get(ctl, path.p, out);
+}
+
+static int list(struct ctl *ctl, FILE *f)
+{
+    json_t *doc;
+    int rc = get(ctl, opt.since, 0, &doc);
+
+    if (!rc && doc)
+        ctl_print(ctl, f, "events", COLUMNS, json_object_get(doc, "events"), NULL);
+    json_decref(doc);
+    return rc;
+}
+
+/* ---- following ------------------------------------------------------------------------------------------------------- */
+
+static const char *text_of(const json_t *row, const char *name)
+{
+    const char *z = json_string_value(json_object_get(row, name));
+
+    return z ? z : "-";
+}
+
+static void put_line(const struct ctl *ctl, const json_t *row)
+{
+    char line[1024];
+
+    if (ctl->output == OUTPUT_JSON) {
+        char *text = json_dumps(row, JSON_COMPACT);
+
+        (void)puts(text ? text : "{}");
+        free(text);
+    } else {
+        (void)snprintf(line, sizeof(line), "%.19sZ  %-8s  %-8s  %s: %s", text_of(row, "at"),
+                       text_of(row, "kind"), text_of(row, "severity"), text_of(row, "subject"),
+                       text_of(row, "text"));
+        term_put(stdout, line);
+        (void)putchar('\n');
+    }
+}
+
+struct place { /* how far the follower has read */
+    json_int_t epoch, next;
+    char at[WALL_TEXT_CAP], id[64]; /* of the last event that it showed */
+};
+
+/* Of an answer that begins anew: events up to the one that was shown last are known. */
+static bool is_known(const struct place *p, const json_t *row)
+{
+    return strcmp(text_of(row, "at"), p->at) < 0 || strcmp(text_of(row, "id"), p->id) == 0;
+}
+
+static void show_new(const struct ctl *ctl, struct place *p, const json_t *doc)
+{
+    bool is_anew = json_integer_value(json_object_get(doc, "epoch")) != p->epoch;
+    struct place was = *p;
+    const json_t *row;
+    size_t i;
+
+    json_array_foreach(json_object_get(doc, "events"), i, row)
+    {
+        if (is_anew && was.epoch && is_known(&was, row))
+            continue;
+        put_line(ctl, row);
+        (void)snprintf(p->at, sizeof(p->at), "%s", text_of(row, "at"));
+        (void)snprintf(p->id, sizeof(p->id), "%s", text_of(row, "id"));
+    }
+    p->epoch = json_integer_value(json_object_get(doc, "epoch"));
+    p->next = json_integer_value(json_object_get(doc, "next"));
+    (void)fflush(stdout);
+}
+
+static int follow(struct ctl *ctl)
+{
+    struct place p = {0};
+    json_t *doc;
+    int rc;
+
+    do {
+        rc = get(ctl, p.epoch ? NULL : opt.since, p.next, &doc);
+        if (!rc && doc && p.epoch && json_integer_value(json_object_get(doc, "epoch")) != p.epoch) {
+            json_decref(doc);
+            rc = get(ctl, p.at[0] ? p.at : opt.since, 0, &doc);
+        }
+        if (!rc && doc)
+            show_new(ctl, &p, doc);
+        json_decref(doc);
+        ctl->is_watch = true; /* it was there once: from now on a silence is waited out */
+    } while ((rc == CLI_OK || (rc == CLI_NO_ANSWER && p.epoch)) && ctl_sleep_ms(FOLLOW_MS));
+    return ctl_stop ? 128 + ctl_stop : rc;
+}
+
+static int run(struct ctl *ctl)
+{
+    if (!opt.is_follow)
+        return ctl_watch(ctl, list);
+    ctl->is_raw = false;
+    return follow(ctl);
+}
+
+const struct command CMD_EVENTS = {
+    .name = "events",
+    .args = "",
+    .group = GROUP_LOOK,
+    .summary = "what happened: breakers, budgets, health, stores",
+    .help = "The last events of this gateway, and of others that share its Redis, oldest first. With -f it "
+            "goes on; "
+            "-o json then prints one object a line.\v"
+            "  aigwctl events -f --since 1h --kind breaker,budget",
+    .options = OPTIONS,
+    .take = take,
+    .run = run,
+};

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened and why: events, the story of a request, the limits of an account, and when a budget will be spent. What is
+shown is compared with what decided: the simulator's truth, the counters, the stores."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from support.gateway import http, model, provider, run
+from support.process import BIN, SLOWNESS, Process
+from support.wait import eventually
+
+BREAKER = {"failures": 3, "error_rate": 0, "min_requests": 20, "open_for": "1h", "max_open_for": "1h", "probes": 1, "close_after": 2}
+
+
+def admin(gw, path, method="GET", body=None):
+    return http(gw.admin_url + path, method, body, {"authorization": "Bearer " + gw.config["admin"]["token"]})
+
+
+def ctl(gw, *words, code=0, env=None):
+    done = run(["aigwctl", "--url", "unix:" + gw.ready["admin_socket"], *words], env=env, directory=gw.directory)
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return done.stdout
+
+
+def data(gw, *words):
+    return json.loads(ctl(gw, *words, "-o", "json"))["data"]
+
+
+def events(gw, **query):
+    text = "&".join(f"{k}={v}" for k, v in query.items())
+    answer = admin(gw, "/api/admin/events?" + text)
+    assert answer.status == 200, answer
+    return answer.json["events"]
+
+
+class Follower(Process):
+    """aigwctl that goes on until it is told to end."""
+
+    def __init__(self, gw, *words):
+        super().__init__(gw.directory, "follower", ["--url", "unix:" + gw.ready["admin_socket"], *words], program="aigwctl")
+
+    def lines(self):
+        return [line for line in self.stderr().splitlines() if line]
+
+
+@pytest.mark.asan
+def test_a_breaker_that_opens_is_told_by_the_api_the_stream_the_log_and_a_follower(stage):
+    redis = stage.redis()
+    sim = stage.simulator()
+    sim.control.profile("a", faults={"500": 1.0})
+    made = [stage.gateway([provider("first", sim.base_url("a"))], [model("chat", "first/m/1", retries=0)], breaker=BREAKER,
+                          redis=redis.url()) for _ in range(2)]
+    gw, other = made
+    follower = Follower(gw, "events", "-f", "--kind", "breaker")
+    follower.spawn()
+    stage.endings.append(follower.kill)
+    for _ in range(3):
+        assert gw.chat().status == 500
+    (told,) = eventually(lambda: events(gw, kind="breaker"), 5 * SLOWNESS, what="the event")
+    assert (told["kind"], told["severity"], told["subject"]) == ("breaker", "warning", "first/m/1")
+    assert told["text"] == "OPEN: 3 failures in a row: HTTP 500"
+    assert told["facts"] == {"old": "CLOSED", "new": "OPEN"}
+    with redis.client() as r:
+        stream = eventually(lambda: r("XRANGE", "{gw}:events", "-", "+"), 5 * SLOWNESS, what="the stream")
+        assert [json.loads(fields[1]) for _, fields in stream] == [told]
+        assert 0 < r("TTL", "{gw}:events") <= 7 * 86400
+    line = eventually(follower.lines, 10 * SLOWNESS, what="the follower's line")
+    assert len(line) == 1 and line[0].endswith("Z  breaker   warning   first/m/1: OPEN: 3 failures in a row: HTTP 500"), line
+    assert "event: breaker: first/m/1: OPEN" in gw.stderr()
+
+    # The other node tells the same event, not another one.
+    assert eventually(lambda: events(other, kind="breaker"), 10 * SLOWNESS, what="it is heard elsewhere") == [told]
+    eventually(lambda: other.chat().status == 503, 10 * SLOWNESS, what="its breaker is open, too")
+    assert events(other, kind="breaker") == [told]
+
+    # A follower goes on when the gateway was started anew, and shows nothing twice.
+    assert admin(gw, "/api/admin/breakers/first/m/1", "POST", {"action": "reset"}).status == 200
+    eventually(lambda: len(follower.lines()) == 2, 10 * SLOWNESS, what="the reset")
+    follower.signal(signal.SIGTERM)
+    assert follower.child.wait(10) == 143
+
+
+def test_events_are_asked_for_by_kind_time_severity_and_place(stage):
+    sim = stage.simulator()
+    gw = stage.gateway([provider("first", sim.base_url("a"))], [model("chat", "first/m", retries=0)], breaker=BREAKER)
+    for action in ("open", "reset", "open", "reset"):
+        assert admin(gw, "/api/admin/breakers/first/m", "POST", {"action": action, "reason": "drill", **({"for": "1m"} if action == "open" else {})}).status == 200
+    all_ = events(gw)
+    assert all_ == sorted(all_, key=lambda e: e["at"]) and len(all_) >= 4
+    assert len({e["id"] for e in all_}) == len(all_)
+    assert events(gw, limit=1) == all_[-1:]
+    assert events(gw, severity="warning") == [e for e in all_ if e["severity"] != "info"]
+    assert events(gw, kind="health,budget") == []
+    assert events(gw, since="1h") == all_ == events(gw, since=int(time.time()) - 3600)
+    page = admin(gw, "/api/monitoring/events").json
+    assert admin(gw, f"/api/monitoring/events?after={page['next']}").json["events"] == []
+    for bad in ("since=yesterday", "kind=wealth", "severity=loud", "limit=0", "limit=x", "after=-1"):
+        assert admin(gw, "/api/admin/events?" + bad).status == 400, bad
+    assert http(gw.url + "/api/monitoring/events").status == 401
+    shown = ctl(gw, "events", "--limit", "2").splitlines()
+    assert shown[0].split() == ["WHEN", "KIND", "SEVERITY", "SUBJECT", "WHAT"] and len(shown) == 3
+    assert data(gw, "events", "--severity", "warning") == events(gw, severity="warning")
