@@ -43,7 +43,7 @@ struct realtime {
     struct kv_batch *batch;
     bool is_built;
 
-    struct realtime_sums hours; /* scratch */
+    struct realtime_sums hours; /* scratch: of providers, then by the hour */
     struct kv_batch *other;     /* scratch: heartbeats, refills */
     struct wall started, beat;
     unsigned refill_tries;

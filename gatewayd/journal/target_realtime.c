@@ -18,7 +18,8 @@
 #include "libshared/store/kv_keys.h"
 #include "libshared/store/measures.h"
 
-#define SPANS_MAX   512u /* each is two hashes; the script that takes a batch stays under 100 ms */
+#define SPANS_MAX                                                                                            \
+    512u /* each is two hashes, and few more for providers; the script that takes a batch stays under 100 ms */
 #define BUCKETS_MAX 4096u
 #define ROWS_MAX    2048u
 #define ERRORS_MAX  1024u
@@ -282,6 +283,31 @@ void realtime_put_tenants(const struct realtime_sums *s, struct kv_batch *b)
     }
 }
 
+/* Live views ask for providers: without these, each would read every model of it. */
+static void sum_providers(struct realtime *r)
+{
+    realtime_sums_clear(&r->hours);
+    for (size_t i = 0; i < r->tens.spans.n; i++) {
+        const int64_t *k = fold_key(&r->tens.spans, i), *from = fold_values(&r->tens.spans, i);
+        int64_t key[2] = {k[0], fold_pair(fold_high(k[1]), 0)}, *v = fold_table_at(&r->hours.spans, key);
+
+        for (unsigned m = 0; m < MEASURE_COUNT; m++)
+            fold_add(&v[m], from[m]);
+    }
+    for (size_t i = 0; i < r->tens.buckets.n; i++) {
+        const int64_t *k = fold_key(&r->tens.buckets, i);
+        int64_t key[3] = {k[0], fold_pair(fold_high(k[1]), 0), k[2]};
+
+        fold_add(fold_table_at(&r->hours.buckets, key), *fold_values(&r->tens.buckets, i));
+    }
+}
+
+static void key_provider(char dst[KV_KEY_CAP], struct wall t, const char *provider, const char *model)
+{
+    (void)model;
+    kv_key_provider(dst, t, provider);
+}
+
 static void sum_hours(struct realtime *r)
 {
     realtime_sums_clear(&r->hours);
@@ -343,6 +369,8 @@ static void build(struct realtime *r)
 
     kv_batch_clear(r->batch);
     put_spans(&r->tens, r->batch, kv_key_ten, KV_TTL_TEN_S, now_s);
+    sum_providers(r);
+    put_spans(&r->hours, r->batch, key_provider, KV_TTL_TEN_S, now_s);
     sum_hours(r);
     realtime_put_hours(r, &r->hours, r->batch, now);
     realtime_put_tenants(&r->tens, r->batch);

@@ -184,6 +184,54 @@ enum err_code kv_scan(struct kv *kv, const char *prefix, kv_field_fn fn, void *u
     return read_what(kv, KV_READ_SCAN, prefix, 0, 0, fn, user, err);
 }
 
+/* ---- several at once ---- */
+
+struct one_of_many {
+    kv_many_fn fn;
+    void *user;
+    size_t i;
+};
+
+static void on_one(void *user, struct span field, struct span value)
+{
+    struct one_of_many *o = user;
+
+    o->fn(o->user, o->i, field, value);
+}
+
+/* A key of another type is that key's matter; anything else is the store's. */
+static enum err_code one_by_one(struct kv *kv, const struct kv_ask *asks, size_t n, kv_many_fn fn, void *user,
+                                bool *bad, struct err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct one_of_many o = {fn, user, i};
+        enum err_code e =
+            kv->ops->read(kv->self, asks[i].what, asks[i].key, asks[i].a, asks[i].b, on_one, &o, err);
+
+        bad[i] = e == ERR_CONFLICT;
+        if (e && e != ERR_CONFLICT)
+            return e;
+    }
+    return ERR_OK;
+}
+
+enum err_code kv_read_many(struct kv *kv, const struct kv_ask *asks, size_t n, kv_many_fn fn, void *user,
+                           bool *bad, struct wall *out_now, struct err *err)
+{
+    struct mono began = mono_now();
+    struct err own = {0};
+    enum err_code e;
+
+    *out_now = wall_now();
+    for (size_t i = 0; i < n; i++)
+        bad[i] = false;
+    if (kv->ops->read_many)
+        e = kv->ops->read_many(kv->self, asks, n, fn, user, bad, out_now, &own);
+    else
+        e = one_by_one(kv, asks, n, fn, user, bad, &own);
+    return finish(kv, began, e, &own, err);
+}
+
 enum err_code kv_ping(struct kv *kv, struct err *err)
 {
     struct mono began = mono_now();

@@ -90,6 +90,17 @@ NODISCARD enum err_code kv_events(struct kv *kv, const char *key, unsigned n, kv
  * comes or goes meanwhile may be missed or come twice. */
 NODISCARD enum err_code kv_scan(struct kv *kv, const char *prefix, kv_field_fn fn, void *user,
                                 struct err *err);
+/* Several of these at once; in Redis one round trip, after one that finds the right server. `what` is KV_READ_HASH, _INDEX
+ * (a, b: the scores), _LIST or _EVENTS (a: how many). A key that cannot be read is marked in bad[i] and nothing of it is
+ * handed out; the others are. *out_now is the store's clock, 0 when it may not be asked. */
+struct kv_ask {
+    int what;
+    const char *key;
+    int64_t a, b;
+};
+typedef void (*kv_many_fn)(void *user, size_t i, struct span field, struct span value);
+NODISCARD enum err_code kv_read_many(struct kv *kv, const struct kv_ask *asks, size_t n, kv_many_fn fn,
+                                     void *user, bool *bad, struct wall *out_now, struct err *err);
 /* Times of the last and longest round trip; errors and reconnects so far. Any thread. */
 struct kv_stats {
     uint64_t commands, errors, reconnects, timeouts;
@@ -110,6 +121,9 @@ struct kv_ops {
     enum err_code (*read)(void *self, int what, const char *key, int64_t a, int64_t b, kv_field_fn fn,
                           void *user, struct err *err);
     enum err_code (*ping)(void *self, struct err *err);
+    /* May be NULL: then read() does it, one by one. */
+    enum err_code (*read_many)(void *self, const struct kv_ask *asks, size_t n, kv_many_fn fn, void *user,
+                               bool *bad, struct wall *out_now, struct err *err);
     /* May be NULL: kv_share(), kv_where() and the reconnects of kv_stats_mt(). */
     struct kv *(*share)(void *self);
     const char *(*where)(const void *self);

@@ -115,6 +115,15 @@ void kv_key_ten(char dst[KV_KEY_CAP], struct wall t, const char *provider, const
     join(dst, prefix, provider, model);
 }
 
+void kv_key_provider(char dst[KV_KEY_CAP], struct wall t, const char *provider)
+{
+    char prefix[40], ten[KV_TEN_CAP];
+
+    kv_ten_text(t, ten);
+    (void)snprintf(prefix, sizeof(prefix), "{gw}:p:%s:", ten);
+    join(dst, prefix, provider, NULL);
+}
+
 void kv_key_errors(char dst[KV_KEY_CAP], const char *provider)
 {
     join(dst, "{gw}:err:", provider, NULL);

@@ -10,7 +10,7 @@
 
 #define KV_KEY_CAP 512
 
-#define KV_TTL_TEN_S       900 /* {gw}:t: */
+#define KV_TTL_TEN_S       900 /* {gw}:t: {gw}:p: */
 #define KV_TTL_WATERMARK_S (30 * 86400)
 #define KV_TTL_INST_S      30 /* a heartbeat without which a node is gone; sent every 5 s */
 #define KV_TTL_ERRORS_S    86400
@@ -41,6 +41,8 @@ int64_t kv_hour_parse(const char *hour);
  * apart. Of a name that is longer than 220 bytes so, the tail is replaced by `~` and 32 hex digits of its SHA-256. */
 void kv_key_hour(char dst[KV_KEY_CAP], struct wall t, const char *provider, const char *model);
 void kv_key_ten(char dst[KV_KEY_CAP], struct wall t, const char *provider, const char *model);
+/* Of all models of a provider together. */
+void kv_key_provider(char dst[KV_KEY_CAP], struct wall t, const char *provider);
 void kv_key_errors(char dst[KV_KEY_CAP], const char *provider);
 void kv_key_tenants(char dst[KV_KEY_CAP], struct wall t); /* "{gw}:ten:HOUR" */
 void kv_key_budget(char dst[KV_KEY_CAP], const char *account, const char *window);

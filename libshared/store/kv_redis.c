@@ -494,6 +494,85 @@ static enum err_code redis_read(void *self, int what, const char *key, int64_t a
     return e;
 }
 
+/* ---- several at once: one pipeline to the server that has our keys, its clock first ---- */
+
+struct many {
+    const struct kv_ask *asks;
+    kv_many_fn fn;
+    void *user;
+    bool *bad;
+    struct wall *now;
+    size_t i; /* of the reply at hand */
+};
+
+static void on_field(void *user, struct span field, struct span value)
+{
+    struct many *m = user;
+
+    m->fn(m->user, m->i, field, value);
+}
+
+static struct wall time_of(const redisReply *r)
+{
+    uint64_t s, us;
+
+    if (r->type != REDIS_REPLY_ARRAY || r->elements != 2 || !is_text(r->element[0]) ||
+        !is_text(r->element[1]) || !span_to_u64(text_of(r->element[0]), &s) ||
+        !span_to_u64(text_of(r->element[1]), &us) || s > INT64_MAX / 2000000)
+        return (struct wall){0};
+    return (struct wall){(int64_t)(s * 1000000 + us)};
+}
+
+/* An error that concerns the key alone; others end the pipeline, and the server is looked for again. */
+static bool is_of_key(const redisReply *r)
+{
+    return redis_says(r, "WRONGTYPE") || redis_says(r, "NOPERM");
+}
+
+static bool on_many(void *user, size_t i, const redisReply *r)
+{
+    struct many *m = user;
+
+    if (i == 0) {
+        *m->now = time_of(r);
+        return r->type == REDIS_REPLY_ARRAY || is_of_key(r);
+    }
+    m->i = i - 1;
+    if (r->type != REDIS_REPLY_ARRAY) {
+        m->bad[m->i] = true;
+        return is_of_key(r);
+    }
+    m->bad[m->i] = !hand_out(r, m->asks[m->i].what, on_field, m, true);
+    if (!m->bad[m->i])
+        (void)hand_out(r, m->asks[m->i].what, on_field, m, false);
+    return true;
+}
+
+static enum err_code redis_read_many(void *self, const struct kv_ask *asks, size_t n, kv_many_fn fn,
+                                     void *user, bool *bad, struct wall *out_now, struct err *err)
+{
+    struct buf wire AUTO(buf_release) = {.max = REDIS_COMMAND_BYTES_MAX};
+    struct redis_command c AUTO(redis_command_release);
+    struct many m = {asks, fn, user, bad, out_now, 0};
+    struct redis *r = self;
+    struct mono deadline = deadline_of(r);
+    enum err_code e = touch(r, deadline, err);
+
+    redis_command_init(&c);
+    if (e)
+        return e;
+    redis_argz(&c, "TIME");
+    e = redis_command_emit(&c, &wire);
+    for (size_t i = 0; i < n && !e; i++) {
+        redis_command_clear(&c);
+        command_of(&c, asks[i].what, asks[i].key, asks[i].a, asks[i].b);
+        e = redis_command_emit(&c, &wire);
+    }
+    if (e)
+        return err_set(err, e, "these are too many keys at once");
+    return redis_node_pipeline(&r->node, buf_span(&wire), n + 1, deadline, on_many, &m, err);
+}
+
 static enum err_code redis_ping(void *self, struct err *err)
 {
     return touch(self, deadline_of(self), err);
@@ -575,6 +654,7 @@ static const struct kv_ops REDIS_OPS = {
     .watermark = redis_watermark,
     .read = redis_read,
     .ping = redis_ping,
+    .read_many = redis_read_many,
     .share = redis_share,
     .where = redis_where,
     .reconnects = redis_reconnects,

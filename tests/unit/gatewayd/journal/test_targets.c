@@ -326,7 +326,51 @@ static void test_the_live_view_knows_tenants_and_instances(void **state)
     kv_key_instance(key, ME);
     assert_true(field(key, "seen") >= T0);
     assert_int_equal(field(key, "pid"), getpid());
-    kv_key_ten(key, (struct wall){wall.us}, "openrouter", "openai/gpt-4o-mini");
+}
+
+struct sums_of_keys {
+    int64_t attempts, cost, in_buckets;
+};
+struct keys { /* a scan's callback may not call the store */
+    char v[64][KV_KEY_CAP];
+    size_t n;
+};
+
+static void take_key(void *user, struct span name, struct span ttl)
+{
+    struct keys *k = user;
+
+    (void)ttl;
+    assert_true(k->n < ARRAY_LEN(k->v));
+    (void)span_copy(k->v[k->n++], KV_KEY_CAP, name);
+}
+
+static struct sums_of_keys sums_under(const char *prefix)
+{
+    struct sums_of_keys s = {0};
+    struct keys keys = {.n = 0};
+
+    assert_ok(kv_scan(look, prefix, take_key, &keys, &why));
+    for (size_t i = 0; i < keys.n; i++) {
+        s.attempts += field(keys.v[i], "attempts");
+        s.cost += field(keys.v[i], "cost_nano");
+        assert_ok(kv_hash(look, keys.v[i], sum_buckets, &s.in_buckets, &why));
+    }
+    return s;
+}
+
+static void test_ten_seconds_of_a_provider_are_those_of_its_models(void **state)
+{
+    struct sums_of_keys models, providers;
+
+    (void)state;
+    for (uint64_t i = 0; i < 40; i++)
+        play((unsigned)(i % 2), i, (struct wall){wall.us - (int64_t)i * SECOND_US});
+    run();
+    models = sums_under("{gw}:t:");
+    providers = sums_under("{gw}:p:");
+    assert_true(models.attempts > 0 && models.cost > 0 && models.in_buckets == models.attempts);
+    assert_memory_equal(&models, &providers, sizeof(models));
 }
 
 static void test_old_and_surplus_stories_go(void **state)
@@ -624,6 +668,7 @@ static const struct CMUnitTest TESTS[] = {
     T(test_what_is_older_than_retention_is_not_shown_but_booked),
     T(test_the_newest_hundred_errors_of_a_provider_are_kept),
     T(test_the_live_view_knows_tenants_and_instances),
+    T(test_ten_seconds_of_a_provider_are_those_of_its_models),
     T(test_old_and_surplus_stories_go),
     T(test_of_many_successes_in_a_second_some_are_told_and_all_are_counted),
     T(test_a_story_that_the_store_refuses_does_not_hold_up_the_money),

@@ -47,6 +47,8 @@ static void test_a_key_can_be_taken_apart(void **state)
     assert_string_equal(key, "{gw}:h:2026-11-20T13:open%3Arouter:meta/llama-3%3Afree%25");
     kv_key_ten(key, NOON, "p", "m");
     assert_string_equal(key, "{gw}:t:2026-11-20T13:06:40:p:m");
+    kv_key_provider(key, NOON, "p:q");
+    assert_string_equal(key, "{gw}:p:2026-11-20T13:06:40:p%3Aq");
     kv_key_errors(key, "p:q");
     assert_string_equal(key, "{gw}:err:p%3Aq");
     kv_key_tenants(key, NOON);
