@@ -564,17 +564,14 @@ static enum err_code open_breakers(struct gateway *gw, struct err *err)
     return gw->breaker_share ? ERR_OK : ERR_NO_MEMORY;
 }
 
-/* How far the history store is behind what was settled here; -1: it is not reached. */
-static int64_t history_lag(void *user)
+static void journals_end(void *user, struct watermark *out)
 {
-    struct gateway *gw = user;
-    struct writer_stats ws[BOOKS_WRITERS];
+    books_end_mt(((struct gateway *)user)->books, out);
+}
 
-    books_stats_mt(gw->books, ws);
-    for (unsigned i = 0; i < BOOKS_WRITERS; i++)
-        if (strcmp(ws[i].name, "history") == 0)
-            return ws[i].is_down ? -1 : ws[i].lag_us;
-    return -1;
+static int history_has(void *user, const struct watermark *end)
+{
+    return books_history_has_mt(((struct gateway *)user)->books, end);
 }
 
 static enum err_code open_limits(struct gateway *gw, struct err *err)
@@ -582,7 +579,8 @@ static enum err_code open_limits(struct gateway *gw, struct err *err)
     struct limits_follow_options o = {.limits = gw->limits,
                                       .db = books_db_share(gw->books),
                                       .instance = gw->instance,
-                                      .lag_us = history_lag,
+                                      .end = journals_end,
+                                      .has = history_has,
                                       .user = gw};
 
     books_wake_mt(gw->books);

@@ -12,6 +12,8 @@
 
 #define LAST_FLUSH_US 5000000 /* that a stop waits for a store */
 
+enum { REALTIME, HISTORY };
+
 struct books {
     char instance[INSTANCE_CAP];
     char name[128]; /* of this node, for people */
@@ -82,9 +84,9 @@ static enum err_code make_writers(struct books *b, const struct books_options *o
                                  .stories_per_second = o->config->history.stories_per_second,
                                  .stories_max = o->config->history.stories_max,
                                  .stories_us = o->config->history.stories_age_us};
-    enum err_code e = add_writer(b, 0, o, &TARGET_REALTIME, target_realtime_new(&ro, err), err);
+    enum err_code e = add_writer(b, REALTIME, o, &TARGET_REALTIME, target_realtime_new(&ro, err), err);
 
-    return e ? e : add_writer(b, 1, o, &TARGET_HISTORY, target_history_new(&ho, err), err);
+    return e ? e : add_writer(b, HISTORY, o, &TARGET_HISTORY, target_history_new(&ho, err), err);
 }
 
 struct books *books_new(const struct books_options *o, struct err *err)
@@ -149,6 +151,19 @@ void books_stats_mt(struct books *b, struct writer_stats out[BOOKS_WRITERS])
 {
     for (unsigned i = 0; i < BOOKS_WRITERS; i++)
         writer_stats_mt(b->writers[i], &out[i]);
+}
+
+void books_end_mt(struct books *b, struct watermark *out)
+{
+    writer_end_mt(b->writers[HISTORY], out);
+}
+
+int books_history_has_mt(struct books *b, const struct watermark *end)
+{
+    struct writer_stats s;
+
+    writer_stats_mt(b->writers[HISTORY], &s);
+    return s.is_down ? -1 : writer_has_mt(b->writers[HISTORY], end);
 }
 
 const char *books_instance(const struct books *b)

@@ -353,6 +353,11 @@ void journal_cursor_keep(struct journal_cursor *c)
     journal_cursor_commit(c, k.seq);
 }
 
+uint64_t journal_cursor_end_mt(const struct journal_cursor *c)
+{
+    return atomic_load_explicit(&c->j->end, memory_order_acquire);
+}
+
 int64_t journal_cursor_lag_us_mt(const struct journal_cursor *c, struct wall now)
 {
     int64_t lag;

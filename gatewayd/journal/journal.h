@@ -110,6 +110,8 @@ bool journal_cursor_is_beyond(const struct journal_cursor *c, uint64_t seq);
 /* Everything below is safe at this consumer's for good. */
 void journal_cursor_commit(struct journal_cursor *c, uint64_t seq);
 uint64_t journal_cursor_committed(const struct journal_cursor *c);
+/* Behind the record that was appended last; committed there means that all is. */
+uint64_t journal_cursor_end_mt(const struct journal_cursor *c);
 /* How long ago everything that there was had been committed: an upper bound on the age of the oldest record that is
  * not; 0: there is none. */
 int64_t journal_cursor_lag_us_mt(const struct journal_cursor *c, struct wall now);

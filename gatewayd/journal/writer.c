@@ -658,3 +658,18 @@ void writer_stats_mt(struct writer *w, struct writer_stats *out)
     if (since.us && now.us - since.us > out->lag_us)
         out->lag_us = now.us - since.us;
 }
+
+void writer_end_mt(const struct writer *w, struct watermark *out)
+{
+    *out = (struct watermark){0};
+    for (size_t i = 0; i < w->n && i < WATERMARK_WORKERS; i++)
+        out->at[out->n++] = journal_cursor_end_mt(w->cursors[i]);
+}
+
+bool writer_has_mt(const struct writer *w, const struct watermark *end)
+{
+    for (unsigned i = 0; i < end->n && i < w->n; i++)
+        if (journal_cursor_committed(w->cursors[i]) < end->at[i])
+            return false;
+    return true;
+}

@@ -63,6 +63,9 @@ struct writer_stats { /* any thread */
     struct wall down_since;
     char error[160];
 };
+/* Where the journals end now; and whether the store has everything below such an end. */
+void writer_end_mt(const struct writer *w, struct watermark *out);
+bool writer_has_mt(const struct writer *w, const struct watermark *end);
 void writer_stats_mt(struct writer *w, struct writer_stats *out);
 
 #endif

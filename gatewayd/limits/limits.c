@@ -276,14 +276,16 @@ static void report_rate(const struct limits_ask *a, const struct rate_report *re
     }
 }
 
-/* Nothing was read of the books yet, or they cannot be read now: by the budget's own rule. */
-static bool is_unknown(const struct limits *l, const struct config_budget *b)
+/* Nothing was read of the books yet (or not of the window that the clock stepped back to), or they cannot be read now: by the
+ * budget's own rule. */
+static bool is_unknown(const struct limits *l, const struct config_budget *b, struct budget_account *a,
+                       struct wall now)
 {
     const char *rule = b->when_store_down ? b->when_store_down : "bounded";
 
     if (rule[0] == 'o')
         return false;
-    return !atomic_load_explicit(&l->is_loaded, memory_order_acquire) ||
+    return !atomic_load_explicit(&l->is_loaded, memory_order_acquire) || !budget_account_knows(a, now) ||
            (rule[0] == 'c' && !atomic_load_explicit(&l->is_store_up, memory_order_relaxed));
 }
 
@@ -316,7 +318,7 @@ static enum err_code ask_soft(struct limits *l, const struct limits_ask *a, stru
 
         if (!b)
             continue;
-        if (is_unknown(l, b)) {
+        if (is_unknown(l, b, s->account, a->now)) {
             sums = budget_account_sums(s->account, a->now);
             r = explain_money(x, s, &sums, a->bound_nanousd);
             r->verdict = VERDICT_UNKNOWN;

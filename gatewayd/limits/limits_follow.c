@@ -14,9 +14,9 @@
 #include "libshared/base/log.h"
 
 #define ROUND_US 3000000
-#define FIRST_US 50000   /* between tries before the first success */
-#define PATIENCE 60u     /* of which so many may fail silently: the schema may be in the making */
-#define TAKES_US 1000000 /* taking marks takes less */
+#define FIRST_US 50000 /* between tries before the first success */
+#define AHEAD    2u    /* windows after the current one */
+#define PATIENCE 60u   /* of which so many may fail silently: the schema may be in the making */
 
 struct marked {
     const char *name;
@@ -33,29 +33,50 @@ struct limits_follow {
     bool is_over, is_woken, is_loaded; /* under `lock` */
     struct marked *marks;              /* the thread's: of an earlier round, or NULL */
     size_t n_marks, cap;
-    struct wall marked_at, began;
+    struct watermark marked_at, began; /* where the journals ended behind the marks, and at first */
+    bool has_begun;
+    struct wall now;   /* of the round */
     unsigned failures; /* in a row */
 };
 
-static void add_mark(void *user, const char *name, struct budget_account *a)
+static void mark_at(struct limits_follow *f, const char *name, struct budget_account *a, struct wall at)
 {
-    struct limits_follow *f = user;
-
     if (f->n_marks == f->cap) {
         f->cap = f->cap ? f->cap * 2 : 64;
         f->marks = realloc(f->marks, f->cap * sizeof(*f->marks));
         if (!f->marks)
             abort();
     }
-    f->marks[f->n_marks++] =
-        (struct marked){name, a, budget_account_mark(a, (struct wall){f->marked_at.us - TAKES_US})};
+    f->marks[f->n_marks++] = (struct marked){name, a, budget_account_mark(a, at)};
 }
 
-static void mark_all(struct limits_follow *f, struct wall now)
+static void add_mark(void *user, const char *name, struct budget_account *a)
+{
+    struct limits_follow *f = user;
+
+    mark_at(f, name, a, f->now);
+}
+
+/* At first, also the windows around: a request may come from the one before, and an earlier run's clock may have been ahead. */
+static void add_marks_around(void *user, const char *name, struct budget_account *a)
+{
+    struct limits_follow *f = user;
+    struct wall at = f->now;
+    struct budget_mark m = budget_account_mark(a, at);
+
+    mark_at(f, name, a, (struct wall){m.start_us - 1});
+    for (unsigned i = 0; i <= AHEAD && m.period != PERIOD_TOTAL; i++) {
+        mark_at(f, name, a, at);
+        at = period_end(m.period, at);
+    }
+}
+
+static void mark_all(struct limits_follow *f, struct wall now, limits_account_fn add)
 {
     f->n_marks = 0;
-    f->marked_at = (struct wall){now.us + TAKES_US};
-    limits_each_account_mt(f->o.limits, add_mark, f);
+    f->now = now;
+    limits_each_account_mt(f->o.limits, add, f);
+    f->o.end(f->o.user, &f->marked_at);
 }
 
 static bool take_row(void *user, const struct db_value *v, unsigned n)
@@ -65,8 +86,8 @@ static bool take_row(void *user, const struct db_value *v, unsigned n)
     return false;
 }
 
-static enum err_code read_one(struct limits_follow *f, const struct marked *m, struct wall now,
-                              bool store_has_mark, struct err *err)
+static enum err_code read_one(struct limits_follow *f, const struct marked *m, bool store_has_mark,
+                              struct err *err)
 {
     char window[PERIOD_WINDOW_CAP];
     struct db_value key[3];
@@ -82,7 +103,7 @@ static enum err_code read_one(struct limits_follow *f, const struct marked *m, s
         "SELECT posted_nano FROM budget_windows WHERE account = $1 AND period = $2 AND window_id = $3", key,
         3, take_row, &posted, err);
     if (!e)
-        budget_account_follow(m->account, now, &m->mark, store_has_mark, posted);
+        budget_account_follow(m->account, &m->mark, store_has_mark, posted);
     return e;
 }
 
@@ -113,29 +134,30 @@ static bool went_wrong(struct limits_follow *f, const struct err *err)
 
 bool limits_follow_once(struct limits_follow *f, struct wall now)
 {
-    int64_t lag = f->o.lag_us(f->o.user);
     bool is_first = !limits_is_loaded_mt(f->o.limits), store_has_mark;
     struct err err = {0};
+    int has;
 
-    if (!f->began.us)
-        f->began = now;
-    if (lag < 0)
+    if (!f->has_begun)
+        f->o.end(f->o.user, &f->began);
+    f->has_begun = true;
+    has = f->o.has(f->o.user, is_first || !f->n_marks ? &f->began : &f->marked_at);
+    if (has < 0)
         return went_wrong(f, &err);
-    if (is_first && lag > 0 && now.us - lag <= f->began.us)
+    if (is_first && !has)
         return false; /* an earlier run's records are still on their way */
-    /* The marks are older than everything that the store lacks. */
-    store_has_mark = f->n_marks && now.us - lag > f->marked_at.us;
+    store_has_mark = f->n_marks && has;
     if (is_first || !f->n_marks) {
-        mark_all(f, now);
+        mark_all(f, now, add_marks_around);
         store_has_mark = false;
     }
     for (size_t i = 0; i < f->n_marks; i++)
-        if (read_one(f, &f->marks[i], now, store_has_mark, &err) != ERR_OK)
+        if (read_one(f, &f->marks[i], store_has_mark, &err) != ERR_OK)
             return went_wrong(f, &err);
     if (count_others(f, now, &err) != ERR_OK)
         return went_wrong(f, &err);
     if (store_has_mark)
-        mark_all(f, now);
+        mark_all(f, now, add_mark);
     if (f->failures >= PATIENCE || (f->failures && !is_first))
         log_info("budgets: what was spent is known again");
     f->failures = 0;

@@ -6,6 +6,7 @@
 
 #include "gatewayd/limits/limits.h"
 #include "libshared/store/db.h"
+#include "libshared/store/watermark.h"
 
 struct limits_follow;
 
@@ -13,8 +14,10 @@ struct limits_follow_options {
     struct limits *limits;
     struct db *db;        /* taken; with its own deadline */
     const char *instance; /* borrowed */
-    /* How far behind this process's own settlements the store is: 0: not at all; -1: it is not reached. */
-    int64_t (*lag_us)(void *user);
+    /* Where the journals end now, behind all that was settled; and whether the store has everything below such an end: 1, 0, or
+     * -1: it is not reached. Positions, not times, since clocks step. */
+    void (*end)(void *user, struct watermark *out);
+    int (*has)(void *user, const struct watermark *end);
     void *user;
 };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An account keeps two windows, the current and the one before: a request that is reserved in one and settled in the
- * next must give back where it took. Older ones are dropped, since nothing is checked against them any more; a stream
- * that outlives a whole window settles in the books alone.
+/* An account keeps a few windows, since a request is held where it arrived, whenever it is admitted and wherever the clock
+ * goes: one that came just before a window's end and one that was reserved in it count there, as they do on the ledger, and a
+ * clock that steps back finds what was spent there. The oldest are dropped; a stream that outlives them settles in the books
+ * alone. What was dropped, or was never read from the books, is not known: see budget_account_knows().
  *
  * Lock order: by account number, which is the order of creation. */
 #include "gatewayd/resilience/budget.h"
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #define BUCKETS_FIRST 64u
+#define WINDOWS       5u /* one before, the current, and three that a clock came from or that were read ahead */
 
 struct window {
     int64_t start_us; /* names it */
@@ -24,7 +26,9 @@ struct budget_account {
     char name[BUDGET_ACCOUNT];
     int64_t limit;
     enum period period;
-    struct window now, before;
+    struct window windows[WINDOWS]; /* in no order */
+    unsigned n_windows;
+    int64_t read_from_us;        /* older windows are not known; 0: it follows no books */
     struct budget_account *next; /* in its bucket */
 };
 
@@ -137,34 +141,62 @@ struct budget_account *budget_account_get(struct budget_book *b, const char *nam
 
 /* ---- one account, locked ---- */
 
-/* The clock may step back: then the newer window stays current, and nothing is posted twice. */
-static void roll(struct budget_account *a, struct wall now)
+/* What is forgotten first: nothing, then the oldest. */
+static struct window *least_worth(struct budget_account *a)
 {
-    int64_t start = period_start(a->period, now).us;
+    struct window *least = NULL;
 
-    if (start <= a->now.start_us)
-        return;
-    a->before = a->now;
-    a->now = (struct window){.start_us = start};
+    for (unsigned i = 0; i < a->n_windows; i++) {
+        struct window *w = &a->windows[i];
+        bool is_nothing = !w->posted && !w->held && !w->settled;
+
+        if (is_nothing)
+            return w;
+        if (!least || w->start_us < least->start_us)
+            least = w;
+    }
+    if (a->read_from_us && a->read_from_us <= least->start_us)
+        a->read_from_us = least->start_us + 1;
+    return least;
+}
+
+static struct window *find_window(struct budget_account *a, int64_t start_us)
+{
+    for (unsigned i = 0; i < a->n_windows; i++)
+        if (a->windows[i].start_us == start_us)
+            return &a->windows[i];
+    return NULL;
+}
+
+static struct window *window_from(struct budget_account *a, int64_t start_us)
+{
+    struct window *w = find_window(a, start_us);
+
+    if (w)
+        return w;
+    w = a->n_windows < WINDOWS ? &a->windows[a->n_windows++] : least_worth(a);
+    *w = (struct window){.start_us = start_us};
+    return w;
+}
+
+static struct window *window_at(struct budget_account *a, struct wall now)
+{
+    return window_from(a, period_start(a->period, now).us);
 }
 
 static struct window *window_of(struct budget_account *a, enum period period, int64_t start_us)
 {
-    if (period != a->period)
-        return NULL;
-    if (a->now.start_us == start_us)
-        return &a->now;
-    return a->before.start_us == start_us ? &a->before : NULL;
+    return period == a->period ? find_window(a, start_us) : NULL;
 }
 
 /* Written so that no sum can overflow: limit, posted and held are never negative. */
-static bool has_room(const struct budget_account *a, int64_t amount)
+static bool has_room(const struct budget_account *a, const struct window *w, int64_t amount)
 {
     int64_t used;
 
     if (!a->limit)
         return true;
-    if (__builtin_add_overflow(a->now.posted, a->now.held, &used))
+    if (__builtin_add_overflow(w->posted, w->held, &used))
         return false;
     return used <= a->limit && amount <= a->limit - used;
 }
@@ -176,15 +208,15 @@ static int64_t added(int64_t a, int64_t b)
     return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
 }
 
-static void fill_view(const struct budget_account *a, struct budget_view *out)
+static void fill_view(const struct budget_account *a, const struct window *w, struct budget_view *out)
 {
     memcpy(out->account, a->name, sizeof(out->account));
     out->period = a->period;
-    (void)period_window(a->period, (struct wall){a->now.start_us}, out->window);
+    (void)period_window(a->period, (struct wall){w->start_us}, out->window);
     out->limit_nanousd = a->limit;
-    out->posted_nanousd = a->now.posted;
-    out->held_nanousd = a->now.held;
-    out->resets_at = period_end(a->period, (struct wall){a->now.start_us});
+    out->posted_nanousd = w->posted;
+    out->held_nanousd = w->held;
+    out->resets_at = period_end(a->period, (struct wall){w->start_us});
 }
 
 void budget_account_set(struct budget_account *a, int64_t limit_nanousd, enum period period)
@@ -193,7 +225,8 @@ void budget_account_set(struct budget_account *a, int64_t limit_nanousd, enum pe
     a->limit = limit_nanousd;
     if (a->period != period) {
         a->period = period;
-        a->now = a->before = (struct window){0};
+        a->n_windows = 0;
+        a->read_from_us = 0;
     }
     (void)pthread_mutex_unlock(&a->lock);
 }
@@ -201,51 +234,67 @@ void budget_account_set(struct budget_account *a, int64_t limit_nanousd, enum pe
 void budget_account_view(struct budget_account *a, struct wall now, struct budget_view *out)
 {
     (void)pthread_mutex_lock(&a->lock);
-    roll(a, now);
-    fill_view(a, out);
+    fill_view(a, window_at(a, now), out);
     (void)pthread_mutex_unlock(&a->lock);
 }
 
 struct budget_mark budget_account_mark(struct budget_account *a, struct wall now)
 {
     struct budget_mark m;
+    const struct window *w;
 
     (void)pthread_mutex_lock(&a->lock);
-    roll(a, now);
-    m = (struct budget_mark){a->now.start_us, a->period, a->now.settled};
+    w = window_at(a, now);
+    m = (struct budget_mark){w->start_us, a->period, w->settled};
     (void)pthread_mutex_unlock(&a->lock);
     return m;
 }
 
 /* The store holds what was spent elsewhere and, of what was settled here, at least the mark's part (when it has that) and at
  * most all. So what was spent elsewhere is within `least` and `most`, and what we took it for stays as long as it fits. */
-void budget_account_follow(struct budget_account *a, struct wall now, const struct budget_mark *mark,
-                           bool store_has_mark, int64_t stored_nanousd)
+static void follow(struct window *w, int64_t marked, bool store_has_mark, int64_t stored)
 {
-    int64_t elsewhere, least, most;
+    int64_t elsewhere = w->posted - w->settled, least = stored - w->settled, most = stored - marked;
 
+    if (elsewhere < least)
+        elsewhere = least;
+    if (store_has_mark && elsewhere > most)
+        elsewhere = most;
+    w->posted = added(elsewhere, w->settled);
+}
+
+void budget_account_follow(struct budget_account *a, const struct budget_mark *mark, bool store_has_mark,
+                           int64_t stored_nanousd)
+{
     (void)pthread_mutex_lock(&a->lock);
-    roll(a, now);
-    if (a->period == mark->period && a->now.start_us == mark->start_us) {
-        elsewhere = a->now.posted - a->now.settled;
-        least = stored_nanousd - a->now.settled;
-        most = stored_nanousd - mark->settled_nanousd;
-        if (elsewhere < least)
-            elsewhere = least;
-        if (store_has_mark && elsewhere > most)
-            elsewhere = most;
-        a->now.posted = added(elsewhere, a->now.settled);
+    if (a->period == mark->period) {
+        bool is_read = store_has_mark || !a->read_from_us;
+
+        follow(window_from(a, mark->start_us), mark->settled_nanousd, store_has_mark, stored_nanousd);
+        if (is_read && (!a->read_from_us || mark->start_us < a->read_from_us))
+            a->read_from_us = mark->start_us;
     }
     (void)pthread_mutex_unlock(&a->lock);
+}
+
+bool budget_account_knows(struct budget_account *a, struct wall now)
+{
+    bool knows;
+
+    (void)pthread_mutex_lock(&a->lock);
+    knows = period_start(a->period, now).us >= a->read_from_us;
+    (void)pthread_mutex_unlock(&a->lock);
+    return knows;
 }
 
 struct budget_sums budget_account_sums(struct budget_account *a, struct wall now)
 {
     struct budget_sums s;
+    const struct window *w;
 
     (void)pthread_mutex_lock(&a->lock);
-    roll(a, now);
-    s = (struct budget_sums){a->now.start_us, a->now.posted, a->now.held};
+    w = window_at(a, now);
+    s = (struct budget_sums){w->start_us, w->posted, w->held};
     (void)pthread_mutex_unlock(&a->lock);
     return s;
 }
@@ -295,25 +344,28 @@ enum err_code budget_reserve(const struct budget_chain *chain, int64_t amount_na
     *out = (struct budget_hold){.amount_nanousd = amount_nanousd};
     lock_all(at, n);
     for (unsigned i = 0; i < n && !e; i++) {
-        roll(at[i], now);
-        if (has_room(at[i], amount_nanousd))
+        const struct window *w = window_at(at[i], now);
+
+        if (has_room(at[i], w, amount_nanousd))
             continue;
         e = ERR_OVER_BUDGET;
         if (why)
-            fill_view(at[i], why);
+            fill_view(at[i], w, why);
     }
     for (unsigned i = 0; i < n && !e; i++) {
-        at[i]->now.held = added(at[i]->now.held, amount_nanousd);
+        struct window *w = window_at(at[i], now);
+
+        w->held = added(w->held, amount_nanousd);
         out->chain.at[i] = at[i];
         out->window[i].period = at[i]->period;
-        out->window[i].start_us = at[i]->now.start_us;
+        out->window[i].start_us = w->start_us;
     }
     unlock_all(at, n);
     out->is_open = !e;
     return e;
 }
 
-/* Into the windows that hold it already: one that is over since has no limit to keep any more. */
+/* Into the windows that hold it already, whether or not they are over since. */
 enum err_code budget_raise(struct budget_hold *h, int64_t amount_nanousd, struct budget_view *why)
 {
     int64_t more = amount_nanousd - h->amount_nanousd;
@@ -327,12 +379,13 @@ enum err_code budget_raise(struct budget_hold *h, int64_t amount_nanousd, struct
     lock_all(h->chain.at, n);
     for (unsigned i = 0; i < n && !e; i++) {
         struct budget_account *a = h->chain.at[i];
+        const struct window *w = window_of(a, h->window[i].period, h->window[i].start_us);
 
-        if (window_of(a, h->window[i].period, h->window[i].start_us) != &a->now || has_room(a, more))
+        if (!w || has_room(a, w, more))
             continue;
         e = ERR_OVER_BUDGET;
         if (why)
-            fill_view(a, why);
+            fill_view(a, w, why);
     }
     for (unsigned i = 0; i < n && !e; i++) {
         struct window *w = window_of(h->chain.at[i], h->window[i].period, h->window[i].start_us);

@@ -3,8 +3,8 @@
  *
  * A reservation holds the upper bound of a request's cost on every account of its chain at once, or on none:
  * posted + held + R <= limit for each. Settling moves the real cost from held to posted, exactly once per
- * reservation, in the window that it was reserved in; so as long as costs stay within their bounds, posted never
- * passes the limit. Any thread; each account has its own lock, and a chain is locked in the order of its accounts'
+ * reservation, in the window that it was reserved in, whatever the clock says by then; so as long as costs stay within
+ * their bounds, posted never passes the limit in any window. Any thread; each account has its own lock, and a chain is locked in the order of its accounts'
  * numbers. */
 #ifndef RESILIENCE_BUDGET_H
 #define RESILIENCE_BUDGET_H
@@ -59,9 +59,12 @@ struct budget_mark {
     int64_t settled_nanousd;
 };
 struct budget_mark budget_account_mark(struct budget_account *a, struct wall now);
-/* `stored` is what the store says of the mark's window. Without effect when that is not the current one any more. */
-void budget_account_follow(struct budget_account *a, struct wall now, const struct budget_mark *mark,
-                           bool store_has_mark, int64_t stored_nanousd);
+/* `stored` is what the store says of the mark's window. */
+void budget_account_follow(struct budget_account *a, const struct budget_mark *mark, bool store_has_mark,
+                           int64_t stored_nanousd);
+/* False for a window that is older than all that were followed, or that was forgotten: the clock has stepped back, and what
+ * was spent there is not known until the books were followed there. */
+bool budget_account_knows(struct budget_account *a, struct wall now);
 /* Posted and held of the current window, for what is asked on every request. */
 struct budget_sums {
     int64_t start_us, posted_nanousd, held_nanousd;

@@ -4,8 +4,9 @@ file(GLOB DST_SRC CONFIGURE_DEPENDS tests/dst/*.c)
 file(GLOB DST_PRODUCT CONFIGURE_DEPENDS
   libshared/base/*.c libshared/catalog/*.c libshared/store/*.c
   libshared/journal/*.c libshared/analytics/hour_lock.c libshared/analytics/sketch.c libshared/json/*.c
-  gatewayd/journal/*.c gatewayd/resilience/budget.c gatewayd/telemetry/sink_log.c)
-list(FILTER DST_PRODUCT EXCLUDE REGEX "libshared/base/(clock|id)\\.c$|gatewayd/journal/recorder\\.c$")
+  gatewayd/journal/*.c gatewayd/resilience/budget.c gatewayd/resilience/ratelimit.c gatewayd/limits/*.c gatewayd/core/arena.c
+  gatewayd/telemetry/sink_log.c)
+list(FILTER DST_PRODUCT EXCLUDE REGEX "libshared/base/(clock|id)\\.c$|gatewayd/(journal/recorder|limits/limits_follow)\\.c$")
 add_executable(dst_books ${DST_SRC} ${DST_PRODUCT} ${MIGRATIONS_C})
 target_compile_definitions(dst_books PRIVATE CRASH_POINTS "JOURNAL_SEGMENT=((size_t)1 << 16)")
 target_compile_options(dst_books PRIVATE ${BANNED})
@@ -22,7 +23,7 @@ else()
 endif()
 add_test(NAME dst.books COMMAND dst_books --seeds ${DST_SEEDS} --points)
 set_tests_properties(dst.books PROPERTIES TIMEOUT 600 LABELS unit)
-foreach(mutant double_settle ack_before_commit skipped_watermark)
+foreach(mutant double_settle ack_before_commit skipped_watermark reset_missed window_at_settle)
   add_test(NAME dst.books.sees_${mutant} COMMAND dst_books --seeds ${DST_SEEDS} --mutant ${mutant})
   set_tests_properties(dst.books.sees_${mutant} PROPERTIES TIMEOUT 600 LABELS unit)
 endforeach()

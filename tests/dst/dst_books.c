@@ -155,7 +155,8 @@ struct options {
 static int usage(void)
 {
     fputs("usage: dst_books [--seeds N] [--from S] [--points] [--mutant "
-          "double_settle|ack_before_commit|skipped_watermark]\n"
+          "double_settle|ack_before_commit|skipped_watermark|\n"
+          "                 reset_missed|window_at_settle]\n"
           "       dst_books --seed S [-v]\n"
           "With --mutant the books are broken on purpose: exit 0 when a seed shows it.\n",
           stderr);
@@ -164,7 +165,9 @@ static int usage(void)
 
 static bool parse_mutant(const char *name, enum mutant *out)
 {
-    static const char *const NAMES[] = {"none", "double_settle", "ack_before_commit", "skipped_watermark"};
+    static const char *const NAMES[] = {
+        "none",         "double_settle",   "ack_before_commit", "skipped_watermark",
+        "reset_missed", "window_at_settle"};
 
     for (unsigned i = 1; i < ARRAY_LEN(NAMES); i++)
         if (strcmp(name, NAMES[i]) == 0) {

@@ -121,6 +121,7 @@ static void background(struct life *l)
     world_advance(world_below(8) ? world_between(100, 200000) : world_between(1000000, 5000000));
     write_out(l, 0, false);
     write_out(l, 1, false);
+    budgets_round(l);
     if (world->mono.us < l->tended.us || world_strikes(world->plan.slow_tend))
         return;
     l->tended.us = world->mono.us + TEND_US;
@@ -219,12 +220,12 @@ static void check_space(struct life *l)
 
 static _Noreturn void stop(struct life *l)
 {
+    budgets_stop(l);
     stores_close(l);
     for (unsigned i = 0; i < l->n_journals; i++) {
         journal_cursor_free(l->tap[i]);
         journal_close(l->j[i]);
     }
-    budget_book_free(l->book);
     world_trace("stopped");
     _exit(LIFE_STOPPED);
 }
@@ -249,6 +250,7 @@ void life_run(int kv_fd)
         tap_read(l);
         check_journal();
         check_books(l);
+        budgets_check(l);
         if (world->life > world->plan.lives + 1)
             check_space(l);
     } else if (!world_strikes(world->plan.orderly_stop)) {

@@ -5,7 +5,6 @@
 #define DST_LIFE_H
 
 #include "gatewayd/journal/writer.h"
-#include "gatewayd/resilience/budget.h"
 #include "tests/dst/world.h"
 
 struct life {
@@ -17,8 +16,7 @@ struct life {
     struct kv *kv;             /* borrowed from the realtime target */
     struct writer *writers[2]; /* realtime, history */
     struct mono due[2];
-    struct budget_book *book;
-    struct budget_hold holds[WORLD_REQUESTS];
+    struct budgets *budgets;
     struct mono tended;
 };
 
@@ -36,9 +34,13 @@ void work_restate(struct life *l); /* what the worker's housekeeping does now an
 
 /* ---- budgets.c ---- */
 
+struct budgets;
 void budgets_start(struct life *l);
+void budgets_stop(struct life *l);
+void budgets_round(struct life *l); /* of following the store, when it is due */
 bool budgets_reserve(struct life *l, size_t request, const struct fact_open *o);
 void budgets_settle(struct life *l, size_t request, int64_t cost_nanousd);
+void budgets_check(struct life *l); /* all is in the stores */
 
 /* ---- tap.c: an own consumer, which is how the driver knows what is in the journals ---- */
 

@@ -77,10 +77,23 @@ static void watched_begin(void *self)
     w->ops->begin(w->self);
 }
 
+/* The mutant posts where it is settled, not where it was admitted. */
+static void take_into_another_window(const struct watcher *w, const struct journal_record *rec)
+{
+    struct journal_record other = *rec;
+
+    other.settle.rq.reservation.at = world->wall;
+    w->ops->take(w->self, &other);
+}
+
 static void watched_take(void *self, const struct journal_record *rec)
 {
     struct watcher *w = self;
 
+    if (world->mutant == MUTANT_WINDOW_AT_SETTLE && w->is_history && rec->type == JOURNAL_SETTLE) {
+        take_into_another_window(w, rec);
+        return;
+    }
     w->ops->take(w->self, rec);
     if (world->mutant == MUTANT_DOUBLE_SETTLE && rec->type == JOURNAL_SETTLE && world_below(40) == 0)
         w->ops->take(w->self, rec);
@@ -171,7 +184,7 @@ static enum err_code after(void *user, const char *statement)
 }
 
 /* Handles of one connection, as in the gateway; the targets' have faults. */
-static struct db *shared(struct life *l)
+struct db *stores_db(struct life *l)
 {
     static const struct db_fault FAULT = {.before = before, .after = after};
     struct db *db = db_share(l->db);
@@ -229,8 +242,8 @@ void stores_open(struct life *l, int kv_fd)
 
     l->kv = kv_link_new(kv_fd);
     l->db = open_db();
-    ho.db = shared(l);
-    ro.refill = shared(l);
+    ho.db = stores_db(l);
+    ro.refill = stores_db(l);
     realtime.name = TARGET_REALTIME.name;
     realtime.types = TARGET_REALTIME.types;
     history.name = TARGET_HISTORY.name;

@@ -11,6 +11,7 @@
 /* stores.c, in the life */
 void stores_open(struct life *l, int kv_fd);
 void stores_close(struct life *l);
+struct db *stores_db(struct life *l); /* another handle of the history store, with faults; the caller's */
 
 /* kv_link.c, in the life: a handle whose calls go to the driver. */
 struct kv *kv_link_new(int fd);

@@ -49,17 +49,25 @@ static void keep(const struct journal_record *r)
     world_trace("tap: worker %u record %" PRIu64 " type %u", r->worker, r->seq, (unsigned)r->type);
 }
 
-void tap_read(struct life *l)
+/* A torn record is told of once, and then it goes on behind it. */
+static void read_one(struct journal_cursor *tap)
 {
-    for (unsigned i = 0; i < l->n_journals; i++) {
-        struct journal_record r;
-        struct err err = {0};
+    struct journal_record r;
+    struct err err;
 
-        memset(&r, 0, sizeof(r));
-        while (journal_cursor_read(l->tap[i], &r, &err))
+    memset(&r, 0, sizeof(r));
+    do {
+        err.code = ERR_OK;
+        while (journal_cursor_read(tap, &r, &err))
             keep(&r);
         if (err.code)
             world_trace("tap: %s", err_text(&err));
-        journal_cursor_commit(l->tap[i], journal_cursor_position(l->tap[i]));
-    }
+    } while (err.code);
+    journal_cursor_commit(tap, journal_cursor_position(tap));
+}
+
+void tap_read(struct life *l)
+{
+    for (unsigned i = 0; i < l->n_journals; i++)
+        read_one(l->tap[i]);
 }

@@ -63,15 +63,18 @@ static struct usage some_usage(bool has_output)
 static void open_facts(struct fact_open *o, size_t n)
 {
     unsigned key = world->plan.has_own_keys ? (unsigned)n : world_below(3);
+    struct wall arrived = world->wall;
 
+    if (world_strikes(world->plan.slow_arrival))
+        arrived.us -= world_between(1, 5000000);
     *o = (struct fact_open){
         .context = {.request = id_of(n),
-                    .arrived = world->wall,
+                    .arrived = arrived,
                     .tenant = world_tenants[key % WORLD_NAMES],
                     .key = world_keys[key],
                     .op = (enum operation)world_below(OP_COUNT)},
         .reservation = {.amount_nanousd = world_below(8) ? 1000 + world_below(1u << 30) : 0,
-                        .at = world->wall,
+                        .at = arrived,
                         .key_period = (enum period)(key % PERIOD_COUNT),
                         .tenant_period = (enum period)(key % WORLD_NAMES % PERIOD_COUNT),
                         .global_period = PERIOD_MONTH},

@@ -202,7 +202,18 @@ static void make_plan(struct plan *p)
     p->weight_writers = world_between(1, 12);
     p->attempts_max = world_between(1, 4);
     p->has_limits = world_below(2);
+    p->is_closed = world_below(3) == 0;
+    p->slow_arrival = rare(6);
     p->down_long = world_below(6) ? 40 : 3000;
+}
+
+/* Half of all seeds begin minutes before the end of some window. */
+static struct wall first_moment(void)
+{
+    struct wall t = {(int64_t)1795269000 * 1000000 + world_below(3600) * (int64_t)1000000};
+    enum period p = (enum period)world_between(PERIOD_HOUR, PERIOD_COUNT - 1);
+
+    return world_below(2) ? t : (struct wall){period_end(p, t).us - world_below(400) * (int64_t)1000000};
 }
 
 /* Not all of it is zeroed: promises and records count only up to their number. */
@@ -218,7 +229,7 @@ void world_begin(uint64_t seed, const char *base_dir)
     world->random = seed * 0x2545f4914f6cdd1du + 1;
     world->trace = 0xcbf29ce484222325u;
     world->mono.us = 1000000;
-    world->wall.us = (int64_t)1795269000 * 1000000 + world_below(3600) * (int64_t)1000000;
+    world->wall = first_moment();
     make_plan(&world->plan);
     (void)snprintf(world->dir, sizeof(world->dir), "%s/seed-%llu", base_dir, (unsigned long long)seed);
 }

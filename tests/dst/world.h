@@ -15,7 +15,14 @@
 #define WORLD_NAMES    4u    /* tenants, providers, models */
 #define WORLD_KEYS     1000u /* enough for one a request */
 
-enum mutant { MUTANT_NONE, MUTANT_DOUBLE_SETTLE, MUTANT_ACK_BEFORE_COMMIT, MUTANT_SKIPPED_WATERMARK };
+enum mutant {
+    MUTANT_NONE,
+    MUTANT_DOUBLE_SETTLE,
+    MUTANT_ACK_BEFORE_COMMIT,
+    MUTANT_SKIPPED_WATERMARK,
+    MUTANT_RESET_MISSED,
+    MUTANT_WINDOW_AT_SETTLE
+};
 
 /* How a life ended: exit codes of its process. */
 enum { LIFE_STOPPED = 0, LIFE_DIED = 41, LIFE_FAILED = 42, LIFE_REFUSED = 43 };
@@ -32,7 +39,8 @@ struct plan {
     unsigned disk_full, clock_steps, slow_tend;
     unsigned weight_admit, weight_advance, weight_writers;
     unsigned attempts_max, down_long; /* calls that a store stays away at most */
-    bool has_limits;
+    bool has_limits, is_closed;       /* is_closed: nothing is spent while the store is away */
+    unsigned slow_arrival;            /* a request is admitted some seconds after it came */
 };
 
 /* One request, from the point of view of who was told OK. */

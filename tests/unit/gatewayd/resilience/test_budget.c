@@ -86,23 +86,76 @@ static void test_a_window_that_ends_takes_its_holds_with_it(void **state)
     budget_book_free(b);
 }
 
-static void test_a_clock_that_steps_back_opens_no_window_again(void **state)
+static void test_a_clock_that_steps_back_finds_what_was_spent_there(void **state)
 {
     struct budget_book *b = budget_book_new();
     struct budget_account *a = budget_account_get(b, "tenant:acme");
     struct budget_chain chain = {{a}};
     struct wall before = {NOON.us - 1};
+    struct budget_hold h, held;
+
+    (void)state;
+    budget_account_set(a, 100, PERIOD_HOUR);
+    assert_int_equal(budget_reserve(&chain, 70, before, &h, NULL), ERR_OK);
+    assert_int_equal(budget_reserve(&chain, 60, NOON, &held, NULL), ERR_OK);
+    budget_settle(&h, 70);
+    assert_int_equal(budget_reserve(&chain, 60, NOON, &h, NULL), ERR_OVER_BUDGET);
+    assert_int_equal(budget_reserve(&chain, 31, before, &h, NULL), ERR_OVER_BUDGET);
+    assert_int_equal(budget_reserve(&chain, 30, before, &h, NULL), ERR_OK);
+    assert_int_equal(budget_raise(&h, 31, NULL), ERR_OVER_BUDGET); /* nor later, when that hour is over */
+    budget_settle(&h, 30);
+    budget_settle(&held, 60);
+    assert_int_equal(view(a, before).posted_nanousd, 100);
+    assert_int_equal(view(a, NOON).posted_nanousd, 60);
+    assert_int_equal(view(a, NOON).held_nanousd, 0);
+    budget_book_free(b);
+}
+
+static void test_a_window_that_was_never_read_is_not_known(void **state)
+{
+    struct budget_book *b = budget_book_new();
+    struct budget_account *a = budget_account_get(b, "tenant:acme");
+    struct wall before = {NOON.us - 1};
+    struct budget_mark mark;
+
+    (void)state;
+    budget_account_set(a, 100, PERIOD_HOUR);
+    assert_true(budget_account_knows(a, before)); /* it follows no books */
+    mark = budget_account_mark(a, NOON);
+    budget_account_follow(a, &mark, false, 10);
+    assert_true(budget_account_knows(a, NOON));
+    assert_true(budget_account_knows(a, (struct wall){NOON.us + 5 * HOUR_US}));
+    assert_false(budget_account_knows(a, before));
+    mark = budget_account_mark(a, before);
+    budget_account_follow(a, &mark, false, 20); /* it may lack what was settled here */
+    assert_false(budget_account_knows(a, before));
+    budget_account_follow(a, &mark, true, 20);
+    assert_true(budget_account_knows(a, before));
+    assert_int_equal(view(a, before).posted_nanousd, 20);
+    assert_int_equal(view(a, NOON).posted_nanousd, 10);
+    budget_book_free(b);
+}
+
+static void test_of_many_windows_the_oldest_is_forgotten_and_not_known(void **state)
+{
+    struct budget_book *b = budget_book_new();
+    struct budget_account *a = budget_account_get(b, "tenant:acme");
+    struct budget_chain chain = {{a}};
+    struct budget_mark mark;
     struct budget_hold h;
 
     (void)state;
     budget_account_set(a, 100, PERIOD_HOUR);
-    assert_int_equal(budget_reserve(&chain, 60, NOON, &h, NULL), ERR_OK);
-    budget_settle(&h, 60);
-    assert_int_equal(budget_reserve(&chain, 60, before, &h, NULL), ERR_OVER_BUDGET);
-    assert_int_equal(budget_reserve(&chain, 40, before, &h, NULL), ERR_OK);
-    budget_settle(&h, 40);
-    assert_int_equal(view(a, NOON).posted_nanousd, 100);
-    assert_int_equal(view(a, NOON).held_nanousd, 0);
+    mark = budget_account_mark(a, NOON);
+    budget_account_follow(a, &mark, false, 1);
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(
+            budget_reserve(&chain, 100 - (i == 0), (struct wall){NOON.us + i * HOUR_US}, &h, NULL), ERR_OK);
+        budget_settle(&h, 50);
+    }
+    assert_int_equal(view(a, (struct wall){NOON.us + 6 * HOUR_US}).posted_nanousd, 50);
+    assert_true(budget_account_knows(a, (struct wall){NOON.us + 6 * HOUR_US}));
+    assert_false(budget_account_knows(a, NOON));
     budget_book_free(b);
 }
 
@@ -117,7 +170,7 @@ static void test_amounts_near_the_end_of_integers_do_not_wrap(void **state)
     (void)state;
     budget_account_set(a, INT64_MAX, PERIOD_TOTAL);
     mark = budget_account_mark(a, NOON);
-    budget_account_follow(a, NOON, &mark, true, INT64_MAX - 5);
+    budget_account_follow(a, &mark, true, INT64_MAX - 5);
     assert_int_equal(budget_reserve(&chain, 6, NOON, &h, NULL), ERR_OVER_BUDGET);
     assert_int_equal(budget_reserve(&chain, 5, NOON, &h, NULL), ERR_OK);
     budget_settle(&h, INT64_MAX);
@@ -219,24 +272,24 @@ static void test_following_a_store_that_lags_loses_nothing_and_learns_of_others(
     (void)state;
     budget_account_set(a, 1000, PERIOD_MONTH);
     mark = budget_account_mark(a, NOON);
-    budget_account_follow(a, NOON, &mark, false, 100); /* what was spent before the start */
+    budget_account_follow(a, &mark, false, 100); /* what was spent before the start */
     assert_int_equal(view(a, NOON).posted_nanousd, 100);
     assert_int_equal(budget_reserve(&chain, 50, NOON, &h, NULL), ERR_OK);
     budget_settle(&h, 50);
-    budget_account_follow(a, NOON, &mark, true, 100); /* the store has not heard of the 50 */
+    budget_account_follow(a, &mark, true, 100); /* the store has not heard of the 50 */
     assert_int_equal(view(a, NOON).posted_nanousd, 150);
-    budget_account_follow(a, NOON, &mark, true, 150); /* now it has */
+    budget_account_follow(a, &mark, true, 150); /* now it has */
     assert_int_equal(view(a, NOON).posted_nanousd, 150);
-    budget_account_follow(a, NOON, &mark, true, 210); /* and 60 of another node */
+    budget_account_follow(a, &mark, true, 210); /* and 60 of another node */
     assert_int_equal(view(a, NOON).posted_nanousd, 210);
     mark = budget_account_mark(a, NOON);
-    budget_account_follow(a, NOON, &mark, false,
-                          180); /* a credit elsewhere, or a store that lags: not sure yet */
+    budget_account_follow(a, &mark, false, 180); /* a credit elsewhere, or a store that lags: not sure yet */
     assert_int_equal(view(a, NOON).posted_nanousd, 210);
-    budget_account_follow(a, NOON, &mark, true, 180);
+    budget_account_follow(a, &mark, true, 180);
     assert_int_equal(view(a, NOON).posted_nanousd, 180);
-    budget_account_follow(a, (struct wall){NOON.us + (int64_t)40 * 24 * HOUR_US}, &mark, true,
-                          900); /* of a window that is over */
+    (void)view(a, (struct wall){NOON.us + (int64_t)40 * 24 * HOUR_US});
+    budget_account_follow(a, &mark, true, 900); /* of a window that is over */
+    assert_int_equal(view(a, NOON).posted_nanousd, 900);
     assert_int_equal(view(a, (struct wall){NOON.us + (int64_t)40 * 24 * HOUR_US}).posted_nanousd, 0);
     budget_book_free(b);
 }
@@ -271,7 +324,9 @@ int main(void)
         cmocka_unit_test(test_a_chain_is_held_as_a_whole_or_not_at_all),
         cmocka_unit_test(test_an_account_named_twice_is_held_once),
         cmocka_unit_test(test_a_window_that_ends_takes_its_holds_with_it),
-        cmocka_unit_test(test_a_clock_that_steps_back_opens_no_window_again),
+        cmocka_unit_test(test_a_clock_that_steps_back_finds_what_was_spent_there),
+        cmocka_unit_test(test_a_window_that_was_never_read_is_not_known),
+        cmocka_unit_test(test_of_many_windows_the_oldest_is_forgotten_and_not_known),
         cmocka_unit_test(test_amounts_near_the_end_of_integers_do_not_wrap),
         cmocka_unit_test(test_racing_reservations_never_pass_a_limit),
         cmocka_unit_test(test_thousands_of_accounts_are_found_again),
