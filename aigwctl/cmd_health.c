@@ -98,6 +98,40 @@ static void breakers_text(char *dst, size_t cap, const json_t *terms)
         (void)snprintf(dst, cap, "none");
 }
 
+static void print_cap(FILE *f, const json_t *terms)
+{
+    const json_t *cap = json_object_get(terms, "cap");
+
+    if (!json_is_object(cap))
+        return;
+    (void)fprintf(f, "  capped        %.1f → %.1f: ", json_number_value(json_object_get(terms, "sum")),
+                  json_number_value(json_object_get(cap, "at")));
+    ctl_put_member(f, cap, "reason");
+    (void)fputc('\n', f);
+}
+
+static void print_source(FILE *f, const json_t *row)
+{
+    const json_t *probe = json_object_get(row, "probe");
+
+    (void)fprintf(f, "  window %lld s, %lld attempts, computed ",
+                  (long long)json_integer_value(json_object_get(row, "window_s")),
+                  (long long)json_integer_value(json_object_get(row, "attempts")));
+    ctl_put_member(f, row, "computed_at");
+    (void)fputs(", source ", f);
+    ctl_put_member(f, row, "source");
+    (void)fputc('\n', f);
+    if (!json_is_object(probe))
+        return;
+    (void)fputs("  last probe ", f);
+    ctl_put_member(f, probe, "at");
+    (void)fputs(": ", f);
+    ctl_put_member(f, probe, "outcome");
+    (void)fputs(", ", f);
+    ctl_put_member(f, probe, "detail");
+    (void)fputs("; without attempts it counts as the only one\n", f);
+}
+
 static void explain(FILE *f, const json_t *row)
 {
     const json_t *terms = json_object_get(row, "terms");
@@ -105,7 +139,7 @@ static void explain(FILE *f, const json_t *row)
 
     ctl_put_member(f, row, "provider");
     if (!json_is_object(terms)) {
-        (void)fprintf(f, "  unknown: no attempts in the last %lld s\n",
+        (void)fprintf(f, "  unknown: no attempts in the last %lld s, and no probe\n",
                       (long long)json_integer_value(json_object_get(row, "window_s")));
         return;
     }
@@ -121,11 +155,8 @@ static void explain(FILE *f, const json_t *row)
     print_term(f, terms, "latency_p95", "p95", detail);
     breakers_text(detail, sizeof(detail), terms);
     print_term(f, terms, "breakers", "breakers", detail);
-    (void)fprintf(f,
-                  "  window %lld s, %lld attempts; capped at 79 from 10%% errors, at 49 from 50%% or with "
-                  "every breaker open\n",
-                  (long long)json_integer_value(json_object_get(row, "window_s")),
-                  (long long)json_integer_value(json_object_get(row, "attempts")));
+    print_cap(f, terms);
+    print_source(f, row);
 }
 
 static json_t *below(json_t *rows)
@@ -192,8 +223,9 @@ const struct command CMD_HEALTH = {
     .group = GROUP_LOOK,
     .summary = "health score, error rate and latency of each provider",
     .help = "Health of every provider over the last five minutes of attempts: 50 points for success, 30 for "
-            "latency, 20 for "
-            "breakers. Without traffic it is unknown.\v"
+            "latency, 20 for breakers, at most 79 from 10 % errors and 49 from 50 % or while every breaker "
+            "is open. "
+            "Without traffic the last probe counts, without either it is unknown.\v"
             "  aigwctl health sim-flaky --explain",
     .options = OPTIONS,
     .take = take,

@@ -123,6 +123,7 @@ static void write_yaml(struct demo *d)
     random_key("tok-", token, sizeof(token));
     buf_addf(&d->yaml, "admin: {listen: \"127.0.0.1:0\", token: \"%s\"}\n", token);
     buf_addf(&d->yaml, "prices: \"%s/prices.json\"\n", d->state_dir);
+    buf_addz(&d->yaml, "health: {interval: 1s}\n"); /* nobody watches a demo for half a minute */
     buf_addf(&d->yaml, PROVIDERS, d->simulator, d->simulator, d->simulator);
     buf_addz(&d->yaml, MODELS);
     buf_addz(&d->yaml, "tenants:\n");

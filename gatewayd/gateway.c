@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The current snapshot is guarded by one mutex that is held for a pointer copy only. Order of life: journals, recorder and
  * books, api thread, workers; and back. */
-#include "gatewayd/gateway.h"
+#include "gatewayd/gateway_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,58 +14,16 @@
 #include <unistd.h>
 
 #include "gatewayd/api/front.h"
-#include "gatewayd/books/aggregator.h"
-#include "gatewayd/books/books.h"
-#include "gatewayd/books/breaker_share.h"
-#include "gatewayd/core/mailbox.h"
 #include "gatewayd/directory/directory.h"
 #include "gatewayd/http/listen.h"
-#include "gatewayd/journal/recorder.h"
-#include "gatewayd/limits/limits_follow.h"
 #include "gatewayd/resilience/breaker.h"
 #include "gatewayd/telemetry/events.h"
 #include "gatewayd/telemetry/sink_log.h"
-#include "gatewayd/worker.h"
 #include "libshared/base/log.h"
 
 #define AGGREGATION_DEADLINE_US                                                                              \
     20000000                    /* of one statement, which may read a whole hour; a stop waits for it */
 #define BUDGETS_WAIT_US 5000000 /* that a start waits for what was spent before it */
-
-struct worker_end {
-    struct letter letter;
-    struct gateway *gw;
-};
-
-struct gateway {
-    struct gateway_options o;
-    pthread_mutex_t lock;        /* guards `config` and serialises reloads' swap */
-    pthread_mutex_t reload_lock; /* one swap at a time; held while the workers are made */
-    struct config *config;
-    struct config *booted; /* what the listeners, journals and threads were made from */
-    struct wall started;
-    struct mailbox *mailbox; /* of the main thread */
-    struct journal *journals[LIMIT_WORKERS];
-    char instance[INSTANCE_CAP]; /* the id of these books */
-    struct recorder *recorder;
-    struct books *books;
-    struct directory *directory;
-    struct limits *limits;
-    struct limits_follow *follow;
-    struct aggregator *aggregator; /* NULL without a history store */
-    struct breakers *breakers;
-    struct breaker_share *breaker_share;
-    struct events *events;
-    struct api_front *api;
-    struct worker *workers[LIMIT_WORKERS];
-    struct worker_end ends[LIMIT_WORKERS];
-    unsigned n_workers, n_running, n_journals;
-    uint16_t port;
-    _Atomic bool is_draining;
-    struct timer deadline;
-    _Atomic uint64_t reloads_ok, reloads_failed;
-    struct stat ready; /* the ready file as it was written; st_ino 0: none */
-};
 
 /* ---- snapshot ------------------------------------------------------------------------------------------------------ */
 
@@ -181,190 +139,6 @@ size_t gateway_facts_mt(struct gateway *gw, struct facts *out[GATEWAY_FACTS_MAX]
         out[n++] = worker_facts_mt(gw->workers[i]);
     out[n++] = api_front_facts_mt(gw->api);
     return n;
-}
-
-static void sum_journals(struct gateway *gw, struct metrics_state *out)
-{
-    struct recorder_stats rs = recorder_stats_mt(gw->recorder);
-
-    for (unsigned i = 0; i < gw->n_journals; i++) {
-        struct journal_stats js = journal_stats_mt(gw->journals[i]);
-
-        out->journal.appended += js.appended;
-        out->journal.bytes += js.bytes;
-        out->journal.read += js.read;
-        out->journal.used_bytes += js.used_bytes;
-        out->journal.ahead_bytes += js.ahead_bytes;
-        out->journal.max_bytes += js.max_bytes;
-        out->journal.full_refusals += js.full_refusals;
-    }
-    out->journal.log_written = rs.log_written;
-    out->journal.log_dropped = rs.log_dropped;
-}
-
-static void take_stores(struct gateway *gw, struct metrics_state *out)
-{
-    struct writer_stats ws[BOOKS_WRITERS];
-
-    _Static_assert(BOOKS_WRITERS <= METRICS_STORES && BOOKS_WRITERS <= METRICS_PARTS, "all are shown");
-    books_stats_mt(gw->books, ws);
-    for (unsigned i = 0; i < BOOKS_WRITERS; i++) {
-        out->stores[i] = (struct metrics_store){.name = ws[i].name,
-                                                .batches = ws[i].batches,
-                                                .records = ws[i].records,
-                                                .last_records = ws[i].last_records,
-                                                .errors = ws[i].errors,
-                                                .duplicates = ws[i].duplicates,
-                                                .gaps = ws[i].gaps,
-                                                .lag_us = ws[i].lag_us,
-                                                .is_up = !ws[i].is_down,
-                                                .down_since = ws[i].down_since};
-        (void)span_copy(out->stores[i].error, sizeof(out->stores[i].error), span_of(ws[i].error));
-        out->parts[i] = (struct metrics_part){ws[i].name, ws[i].is_down};
-    }
-    out->n_stores = out->n_parts = BOOKS_WRITERS;
-}
-
-static void take_books(struct gateway *gw, struct metrics_state *out)
-{
-    struct aggregator_stats as = {0};
-
-    _Static_assert(RECONCILE_COUNT <= METRICS_PAIRS, "all are shown");
-    if (!gw->aggregator)
-        return;
-    aggregator_stats_mt(gw->aggregator, &as);
-    for (unsigned i = 0; i < RECONCILE_COUNT; i++)
-        out->pairs[i] =
-            (struct metrics_pair){reconcile_pair_name((enum reconcile_pair)i),
-                                  as.books.pairs[i].is_known ? (double)as.books.pairs[i].drift : (double)NAN};
-    out->n_pairs = RECONCILE_COUNT;
-    out->aggregation.last_success = as.last_success;
-    out->aggregation.failures = as.failures;
-    out->aggregation.lag_hours = as.lag_hours > 0 ? (uint64_t)as.lag_hours : 0;
-}
-
-struct tenants_of {
-    struct arena *a;
-    struct metrics_tenant *rows;
-    size_t n, cap;
-    struct metrics_state *out;
-};
-
-static void take_scope(void *user, const struct limits_view *v)
-{
-    struct tenants_of *t = user;
-    struct metrics_tenant *more;
-
-    for (unsigned k = 0; k < RATE_KINDS; k++) {
-        t->out->limit_types[k].hits += v->refused[k];
-        t->out->limit_types[k].shadow_hits += v->shadowed[k];
-    }
-    if (strncmp(v->scope, "tenant:", 7) != 0)
-        return;
-    if (t->n == t->cap) {
-        more = arena_array(t->a, struct metrics_tenant, t->cap * 2 + 16);
-        if (t->n)
-            memcpy(more, t->rows, t->n * sizeof(*more));
-        t->rows = more;
-        t->cap = t->cap * 2 + 16;
-    }
-    t->rows[t->n++] = (struct metrics_tenant){
-        .tenant = intern_z(v->scope + 7),
-        .limited = v->limited,
-        .over_budget = v->over_budget,
-        .limit_nanousd = v->limit_nanousd,
-        .usage_ratio = v->limit_nanousd ? (double)v->sums.posted_nanousd / (double)v->limit_nanousd : 0};
-}
-
-static void take_limits(struct gateway *gw, struct arena *a, struct metrics_state *out)
-{
-    struct tenants_of t = {.a = a, .out = out};
-
-    _Static_assert((unsigned)RATE_KINDS == METRICS_LIMIT_TYPES, "every kind is shown");
-    for (unsigned k = 0; k < RATE_KINDS; k++)
-        out->limit_types[k].name = rate_kind_name((enum rate_kind)k);
-    limits_each_mt(gw->limits, take_scope, &t);
-    out->limited = t.rows;
-    out->n_limited = t.n;
-    out->overshoot_bound_usd = limits_overshoot_bound_usd_mt(gw->limits);
-}
-
-static void list_targets(const struct config *c, struct arena *a, struct metrics_state *out)
-{
-    size_t n = c->n_providers;
-    struct metrics_label_set *set;
-    label *tenants = arena_array(a, label, c->n_tenants + 1);
-
-    for (size_t m = 0; m < c->n_models; m++)
-        n += c->models[m].n_targets;
-    set = arena_array(a, struct metrics_label_set, n + 1);
-    n = 0;
-    for (size_t m = 0; m < c->n_models; m++)
-        for (size_t t = 0; t < c->models[m].n_targets; t++)
-            set[n++] = (struct metrics_label_set){c->models[m].targets[t].provider->label,
-                                                  c->models[m].targets[t].model_label};
-    /* Providers without a configured model have no series per model. */
-    for (size_t p = 0; p < c->n_providers; p++)
-        set[n++] = (struct metrics_label_set){c->providers[p].label, 0};
-    for (size_t t = 0; t < c->n_tenants; t++)
-        tenants[t] = c->tenants[t].label;
-    out->targets = set;
-    out->n_targets = n;
-    out->tenants = tenants;
-    out->n_tenants = c->n_tenants;
-}
-
-static int by_names(const void *a, const void *b)
-{
-    const struct breaker_view *x = a, *y = b;
-    int d = strcmp(label_text(x->provider), label_text(y->provider));
-
-    return d ? d : strcmp(label_text(x->model), label_text(y->model));
-}
-
-static void take_breakers(struct gateway *gw, const struct config *c, struct arena *a,
-                          struct metrics_state *out)
-{
-    struct breaker_now now = breaker_now();
-    size_t cap = breakers_list(gw->breakers, &c->breaker, now, NULL, 0), n;
-    struct breaker_view *all = arena_array(a, struct breaker_view, cap + 1);
-
-    n = breakers_list(gw->breakers, &c->breaker, now, all, cap);
-    out->n_breakers = n < cap ? n : cap;
-    qsort(all, out->n_breakers, sizeof(*all), by_names);
-    out->breakers = all;
-}
-
-void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metrics_state *out)
-{
-    struct config *c = gateway_config_ref_mt(gw);
-
-    *out = (struct metrics_state){.started = gw->started,
-                                  .now = wall_now(),
-                                  .version = GATEWAYD_VERSION,
-                                  .revision = "",
-                                  .n_workers = gw->n_workers,
-                                  .reloads_ok = atomic_load(&gw->reloads_ok),
-                                  .reloads_failed = atomic_load(&gw->reloads_failed),
-                                  .config_version = c->version};
-    for (unsigned i = 0; i < gw->n_workers; i++) {
-        struct worker_stats ws = worker_stats_mt(gw->workers[i]);
-
-        out->loops[i].turns = ws.loop.turns;
-        out->loops[i].empty_turns = ws.loop.empty_turns;
-        out->loops[i].busy_us = ws.loop.busy_us;
-        out->loops[i].max_turn_us = ws.loop.max_turn_us;
-        out->connections += ws.server.open;
-        out->connections_refused += ws.server.refused_connections;
-        out->guard_refusals += ws.server.guard_refusals;
-    }
-    sum_journals(gw, out);
-    take_stores(gw, out);
-    take_books(gw, out);
-    take_limits(gw, a, out);
-    list_targets(c, a, out);
-    take_breakers(gw, c, a, out);
-    config_unref(c);
 }
 
 struct limits *gateway_limits_mt(struct gateway *gw)
@@ -564,6 +338,31 @@ static enum err_code open_breakers(struct gateway *gw, struct err *err)
     return gw->breaker_share ? ERR_OK : ERR_NO_MEMORY;
 }
 
+static struct config *config_of(void *user)
+{
+    return gateway_config_ref_mt(user);
+}
+
+static size_t facts_of(void *user, struct facts **out)
+{
+    return gateway_facts_mt(user, out);
+}
+
+static enum err_code open_tracker(struct gateway *gw, struct err *err)
+{
+    struct tracker_options o = {.kv = books_kv_share(gw->books),
+                                .node = books_instance(gw->books),
+                                .is_shared = gw->config->redis[0] != '\0',
+                                .breakers = gw->breakers,
+                                .events = gw->events,
+                                .config = config_of,
+                                .facts = facts_of,
+                                .user = gw};
+
+    gw->tracker = tracker_new(&o, err);
+    return gw->tracker ? ERR_OK : ERR_NO_MEMORY;
+}
+
 static void journals_end(void *user, struct watermark *out)
 {
     books_end_mt(((struct gateway *)user)->books, out);
@@ -686,6 +485,8 @@ static enum err_code start(struct gateway *gw, struct err *err)
     if (!e)
         e = open_breakers(gw, err);
     if (!e)
+        e = open_tracker(gw, err);
+    if (!e)
         e = open_limits(gw, err);
     if (e)
         return e;
@@ -698,6 +499,8 @@ static enum err_code start(struct gateway *gw, struct err *err)
         e = worker_start(gw->workers[i], err);
         gw->n_running += !e;
     }
+    if (!e)
+        e = tracker_start(gw->tracker, err);
     if (!e && gw->o.ready_file)
         e = write_ready_file(gw, c, err);
     return e;
@@ -746,6 +549,7 @@ void gateway_free(struct gateway *gw)
     loop_timer_cancel(gw->o.loop, &gw->deadline);
     for (unsigned i = 0; i < gw->n_workers; i++)
         worker_join(gw->workers[i]);
+    tracker_stop(gw->tracker);
     api_front_stop(gw->api);
     limits_follow_stop(gw->follow);
     aggregator_stop(gw->aggregator);
@@ -753,6 +557,7 @@ void gateway_free(struct gateway *gw)
     breaker_share_stop(gw->breaker_share);
     for (unsigned i = 0; i < gw->n_workers; i++)
         worker_free(gw->workers[i]);
+    tracker_free(gw->tracker);
     breakers_free(gw->breakers);
     events_free(gw->events);
     books_stop(gw->books);

@@ -64,9 +64,9 @@ static void tally_add(struct tally *t, const struct health *h)
         return;
     }
     t->score_sum += h->score;
-    if (h->score >= HEALTH_HEALTHY)
+    if (health_rounded(h->score) >= HEALTH_HEALTHY)
         t->healthy++;
-    else if (h->score >= HEALTH_DEGRADED)
+    else if (health_rounded(h->score) >= HEALTH_DEGRADED)
         t->degraded++;
     else
         t->unhealthy++;
@@ -93,10 +93,8 @@ static json_t *dashboard_row(const struct facts_provider_sum *s, const struct he
 
     (void)json_object_set_new(o, "name", json_string(label_text(s->provider)));
     (void)json_object_set_new(o, "status", json_string(health_name(h)));
-    (void)json_object_set_new(o, "availability",
-                              h->is_known ? json_real(s->window_errors < s->window_attempts ? 1.0 : 0.0)
-                                          : json_null());
-    (void)json_object_set_new(o, "error_rate", api_json_ratio(s->window_errors, s->window_attempts));
+    (void)json_object_set_new(o, "availability", api_json_number(h->availability));
+    (void)json_object_set_new(o, "error_rate", api_json_number(h->error_rate));
     (void)json_object_set_new(o, "health_score",
                               h->is_known ? json_real(health_rounded(h->score) / 100) : json_null());
     return o;
@@ -191,7 +189,7 @@ void api_dashboard(const struct api_request *rq, struct api_reply *reply)
 
     picture_take(&p, rq->gw);
     for (size_t i = 0; i < p.n_providers; i++) {
-        struct health h = provider_health(&p, &p.providers[i]);
+        struct health h = provider_health(&p, p.providers[i].provider).health;
 
         tally_add(&t, &h);
         (void)json_array_append_new(rows, dashboard_row(&p.providers[i], &h));
@@ -216,7 +214,7 @@ void api_metrics_health(const struct api_request *rq, struct api_reply *reply)
 
     picture_take(&p, rq->gw);
     for (size_t i = 0; i < p.n_providers; i++) {
-        struct health h = provider_health(&p, &p.providers[i]);
+        struct health h = provider_health(&p, p.providers[i].provider).health;
 
         tally_add(&t, &h);
     }

@@ -6,38 +6,25 @@
 
 #include "gatewayd/api/provider_health_priv.h"
 
-static struct health_facts facts_of(const struct picture *p, const struct facts_provider_sum *s)
+struct health_row provider_health(const struct picture *p, label provider)
 {
-    struct health_facts f = {
-        .attempts = s->window_attempts, .errors = s->window_errors, .p95_s = s->window_p95_s};
+    static const struct health NOTHING = {.error_rate = NAN, .availability = NAN};
+    const struct health_row *row = health_board_find(p->state.health, provider);
 
-    for (size_t i = 0; i < p->state.n_breakers; i++) {
-        const struct breaker_view *b = &p->state.breakers[i];
-
-        if (b->provider != s->provider)
-            continue;
-        f.breakers++;
-        f.breakers_open += b->state == BREAKER_OPEN;
-        f.breakers_half_open += b->state == BREAKER_HALF_OPEN;
-    }
-    return f;
+    if (row)
+        return *row;
+    return (struct health_row){
+        .provider = provider, .health = NOTHING, .facts.p95_s = NAN, .p50_s = NAN}; /* not configured */
 }
 
-struct health provider_health(const struct picture *p, const struct facts_provider_sum *s)
+static int64_t window_us(const struct picture *p)
 {
-    struct health_facts f = facts_of(p, s);
-
-    return health_of(&f);
-}
-
-double health_rounded(double score)
-{
-    return round(score * 10) / 10;
+    return p->state.health ? p->state.health->window_us : HEALTH_WINDOW_US;
 }
 
 json_t *requests_per_s(const struct picture *p, uint64_t in_window)
 {
-    double s = fmin((double)picture_uptime_us(p) / 1e6, HEALTH_WINDOW_S);
+    double s = fmin((double)picture_uptime_us(p), (double)window_us(p)) / 1e6;
 
     return s >= 1 ? json_real(round((double)in_window / s * 100) / 100) : json_null();
 }
@@ -47,21 +34,31 @@ static json_t *score_json(const struct health *h)
     return h->is_known ? json_real(health_rounded(h->score)) : json_null();
 }
 
-static json_t *health_json(const struct picture *p, const struct facts_provider_sum *s)
+static struct wall evidence_of(const struct health_row *row)
 {
-    struct health h = provider_health(p, s);
+    return row->last_attempt.us > row->probed.us ? row->last_attempt : row->probed;
+}
+
+static json_t *health_json(const struct picture *p, label provider)
+{
+    struct health_row row = provider_health(p, provider);
+    const struct health *h = &row.health;
     json_t *o = json_object();
 
-    (void)json_object_set_new(o, "provider", json_string(label_text(s->provider)));
-    (void)json_object_set_new(o, "health_score", score_json(&h));
-    (void)json_object_set_new(o, "status", json_string(health_name(&h)));
-    (void)json_object_set_new(o, "last_updated", api_json_time(s->last_seen));
-    (void)json_object_set_new(o, "error_rate", api_json_ratio(s->window_errors, s->window_attempts));
-    (void)json_object_set_new(o, "latency_p50_ms", api_json_number(s->window_p50_s * 1000));
-    (void)json_object_set_new(o, "latency_p95_ms", api_json_number(s->window_p95_s * 1000));
-    (void)json_object_set_new(o, "requests_per_s", requests_per_s(p, s->window_attempts));
-    (void)json_object_set_new(o, "attempts", api_json_count(s->window_attempts));
-    (void)json_object_set_new(o, "window_s", json_integer(HEALTH_WINDOW_S));
+    (void)json_object_set_new(o, "provider", json_string(label_text(provider)));
+    (void)json_object_set_new(o, "health_score", score_json(h));
+    (void)json_object_set_new(o, "status", json_string(health_name(h)));
+    (void)json_object_set_new(o, "last_updated", api_json_time(evidence_of(&row)));
+    (void)json_object_set_new(o, "availability", api_json_number(h->availability));
+    (void)json_object_set_new(o, "error_rate", api_json_number(h->error_rate));
+    (void)json_object_set_new(o, "latency_p50_ms", api_json_number(row.p50_s * 1000));
+    (void)json_object_set_new(o, "latency_p95_ms", api_json_number(row.facts.p95_s * 1000));
+    (void)json_object_set_new(o, "requests_per_s", requests_per_s(p, row.facts.attempts));
+    (void)json_object_set_new(o, "attempts", api_json_count(row.facts.attempts));
+    (void)json_object_set_new(o, "errors", api_json_count(row.facts.errors));
+    (void)json_object_set_new(o, "window_s", json_integer(window_us(p) / 1000000));
+    (void)json_object_set_new(o, "computed_at",
+                              api_json_time(p->state.health ? p->state.health->at : (struct wall){0}));
     return o;
 }
 
@@ -72,10 +69,12 @@ void api_provider_healths(const struct api_request *rq, struct api_reply *reply)
 
     picture_take(&p, rq->gw);
     for (size_t i = 0; i < p.n_providers; i++)
-        (void)json_array_append_new(rows, health_json(&p, &p.providers[i]));
+        (void)json_array_append_new(rows, health_json(&p, p.providers[i].provider));
     picture_release(&p);
     api_reply_json(reply, rows);
 }
+
+/* ---- the arithmetic of one ------------------------------------------------------------------------------------------- */
 
 static json_t *term(double points, double of)
 {
@@ -86,6 +85,18 @@ static json_t *term(double points, double of)
     return o;
 }
 
+static json_t *cap_json(const struct health *h)
+{
+    json_t *o;
+
+    if (h->cap == HEALTH_UNCAPPED)
+        return json_null();
+    o = json_object();
+    (void)json_object_set_new(o, "at", json_real(h->capped_at));
+    (void)json_object_set_new(o, "reason", json_string(health_cap_text(h->cap)));
+    return o;
+}
+
 static json_t *terms_json(const struct health *h, const struct health_facts *f)
 {
     json_t *o;
@@ -93,13 +104,30 @@ static json_t *terms_json(const struct health *h, const struct health_facts *f)
     if (!h->is_known)
         return json_null();
     o = json_object();
-    (void)json_object_set_new(o, "success_rate", term(h->success, 50));
-    (void)json_object_set_new(o, "latency_p95", term(h->latency, 30));
-    (void)json_object_set_new(o, "breakers", term(h->breakers, 20));
+    (void)json_object_set_new(o, "success_rate", term(h->success, HEALTH_POINTS_SUCCESS));
+    (void)json_object_set_new(o, "latency_p95", term(h->latency, HEALTH_POINTS_LATENCY));
+    (void)json_object_set_new(o, "breakers", term(h->breakers, HEALTH_POINTS_BREAKERS));
+    (void)json_object_set_new(o, "sum", json_real(health_rounded(h->success + h->latency + h->breakers)));
+    (void)json_object_set_new(o, "cap", cap_json(h));
     (void)json_object_set_new(o, "breakers_total", json_integer(f->breakers));
     (void)json_object_set_new(o, "breakers_open", json_integer(f->breakers_open));
     (void)json_object_set_new(o, "breakers_half_open", json_integer(f->breakers_half_open));
-    (void)json_object_set_new(o, "latency_p95_target_ms", json_real(HEALTH_P95_TARGET * 1000));
+    (void)json_object_set_new(o, "latency_p95_target_ms", json_real(f->p95_target_s * 1000));
+    return o;
+}
+
+static json_t *probe_json(const struct health_row *row)
+{
+    static const char *const NAMES[] = {"unclear", "ok", "failed"};
+    json_t *o;
+
+    if (!row->probed.us)
+        return json_null();
+    o = json_object();
+    (void)json_object_set_new(o, "at", api_json_time(row->probed));
+    (void)json_object_set_new(o, "outcome", json_string(NAMES[row->facts.probe]));
+    (void)json_object_set_new(o, "took_ms", json_real((double)row->probe_us / 1000));
+    (void)json_object_set_new(o, "detail", json_string(row->probe_text));
     return o;
 }
 
@@ -111,11 +139,15 @@ void api_provider_health(const struct api_request *rq, struct api_reply *reply)
     picture_take(&p, rq->gw);
     for (size_t i = 0; !o && i < p.n_providers; i++)
         if (span_is(rq->tail, label_text(p.providers[i].provider))) {
-            struct health_facts f = facts_of(&p, &p.providers[i]);
-            struct health h = health_of(&f);
+            struct health_row row = provider_health(&p, p.providers[i].provider);
 
-            o = health_json(&p, &p.providers[i]);
-            (void)json_object_set_new(o, "terms", terms_json(&h, &f));
+            o = health_json(&p, row.provider);
+            (void)json_object_set_new(o, "terms", terms_json(&row.health, &row.facts));
+            (void)json_object_set_new(o, "probe", probe_json(&row));
+            (void)json_object_set_new(o, "nodes", json_integer(row.nodes));
+            (void)json_object_set_new(
+                o, "source",
+                json_string(p.state.health && p.state.health->is_shared ? "all nodes" : "this node"));
         }
     picture_release(&p);
     if (o)
@@ -165,7 +197,7 @@ void api_realtime(const struct api_request *rq, struct api_reply *reply)
     providers = json_object();
     for (size_t i = 0; i < p.n_providers; i++) {
         const struct facts_provider_sum *s = &p.providers[i];
-        struct health h = provider_health(&p, s);
+        struct health h = provider_health(&p, s->provider).health;
         json_t *row = json_object();
 
         (void)json_object_set_new(row, "total_requests", api_json_count(s->attempts));

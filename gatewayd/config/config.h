@@ -43,6 +43,8 @@ struct config_provider {
     bool is_enabled;
     uint32_t max_concurrent; /* attempts in flight per process, 0: no limit */
     struct config_timeouts timeouts;
+    int64_t p95_target_us; /* of its health score */
+    bool is_probed;        /* when idle, at a free endpoint where its kind has one */
     /* Client gone: read on to the usage instead of closing, for providers that bill anyway. */
     bool drain_on_abort;
     label label;
@@ -96,6 +98,11 @@ struct config_breaker {
     unsigned probes;      /* at once while half open */
     unsigned close_after; /* successes in a row */
     bool has_rate_limits; /* a 429 of the provider counts as a failure */
+};
+
+struct config_health {
+    int64_t interval_us, window_us, p95_target_us;
+    int64_t probe_interval_us, probe_timeout_us; /* interval 0: no probes */
 };
 
 struct config_aggregation {
@@ -177,6 +184,7 @@ struct config {
     const char *upstream_ca_file;    /* "": the system's */
     struct config_timeouts upstream; /* of providers that set none of their own */
     struct config_breaker breaker;
+    struct config_health health;
     struct config_aggregation aggregation;
     struct {
         unsigned stories_per_second, stories_max; /* per_second 0: no limit */

@@ -113,6 +113,8 @@ static enum err_code check_providers(struct build *b)
         if (e)
             return e;
         inherit_timeouts(&r->p.timeouts, &b->c->upstream);
+        if (!r->p.p95_target_us)
+            r->p.p95_target_us = b->c->health.p95_target_us;
         r->p.index = (unsigned)i;
         warn_provider(b, r);
     }

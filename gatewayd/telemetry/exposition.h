@@ -4,7 +4,9 @@
 #define TELEMETRY_EXPOSITION_H
 
 #include "gatewayd/resilience/breaker.h"
+#include "gatewayd/resilience/health.h"
 #include "gatewayd/telemetry/facts.h"
+#include "libshared/analytics/sketch.h"
 #include "libshared/base/buf.h"
 
 #define METRICS_STORES 4u
@@ -37,6 +39,12 @@ struct metrics_tenant { /* what limits say of one */
     double usage_ratio;
 };
 #define METRICS_LIMIT_TYPES 3u
+
+#define METRICS_PROBE_OUTCOMES 3u
+struct metrics_probes { /* of one provider: succeeded, failed, said nothing of it */
+    label provider;
+    uint64_t n[METRICS_PROBE_OUTCOMES];
+};
 
 struct metrics_label_set { /* zero-initialised series: configured providers and their models */
     label provider, model; /* model 0: only the provider's own series */
@@ -77,6 +85,9 @@ struct metrics_state {
     size_t n_targets;
     const struct breaker_view *breakers; /* by provider and model */
     size_t n_breakers;
+    const struct health_board *health; /* NULL before the first */
+    const struct metrics_probes *probes;
+    size_t n_probes;
     const label *tenants;
     size_t n_tenants;
 };
@@ -111,6 +122,16 @@ struct facts_model_sum { /* since process start */
 /* At most `cap` rows, one per provider and model that was tried, by provider and model name. */
 size_t facts_sum_models(struct facts *const *workers, size_t n_workers, struct wall now,
                         struct facts_model_sum *out, size_t cap);
+/* What one provider's attempts of the last `slots` of ten seconds were, for whoever adds up nodes. */
+struct facts_provider_window {
+    label provider;
+    uint64_t attempts, errors;
+    struct wall last; /* the latest attempt ever, 0 when never */
+    struct sketch sketch;
+};
+/* At most `cap` rows; the caller releases their sketches. */
+size_t facts_provider_windows(struct facts *const *workers, size_t n_workers, struct wall now, unsigned slots,
+                              struct facts_provider_window *out, size_t cap);
 struct facts_totals {
     uint64_t requests, by_status[STATUS_COUNT];
     uint64_t window_requests;

@@ -60,6 +60,44 @@ size_t facts_sum_providers(struct facts *const *workers, size_t n_workers, const
     return n;
 }
 
+static void pour_cell(const struct window_cell *c, uint64_t epoch, unsigned slots,
+                      struct facts_provider_window *row)
+{
+    struct window_sum sum = {.count = row->attempts,
+                             .errors = row->errors,
+                             .min_us = row->sketch.min_us,
+                             .max_us = row->sketch.max_us};
+    int64_t last_us = (int64_t)cells_load(&c->last_us);
+
+    window_read_last(&c->window, epoch, slots, &sum, &row->sketch);
+    row->attempts = sum.count;
+    row->errors = sum.errors;
+    row->sketch.sum_us += sum.sum_us;
+    if (last_us > row->last.us)
+        row->last.us = last_us;
+}
+
+size_t facts_provider_windows(struct facts *const *workers, size_t n_workers, struct wall now, unsigned slots,
+                              struct facts_provider_window *out, size_t cap)
+{
+    struct snapshot s AUTO(snapshot_release);
+    const struct snapshot_kind *k;
+    size_t n;
+
+    snapshot_init(&s, workers, n_workers, now);
+    k = snapshot_kind(&s, KIND_PROVIDER);
+    for (n = 0; n < k->n && n < cap; n++) {
+        out[n] = (struct facts_provider_window){.provider = cells_part(k->keys[n], 0)};
+        for (size_t w = 0; w < n_workers; w++) {
+            const struct cell *c = k->cells[n * n_workers + w];
+
+            if (c)
+                pour_cell((const struct window_cell *)(const void *)c, window_epoch(now), slots, &out[n]);
+        }
+    }
+    return n;
+}
+
 static int by_provider_and_model(const void *a, const void *b)
 {
     const struct facts_model_sum *x = a, *y = b;

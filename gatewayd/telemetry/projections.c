@@ -2,6 +2,7 @@
 /* Tables first, then the state families, which read a struct of the process instead of cells. Api thread. */
 #include "gatewayd/telemetry/projections.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #define WORD(words, member) (offsetof(struct words, member) / sizeof(uint64_t))
@@ -245,6 +246,38 @@ static void state_breaker_recovery(struct lines *l, const struct scrape *s)
         lines_series(l, &provider);
         lines_histogram(l, bounds, n, sum_us, NULL);
     }
+}
+
+/* A provider of which nothing is known has its series, too: NaN. */
+#define STATE_HEALTH(fn, value)                                                                              \
+    static void fn(struct lines *l, const struct scrape *s)                                                  \
+    {                                                                                                        \
+        for (size_t i = 0; s->state->health && i < s->state->health->n; i++) {                               \
+            const struct health_row *row = &s->state->health->rows[i];                                       \
+            const struct health *h = &row->health;                                                           \
+            struct span provider = lines_text(l, row->provider);                                             \
+                                                                                                             \
+            lines_series(l, &provider);                                                                      \
+            lines_double(l, value);                                                                          \
+        }                                                                                                    \
+    }
+STATE_HEALTH(state_availability, h->availability)
+STATE_HEALTH(state_error_rate, h->error_rate)
+STATE_HEALTH(state_score, h->is_known ? health_rounded(h->score) : (double)NAN)
+STATE_HEALTH(state_score_ratio, h->is_known ? health_rounded(h->score) / 100 : (double)NAN)
+#undef STATE_HEALTH
+
+static void state_probes(struct lines *l, const struct scrape *s)
+{
+    static const char *const OUTCOMES[] = {"ok", "failed", "unclear"};
+
+    for (size_t i = 0; i < s->state->n_probes; i++)
+        for (unsigned o = 0; o < METRICS_PROBE_OUTCOMES; o++) {
+            struct span values[] = {lines_text(l, s->state->probes[i].provider), span_of(OUTCOMES[o])};
+
+            lines_series(l, values);
+            lines_number(l, LINES_COUNT, s->state->probes[i].n[o]);
+        }
 }
 
 static void state_uptime(struct lines *l, const struct scrape *s)
@@ -546,7 +579,6 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_provider_requests_total] = {WORDS_OF(ATTEMPT, attempt_words, status),
                                         .n_children = STATUS_REJECTED},
     [METRIC_provider_errors_total] = {WORDS_OF(ATTEMPT, attempt_words, status[STATUS_ERROR])},
-    [METRIC_provider_error_rate] = {WINDOW(PROVIDER, window_error_rate)},
     [METRIC_provider_latency_avg_seconds] = {WINDOW(PROVIDER, window_avg)},
     [METRIC_provider_latency_min_seconds] = {WINDOW(PROVIDER, window_min)},
     [METRIC_provider_latency_max_seconds] = {WINDOW(PROVIDER, window_max)},
@@ -583,6 +615,11 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_circuit_breaker_failure_count] = {STATE(state_breaker_failures)},
     [METRIC_aigateway_circuit_breaker_transitions_total] = {STATE(state_breaker_transitions)},
     [METRIC_aigateway_circuit_breaker_recovery_seconds] = {STATE(state_breaker_recovery)},
+    [METRIC_provider_availability] = {STATE(state_availability)},
+    [METRIC_provider_error_rate] = {STATE(state_error_rate)},
+    [METRIC_provider_health_score] = {STATE(state_score)},
+    [METRIC_gatewayz_provider_health_score] = {STATE(state_score_ratio)},
+    [METRIC_gatewayd_provider_probes_total] = {STATE(state_probes)},
     [METRIC_gatewayz_uptime_seconds] = {STATE(state_uptime)},
     [METRIC_process_cpu_seconds_total] = {STATE(state_cpu)},
     [METRIC_process_resident_memory_bytes] = {STATE(state_resident)},

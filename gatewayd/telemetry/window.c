@@ -124,19 +124,25 @@ static void pour(const struct window_slot *s, uint64_t epoch, struct window_sum 
         pour_buckets(s, sketch);
 }
 
-void window_read(const struct window *w, uint64_t epoch, struct window_sum *sum, struct sketch *sketch)
+void window_read_last(const struct window *w, uint64_t epoch, unsigned slots, struct window_sum *sum,
+                      struct sketch *sketch)
 {
     for (size_t i = 0; i < WINDOW_RING; i++) {
         const struct window_slot *s = __atomic_load_n(&w->ring[i], __ATOMIC_ACQUIRE);
         uint64_t e = s ? __atomic_load_n(&s->epoch, __ATOMIC_ACQUIRE) : 0;
 
-        if (e && e <= epoch && epoch - e < WINDOW_SLOTS)
+        if (e && e <= epoch && epoch - e < slots)
             pour(s, e, sum, sketch);
     }
     if (sketch && sum->count) { /* the extremes of the sketch are those of the window */
         sketch->min_us = sum->min_us;
         sketch->max_us = sum->max_us;
     }
+}
+
+void window_read(const struct window *w, uint64_t epoch, struct window_sum *sum, struct sketch *sketch)
+{
+    window_read_last(w, epoch, WINDOW_SLOTS, sum, sketch);
 }
 
 void window_release(struct window *w, bool has_sketch)

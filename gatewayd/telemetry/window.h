@@ -32,6 +32,9 @@ static inline uint64_t window_epoch(struct wall t)
 void window_add(struct window *w, bool has_sketch, uint64_t epoch, uint64_t us, bool is_error);
 /* Adds what happened in the window that ends with `epoch` to `sum` and, unless NULL, to `sketch`. */
 void window_read(const struct window *w, uint64_t epoch, struct window_sum *sum, struct sketch *sketch);
+/* The same of the last `slots` alone, at most WINDOW_SLOTS. */
+void window_read_last(const struct window *w, uint64_t epoch, unsigned slots, struct window_sum *sum,
+                      struct sketch *sketch);
 void window_release(struct window *w, bool has_sketch);
 
 #endif

@@ -81,6 +81,7 @@ static const struct {
                                 "one logical inference request, after retries and failover"},
     [FACT_STREAM_STATE] = {"stream_state", "the process"},
     [FACT_BREAKER_STATE] = {"breaker_state", "the circuit breaker of a provider and model"},
+    [FACT_PROVIDER_HEALTH] = {"provider_health", "a provider, of all nodes together"},
     [FACT_PROCESS_STATE] = {"process_state", "the process"},
     [FACT_JOURNAL_STATE] = {"journal_state", "the journals of all workers"},
     [FACT_BOOKS_STATE] = {"books_state", "the last roll-up and the last comparison of the books"},

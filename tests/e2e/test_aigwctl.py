@@ -51,6 +51,7 @@ def ctl(gw, tmp_path):
 def test_health_shows_every_provider_and_unknown_is_not_zero(gw, ctl):
     for _ in range(3):
         assert gw.chat(model="chat").status == 200
+    gw.health("steady", 3)
     lines = ctl("health").stdout.splitlines()
     assert lines[0].split() == ["PROVIDER", "SCORE", "STATUS", "ERR", "P50", "P95", "REQ/S", "UPDATED"]
     shaky, steady = (line.split() for line in lines[1:])
@@ -68,11 +69,13 @@ def test_health_follows_failures_and_explains_itself(gw, sim, ctl):
     sim.control.profile("shaky", faults={"500": 1.0})
     for _ in range(4):
         assert gw.chat(model="rough").status >= 500
+    gw.health("shaky", 4)
     row = json.loads(ctl("health", "shaky", "-o", "json").stdout)["data"][0]
     assert row["status"] == "unhealthy" and row["error_rate"] == 1.0 and row["health_score"] <= 49
     assert row["terms"]["success_rate"] == {"points": 0.0, "of": 50.0}
     text = ctl("health", "shaky", "--explain").stdout
     assert "unhealthy" in text and "success rate" in text and "100.0% errors" in text
+    assert "capped        50.0 → 49.0: 50 % errors or more" in text
     ctl("health", "--exit-code", code=CRITICAL)
     ctl("health", "steady", "--exit-code")
     below = ctl("health", "--below", "80", "-o", "csv").stdout
@@ -102,6 +105,7 @@ def test_status_is_one_page_or_one_line(gw, sim, ctl):
     gw.chat(model="chat")
     sim.control.profile("shaky", faults={"503": 1.0})
     gw.chat(model="rough")
+    gw.health("steady", 1), gw.health("shaky", 1)
     text = ctl("status").stdout
     assert "yes" in next(line for line in text.splitlines() if line.startswith("steady"))
     assert "2 requests" in text and "1 ok, 1 failed, 0 rejected" in text
@@ -234,6 +238,7 @@ def test_the_monitoring_routes_answer_in_the_documented_shapes(gw):
     def get(path, base=gw.admin_url, headers=auth):
         return http(base + path, headers=headers)
 
+    gw.health("steady", 1)
     rows = get("/api/monitoring/health").json
     assert [set(r) >= {"provider", "health_score", "status", "last_updated"} for r in rows] == [True, True]
     one = get("/api/monitoring/health/steady").json

@@ -77,7 +77,7 @@ def test_25_failures_reach_the_provider_five_times_and_the_caller_is_told(stage)
     assert scrape.sum("circuit_breaker_state", provider="first", model="m/1", state="closed") == 0
     assert scrape.sum("circuit_breaker_failure_count", provider="first", model="m/1") == 5
     assert scrape.sum("aigateway_circuit_breaker_transitions_total", to_state="open") == 1
-    health = admin(gateway, "/api/monitoring/health/first").json
+    health = gateway.health("first", 5)
     assert health["health_score"] <= 49 and health["terms"]["breakers"]["points"] == 0
 
 

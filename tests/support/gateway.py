@@ -54,6 +54,7 @@ def config(providers, models=(), tenants=None, **more):
         "admin": {"listen": "127.0.0.1:0", "token": "admin-" + secrets.token_hex(16)},
         "workers": 2,
         "breaker": {"failures": 0, "error_rate": 0},  # most stories let providers fail as often as they like
+        "health": {"interval": "200ms", "probe_interval": "0s"},  # quick, and nobody asks but the story
         "providers": list(providers),
         "models": list(models),
         "tenants": tenants
@@ -174,6 +175,20 @@ class Gateway(Process):
 
     def metric(self, name, **labels):
         return self.scrape().sum(name, **labels)
+
+    def monitoring(self, path):
+        answer = http(f"{self.admin_url}/api/monitoring/{path}", headers={"authorization": f"Bearer {self.ready['admin_token']}"})
+        assert answer.status == 200, answer
+        return answer.json
+
+    def health(self, provider, attempts=0):
+        """Of one provider, once that many attempts are in it."""
+
+        def enough():
+            row = self.monitoring(f"health/{provider}")
+            return row if row["attempts"] >= attempts else None
+
+        return eventually(enough, 10, what=f"{attempts} attempts in the health of {provider}")
 
     def access_log(self):
         if not self.access_log_file.exists():

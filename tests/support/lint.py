@@ -25,6 +25,7 @@ RANK = {
     "gatewayd/sim": 4,
     "gatewayd/proxy": 5,
     "gatewayd/books": 5,
+    "gatewayd/health": 5,
     "gatewayd/api": 5,
     "gatewayd": 6,
 }

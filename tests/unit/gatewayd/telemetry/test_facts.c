@@ -330,7 +330,6 @@ static void test_gauges_of_the_window_forget_and_counters_do_not(void **unused)
     assert_true(value_of(b, "provider_latency_min_seconds{provider=\"a\"}") == 0.01);
     assert_true(value_of(b, "provider_latency_max_seconds{provider=\"a\"}") == 1);
     assert_true(fabs(value_of(b, "provider_latency_p95_seconds{provider=\"a\"}") - 0.95) <= 0.0095);
-    assert_true(value_of(b, "provider_error_rate{provider=\"a\"}") == 0.1);
     assert_true(value_of(b, "model_error_rate{model=\"m\"}") == 0.1);
     assert_true(fabs(value_of(b, "model_latency_avg_seconds{model=\"m\"}") - 0.505) < 1e-9);
     assert_true(fabs(value_of(b, "http_request_latency_p50_seconds{endpoint=\"/v1/chat/completions\"}") -
@@ -338,7 +337,7 @@ static void test_gauges_of_the_window_forget_and_counters_do_not(void **unused)
     state.now.us += 301000000;
     b = scrape();
     assert_true(isnan(value_of(b, "provider_latency_p95_seconds{provider=\"a\"}")));
-    assert_true(isnan(value_of(b, "provider_error_rate{provider=\"a\"}")));
+    assert_true(isnan(value_of(b, "model_error_rate{model=\"m\"}")));
     assert_true(isnan(value_of(b, "model_latency_avg_seconds{model=\"m\"}")));
     assert_true(isnan(value_of(b, "http_request_latency_avg_seconds{endpoint=\"/v1/chat/completions\"}")));
     assert_true(value_of(b, "provider_requests_total{provider=\"a\"}") == 100);
@@ -376,7 +375,7 @@ static void test_configured_series_are_there_before_anything_happened(void **unu
                             "status=\"rejected\"}") == 0);
     assert_true(value_of(b, "http_request_errors_total{endpoint=\"/v1/embeddings\",method=\"POST\"}") == 0);
     assert_true(value_of(b, "aigateway_metric_overflow_total{family=\"http_requests_total\"}") == 0);
-    assert_true(isnan(value_of(b, "provider_error_rate{provider=\"a\"}")));
+    assert_true(isnan(value_of(b, "provider_latency_p95_seconds{provider=\"a\"}")));
     (void)sum_of(b, "model_inference_duration_seconds_count", &n);
     assert_int_equal(n, 0);
     assert_true(sum_of(b, "model_inference_requests_total", &n) == 0);
