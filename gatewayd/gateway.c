@@ -15,6 +15,7 @@
 #include "gatewayd/directory/directory.h"
 #include "gatewayd/http/listen.h"
 #include "gatewayd/resilience/breaker.h"
+#include "gatewayd/resilience/queue.h"
 #include "gatewayd/telemetry/events.h"
 #include "gatewayd/telemetry/sink_log.h"
 #include "libshared/base/log.h"
@@ -50,6 +51,7 @@ static void swap_config(struct gateway *gw, struct config *next)
 
     list_breakers(gw, next);
     limits_bind(gw->limits, next);
+    queues_bind(gw->queues, next, mono_now());
     if (gw->follow)
         limits_follow_wake_mt(gw->follow);
     (void)pthread_mutex_lock(&gw->lock);
@@ -170,6 +172,10 @@ struct events *gateway_events_mt(struct gateway *gw)
 enum err_code gateway_adjust_mt(struct gateway *gw, const struct fact_adjust *a, struct err *err)
 {
     return worker_adjust_mt(gw->workers[0], a, err);
+}
+struct queues *gateway_queues_mt(struct gateway *gw)
+{
+    return gw->queues;
 }
 const char *gateway_simulator_mt(struct gateway *gw)
 {
@@ -405,6 +411,7 @@ static enum err_code make_workers(struct gateway *gw, struct config *c, struct e
                                     .limits = gw->limits,
                                     .api = gw->api,
                                     .breakers = gw->breakers,
+                                    .queues = gw->queues,
                                     .main = gw->mailbox,
                                     .stopped = &gw->ends[i].letter};
 
@@ -519,6 +526,7 @@ struct gateway *gateway_new(const struct gateway_options *o, struct err *err)
     (void)pthread_mutex_init(&gw->lock, NULL);
     (void)pthread_mutex_init(&gw->reload_lock, NULL);
     gw->limits = limits_new();
+    gw->queues = queues_new();
     gw->config = config_load(&o->config, err);
     if (gw->config) {
         gw->booted = config_ref(gw->config);
@@ -567,6 +575,7 @@ void gateway_free(struct gateway *gw)
     config_unref(gw->config);
     config_unref(gw->booted);
     limits_free(gw->limits);
+    queues_free(gw->queues);
     (void)pthread_mutex_destroy(&gw->lock);
     (void)pthread_mutex_destroy(&gw->reload_lock);
     free(gw);

@@ -12,6 +12,7 @@ struct breakers;
 struct events;
 struct gateway;
 struct loop;
+struct queues;
 
 struct gateway_options {
     struct config_options config;
@@ -51,6 +52,8 @@ struct aggregator *gateway_aggregator_mt(struct gateway *gw);
 struct breakers *gateway_breakers_mt(struct gateway *gw);
 /* What happened, for operators; lives as long as the gateway. */
 struct events *gateway_events_mt(struct gateway *gw);
+/* Likewise: slots of providers, and who waits for them. */
+struct queues *gateway_queues_mt(struct gateway *gw);
 /* Books a correction, durably when it returns. May wait: not for a worker's or the api thread. */
 NODISCARD enum err_code gateway_adjust_mt(struct gateway *gw, const struct fact_adjust *a, struct err *err);
 /* Base URL of the simulated provider in demo mode, NULL otherwise. */

@@ -39,6 +39,7 @@ struct gateway {
     struct limits_follow *follow;
     struct aggregator *aggregator; /* NULL without a history store */
     struct breakers *breakers;
+    struct queues *queues;
     struct breaker_share *breaker_share;
     struct tracker *tracker;
     struct events *events;

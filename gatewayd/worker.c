@@ -259,6 +259,7 @@ static bool make_parts(struct worker *w, struct err *err)
 
     w->proxy.loop = loop_new(err);
     w->mailbox = w->proxy.loop ? mailbox_new(w->proxy.loop, err) : NULL;
+    w->proxy.mailbox = w->mailbox;
     w->proxy.client = w->mailbox ? client_new(w->proxy.loop, w->mailbox, c->upstream_ca_file, err) : NULL;
     w->proxy.facts = w->proxy.client ? facts_new(err) : NULL;
     w->server = w->proxy.facts ? server_new(w->proxy.loop, &so, err) : NULL;
@@ -277,6 +278,7 @@ struct worker *worker_new(const struct worker_options *o, struct err *err)
     w->proxy.config = config_ref(o->config);
     w->proxy.journal = o->journal;
     w->proxy.breakers = o->breakers;
+    w->proxy.queues = o->queues;
     w->proxy.limits = o->limits;
     retry_budget_init(&w->proxy.retry_budget);
     w->unmatched = intern_z("__unmatched__");

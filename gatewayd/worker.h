@@ -13,6 +13,7 @@
 #include "gatewayd/resilience/breaker.h"
 #include "gatewayd/telemetry/facts.h"
 
+struct queues;
 struct worker;
 
 struct worker_options {
@@ -23,6 +24,7 @@ struct worker_options {
     struct api_front *api;     /* borrowed; outlives the worker */
     struct limits *limits;     /* likewise */
     struct breakers *breakers; /* likewise */
+    struct queues *queues;     /* likewise */
     struct mailbox *main;      /* where `stopped` is posted when the thread has ended */
     struct letter *stopped;
 };

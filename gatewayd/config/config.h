@@ -17,6 +17,7 @@
 #include "libshared/catalog/period.h"
 
 struct limits_chain;
+struct queue;
 struct price;
 struct secret_link;
 
@@ -134,6 +135,7 @@ struct config_tenant {
     size_t n_models;
     struct config_limits limits;
     struct config_budget budget;
+    unsigned priority, max_priority; /* 1 … 5, 1 is served first: of requests that say none, and at best */
 };
 
 struct config_key {
@@ -198,7 +200,16 @@ struct config {
         size_t max_body;
         unsigned max_connections, max_connections_per_ip; /* per_ip 0: no limit */
         int64_t header_time_us, body_time_us, keepalive_us, write_stall_us;
+        unsigned max_requests; /* open at once, all workers together; 0: no limit */
+        size_t max_buffered;   /* of request bodies in memory, all workers together; 0: no limit */
+        int64_t max_lag_us;    /* of an event loop, above which new requests are refused; 0: no limit */
     } http;
+    struct { /* those that wait for a slot of a provider; each bound is per provider */
+        unsigned max_depth;
+        size_t max_bytes;
+        int64_t max_wait_us;
+        bool spills; /* to the next target that has a slot, before any waiting */
+    } queue;
     struct {
         const struct config_cidr *allow; /* who may read /metrics without a token; default loopback */
         size_t n_allow;
@@ -218,6 +229,7 @@ struct config {
     const struct config_account *accounts;
     size_t n_accounts;
     const struct limits_chain *limits; /* by key; given once, before it is published (limits_bind) */
+    struct queue **queues;             /* by provider; likewise (queues_bind) */
     /* There may be keys of the database that are not in here: it has not answered since the start. */
     bool lacks_keys;
     struct price_table *prices; /* owned; of `file` when there is one */
@@ -252,6 +264,7 @@ struct config_extra {
         size_t n_models;
         struct config_limits limits;
         struct config_budget budget;
+        unsigned priority, max_priority; /* 0: as usual */
     } * tenants;
     size_t n_tenants;
     const struct config_extra_key {

@@ -117,7 +117,9 @@ static void join_tenant(struct join *j, const struct config_extra_tenant *t)
                                   .models = dup_names(a, t->models, t->n_models),
                                   .n_models = t->n_models,
                                   .limits = t->limits,
-                                  .budget = dup_budget(a, &t->budget)};
+                                  .budget = dup_budget(a, &t->budget),
+                                  .priority = t->priority ? t->priority : 3,
+                                  .max_priority = t->max_priority ? t->max_priority : 1};
     put_tenant(j, &made, slot);
 }
 

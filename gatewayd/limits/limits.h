@@ -46,6 +46,8 @@ struct explain {
         struct wall resets_at; /* 0: not by the clock */
         int64_t retry_ms;      /* -1: not by waiting */
         enum verdict verdict;
+        bool is_queue;   /* of a provider's slots, for which others wait: */
+        uint64_t queued; /* so many */
     } row[EXPLAIN_ROWS];
 };
 const struct explain_row *explain_refusal(const struct explain *x); /* NULL: none */
@@ -56,7 +58,8 @@ static inline bool explain_is_money(const struct explain_row *r)
 /* "budget of 'tenant:acme' …": for the text of a refusal. */
 void explain_text(const struct explain_row *r, char *dst, size_t cap);
 
-/* {"scope","kind","unit","limit","used","held","requested","resets_at","verdict"}; dollars as decimal strings. */
+/* {"scope","kind","unit","limit","used","held","requested","resets_at","verdict"}; dollars as decimal strings. Of a queue also
+ * "queued" and "retry_ms". */
 struct buf;
 void explain_json(const struct explain_row *r, struct buf *out);
 

@@ -134,6 +134,9 @@ void explain_json(const struct explain_row *r, struct buf *out)
     } else {
         buf_addz(out, ",\"resets_at\":null");
     }
+    if (r->is_queue)
+        buf_addf(out, ",\"queued\":%llu,\"retry_ms\":%lld", (unsigned long long)r->queued,
+                 (long long)r->retry_ms);
     buf_addf(out, ",\"verdict\":\"%s\"}", verdict_name(r->verdict));
 }
 

@@ -169,7 +169,7 @@ static void fill_identity(struct attempt *a)
 }
 
 void attempt_start(struct request *rq, const struct config_target *target, unsigned key_index,
-                   const struct breaker_ticket *ticket)
+                   const struct attempt_leave *leave)
 {
     struct attempt *a = arena_new(rq->arena, struct attempt);
     const struct config_provider *p = target->provider;
@@ -180,7 +180,8 @@ void attempt_start(struct request *rq, const struct config_target *target, unsig
     a->target = target;
     a->ops = provider_ops_find(p->kind);
     a->key_index = key_index;
-    a->ticket = *ticket;
+    a->ticket = leave->ticket;
+    a->slot = leave->slot;
     a->started = mono_now();
     a->failure.retry_after_ms = -1;
     rq->attempts[rq->n_attempts++] = a;
@@ -344,6 +345,7 @@ void attempt_close(struct attempt *a, enum fact_status status, enum err_code err
     if (a->is_closed)
         return;
     a->is_closed = true;
+    queue_leave(&a->slot, loop_now(rq->proxy->loop));
     tell_breaker(a, status, error);
     estimate_usage(a);
     a->fact.status = status;

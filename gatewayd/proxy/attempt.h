@@ -6,9 +6,14 @@
 
 #include "gatewayd/proxy/request.h"
 
-/* Appends the attempt to the request and sends it. Callbacks end in pipeline_resume(). Takes the ticket. */
+/* What an attempt is made on. */
+struct attempt_leave {
+    struct breaker_ticket ticket;
+    struct queue_slot slot;
+};
+/* Appends the attempt to the request and sends it. Callbacks end in pipeline_resume(). Takes ticket and slot. */
 void attempt_start(struct request *rq, const struct config_target *target, unsigned key_index,
-                   const struct breaker_ticket *ticket);
+                   const struct attempt_leave *leave);
 /* Closes the upstream connection if it is still open. Not from inside a callback of the client. */
 void attempt_stop(struct attempt *a);
 /* Once nothing can be sent again: the request's body is given back, if all of it left. */

@@ -51,6 +51,8 @@ void relay_set_headers(struct request *rq)
     exchange_set_header(rq->ex, "x-trace-id", span_of(rq->trace_text));
     exchange_set_header(rq->ex, "traceparent", span_of(rq->parent));
     set_rate_headers(rq);
+    if (rq->has_queued)
+        set_count(rq, "x-gatewayd-queue-ms", (uint64_t)(rq->queued_us / 1000), "");
     if (!a)
         return;
     exchange_set_header(rq->ex, "x-gatewayd-provider", span_of(a->target->provider->name));

@@ -4,6 +4,7 @@
 #ifndef PROXY_REQUEST_H
 #define PROXY_REQUEST_H
 
+#include "gatewayd/core/mailbox.h"
 #include "gatewayd/http/client.h"
 #include "gatewayd/http/server.h"
 #include "gatewayd/http/sse.h"
@@ -13,6 +14,7 @@
 #include "gatewayd/provider/provider.h"
 #include "gatewayd/resilience/backoff.h"
 #include "gatewayd/resilience/breaker.h"
+#include "gatewayd/resilience/queue.h"
 #include "gatewayd/telemetry/facts.h"
 
 /* What a worker lends to its requests. */
@@ -24,6 +26,8 @@ struct proxy {
     struct limits *limits;
     struct config *config;     /* the worker's current snapshot; a request refs it */
     struct breakers *breakers; /* of all workers */
+    struct queues *queues;     /* likewise */
+    struct mailbox *mailbox;   /* the worker's, by which a slot is granted */
     struct retry_budget retry_budget;
     unsigned next_key;    /* rotates the first key of an attempt */
     struct request *live; /* all requests */
@@ -63,6 +67,7 @@ struct attempt {
     const struct provider_ops *ops;
     unsigned key_index;
     struct breaker_ticket ticket; /* reported when it is closed */
+    struct queue_slot slot;       /* of the provider; left when it is closed */
     struct client_call *call;     /* NULL once it ended */
     struct client_timing timing;
     struct mono started;
@@ -128,6 +133,15 @@ struct request {
     uint64_t stated; /* sequence number of its newest statement in the journal, 0: none is open */
     struct mono stated_at;
     uint64_t stated_chars; /* of the current attempt's output */
+
+    unsigned priority;       /* in a queue, 1 is served first */
+    struct mono patience;    /* when its client gives up, as it said; 0: it said nothing */
+    struct waiting *waiting; /* for a slot of the target at hand; NULL: it does not */
+    unsigned wait_key;       /* the key that the attempt behind the wait is made with */
+    enum queue_verdict wait_verdict;
+    struct queue_report wait_report;
+    int64_t queued_us; /* in queues so far */
+    bool has_queued;
 
     struct attempt *attempts[LIMIT_ATTEMPTS];
     unsigned n_attempts;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* May it be done: there is room to put on record what follows, its key, tenant and all have requests, tokens, slots and money
- * left, and the most that it can cost is held, durably, before a provider hears of it.
+ * left, and the most that it can cost is held. Dispatch puts that on record before a provider hears of it.
  *
  * A model without a price cannot be held against a budget: where one applies that refuses, such targets are passed over, and
  * a request that has no others is refused. */
@@ -90,13 +90,6 @@ enum step stage_admit(struct request *rq)
     }
     rq->bound_nanousd = statement_bound(rq);
     if (!journal_has_room(rq->proxy->journal))
-        rq->error = ERR_JOURNAL_FULL;
-    else if (chain && admit(rq, chain) == STEP_DONE)
-        return STEP_DONE;
-    if (!rq->error && statement_reserve(rq))
-        return STEP_NEXT;
-    rq->retry_after_ms = 1000;
-    return request_fail(rq, ERR_JOURNAL_FULL,
-                        "the journal is full, so nothing can be spent on record; free disk space or raise "
-                        "'journal.max_bytes'");
+        return statement_refuse(rq);
+    return chain ? admit(rq, chain) : STEP_NEXT;
 }

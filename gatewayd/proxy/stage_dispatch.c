@@ -6,12 +6,15 @@
  *     └───────────────────────────────────────────────────────────────────────────────────────┘
  * Another key and another target cost nothing; asking the same target again needs a failure that allows it, a
  * withdrawal from the retry budget, and a wait (Retry-After, else jittered backoff). A target whose breaker is open is
- * passed over; it is no attempt. */
+ * passed over; it is no attempt. So is one whose provider has no slot free, while another target has (`queue.spill`); when
+ * none has, the request waits for one of the first. What it can cost is put on record (RESERVE) once it has its first slot:
+ * a request that waits has cost nothing, should the process die. */
 #include <stdio.h>
 
 #include "gatewayd/proxy/attempt.h"
 #include "gatewayd/proxy/pipeline.h"
 #include "gatewayd/proxy/statement.h"
+#include "gatewayd/proxy/waiting.h"
 
 static unsigned first_key(struct request *rq, const struct config_target *t)
 {
@@ -38,42 +41,27 @@ static enum step give_up(struct request *rq, const struct attempt *a)
                         a->detail[0] ? a->detail : err_row(a->failure.code)->text);
 }
 
-/* A ticket that no attempt is made on. */
-static void give_back(struct request *rq, struct breaker_ticket *ticket)
+/* No attempt is made on it. */
+static void give_back(struct request *rq, struct attempt_leave *l)
 {
-    breaker_report(rq->proxy->breakers, ticket, BREAKER_NEITHER, "", &rq->config->breaker, now_of(rq));
+    breaker_report(rq->proxy->breakers, &l->ticket, BREAKER_NEITHER, "", &rq->config->breaker, now_of(rq));
+    queue_leave(&l->slot, loop_now(rq->proxy->loop));
 }
 
-/* Of a first attempt RESERVE has told; a further one is only made when that can be put on record and paid for. */
-static enum step start(struct request *rq, unsigned key, struct breaker_ticket *ticket)
+/* Of a first attempt RESERVE tells; a further one is only made when that can be put on record and paid for. */
+static enum step start(struct request *rq, size_t at, unsigned key, struct attempt_leave *l)
 {
-    if (rq->n_attempts && !journal_has_room(rq->proxy->journal)) {
-        give_back(rq, ticket);
-        rq->retry_after_ms = 1000;
-        return request_fail(rq, ERR_JOURNAL_FULL,
-                            "the journal is full, so another attempt cannot be put on record");
+    rq->target_at = at;
+    if (rq->n_attempts ? !journal_has_room(rq->proxy->journal) : !statement_reserve(rq)) {
+        give_back(rq, l);
+        return statement_refuse(rq);
     }
     if (rq->n_attempts && !statement_afford_another(rq)) {
-        give_back(rq, ticket);
+        give_back(rq, l);
         return give_up(rq, request_attempt(rq));
     }
-    attempt_start(rq, &rq->targets[rq->target_at], key, ticket);
+    attempt_start(rq, &rq->targets[at], key, l);
     return STEP_WAIT;
-}
-
-/* At the first target from `at` on whose breaker admits it; false when there is none. */
-static bool start_from(struct request *rq, size_t at, enum step *out)
-{
-    struct breaker_ticket ticket;
-
-    for (; at < rq->n_targets; at++)
-        if (admits(rq, at, &ticket)) {
-            rq->target_at = at;
-            rq->keys_tried = 0;
-            *out = start(rq, first_key(rq, &rq->targets[at]), &ticket);
-            return true;
-        }
-    return false;
 }
 
 static bool look(struct request *rq, size_t at, struct breaker_view *out)
@@ -82,6 +70,72 @@ static bool look(struct request *rq, size_t at, struct breaker_view *out)
 
     return breaker_look(rq->proxy->breakers, t->provider->label, t->model_label, &rq->config->breaker,
                         now_of(rq), out);
+}
+
+/* Its breaker admits it, or the slot goes back. */
+static bool start_with(struct request *rq, size_t at, unsigned key, struct attempt_leave *l, enum step *out)
+{
+    if (!admits(rq, at, &l->ticket)) {
+        queue_leave(&l->slot, loop_now(rq->proxy->loop));
+        return false;
+    }
+    *out = start(rq, at, key, l);
+    return true;
+}
+
+static bool is_ready(struct request *rq, size_t at)
+{
+    struct breaker_view v;
+
+    return !look(rq, at, &v) || v.is_available;
+}
+
+/* Nobody has a slot free: it waits for the first that takes it. */
+static bool wait_from(struct request *rq, size_t at, enum step *out)
+{
+    const struct config_target *first = NULL;
+
+    for (size_t i = at; i < rq->n_targets && (!first || rq->config->queue.spills); i++) {
+        struct attempt_leave l = {0};
+        enum queue_verdict v;
+
+        if (!is_ready(rq, i))
+            continue;
+        first = first ? first : &rq->targets[i];
+        v = waiting_begin(rq, &rq->targets[i], &l.slot);
+        rq->target_at = i;
+        rq->keys_tried = 0;
+        rq->wait_key = first_key(rq, &rq->targets[i]);
+        *out = STEP_WAIT;
+        if (v == QUEUE_WAITS || (v == QUEUE_GO && start_with(rq, i, rq->wait_key, &l, out)))
+            return true;
+    }
+    if (!first)
+        return false;
+    *out = rq->n_attempts ? give_up(rq, request_attempt(rq)) : waiting_refuse(rq, first);
+    return true;
+}
+
+/* At the first target from `at` on whose breaker admits it and whose provider has a slot, or the first that it can wait for;
+ * false when there is none. */
+static bool start_from(struct request *rq, size_t at, enum step *out)
+{
+    bool was_full = false;
+
+    for (size_t i = at; i < rq->n_targets; i++) {
+        struct attempt_leave l = {0};
+
+        if (!waiting_try(rq, &rq->targets[i], &l.slot)) {
+            was_full |= is_ready(rq, i);
+            if (was_full && !rq->config->queue.spills)
+                break;
+            continue;
+        }
+        rq->keys_tried = 0;
+        if (start_with(rq, i, first_key(rq, &rq->targets[i]), &l, out))
+            return true;
+    }
+    return was_full && wait_from(rq, at, out);
 }
 
 /* ---- nobody may be asked --------------------------------------------------------------------------------------------- */
@@ -130,10 +184,8 @@ static enum step shut_off(struct request *rq)
 
 static bool is_any_ready(struct request *rq)
 {
-    struct breaker_view v;
-
     for (size_t i = 0; i < rq->n_targets; i++)
-        if (!look(rq, i, &v) || v.is_available)
+        if (is_ready(rq, i))
             return true;
     return false;
 }
@@ -164,18 +216,55 @@ static enum step begin_again(struct request *rq, const struct attempt *a)
     return STEP_WAIT;
 }
 
+/* The same target with another key, at once or in its turn. */
+static bool start_again(struct request *rq, size_t at, unsigned key, enum step *out)
+{
+    struct attempt_leave l = {0};
+    enum queue_verdict v;
+
+    if (waiting_try(rq, &rq->targets[at], &l.slot))
+        return start_with(rq, at, key, &l, out);
+    if (!is_ready(rq, at))
+        return false;
+    rq->wait_key = key;
+    *out = STEP_WAIT;
+    v = waiting_begin(rq, &rq->targets[at], &l.slot);
+    return v == QUEUE_WAITS || (v == QUEUE_GO && start_with(rq, at, key, &l, out));
+}
+
 static enum step try_next(struct request *rq, const struct attempt *a)
 {
     const struct config_provider *p = a->target->provider;
-    struct breaker_ticket ticket;
+    unsigned key = (a->key_index + 1) % (unsigned)(p->n_api_keys + !p->n_api_keys);
     enum step step;
 
     if (!a->failure.is_retryable || rq->n_attempts >= rq->attempts_allowed)
         return give_up(rq, a);
     if (another_key_helps(a->failure.code) && ++rq->keys_tried < p->n_api_keys &&
-        admits(rq, rq->target_at, &ticket))
-        return start(rq, (a->key_index + 1) % (unsigned)p->n_api_keys, &ticket);
+        start_again(rq, rq->target_at, key, &step))
+        return step;
     return start_from(rq, rq->target_at + 1, &step) ? step : begin_again(rq, a);
+}
+
+/* Who waited has a slot, or waited in vain. */
+static enum step end_wait(struct request *rq, struct attempt *a)
+{
+    struct attempt_leave l = {0};
+    enum step step;
+
+    switch (waiting_look(rq, &l.slot)) {
+    case WAITING_ON:
+        return STEP_WAIT;
+    case WAITING_OVER:
+        return a ? give_up(rq, a) : waiting_refuse(rq, &rq->targets[rq->target_at]);
+    case WAITING_GRANTED:
+        break;
+    }
+    if (start_with(rq, rq->target_at, rq->wait_key, &l, &step))
+        return step;
+    if (start_from(rq, a ? rq->target_at + 1 : 0, &step))
+        return step;
+    return a ? give_up(rq, a) : shut_off(rq);
 }
 
 enum step stage_dispatch(struct request *rq)
@@ -190,6 +279,8 @@ enum step stage_dispatch(struct request *rq)
             attempt_stop(a);
         return request_fail(rq, ERR_CLIENT_GONE, "the client closed the connection before the answer");
     }
+    if (rq->waiting)
+        return end_wait(rq, a);
     if (rq->is_backing_off) {
         if (!rq->timer_fired)
             return STEP_WAIT;

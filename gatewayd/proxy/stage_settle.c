@@ -10,6 +10,7 @@
 #include "gatewayd/proxy/pipeline.h"
 #include "gatewayd/proxy/relay.h"
 #include "gatewayd/proxy/statement.h"
+#include "gatewayd/proxy/waiting.h"
 #include "libshared/base/crash.h"
 #include "libshared/base/log.h"
 
@@ -85,7 +86,7 @@ static void make_fact(const struct request *rq, struct fact_request *f, struct f
 {
     const struct attempt *last = request_attempt(rq);
     struct span method = exchange_method(rq->ex);
-    int64_t waited = 0;
+    int64_t waited = rq->queued_us;
 
     *f = (struct fact_request){.id = rq->id,
                                .trace = rq->trace,
@@ -107,6 +108,8 @@ static void make_fact(const struct request *rq, struct fact_request *f, struct f
                                .is_stream = rq->plan.is_stream,
                                .end = rq->end,
                                .ttft_us = rq->first_content_us,
+                               .queue_us = rq->queued_us,
+                               .priority = (uint8_t)(rq->has_queued ? rq->priority : 0),
                                .bytes_in = exchange_bytes_in(rq->ex),
                                .bytes_out = bytes_out_of(rq),
                                .is_priced = true,
@@ -239,10 +242,9 @@ enum step stage_settle(struct request *rq)
     rq->is_settled = true;
     loop_timer_cancel(rq->proxy->loop, &rq->timer);
     (void)pthread_once(&once, make_labels);
+    waiting_end(rq);
     choose_error_answer(rq);
     close_last(rq, status_of(rq));
-    if (!rq->n_attempts)
-        statement_release(rq, "no attempt was made");
     make_fact(rq, &fact, attempts);
     /* A request that was refused before it had a key spent nothing: a full journal must not keep it from its answer. */
     if (journal_settle(rq->proxy->journal, &fact, attempts) != ERR_OK && rq->n_attempts)

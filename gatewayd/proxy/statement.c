@@ -56,7 +56,7 @@ static void fill(const struct request *rq, struct fact_open *o)
     if (!last) { /* it begins right behind this: taken for sent, as its prompt is billed from then on */
         o->number = 1;
         o->started_us = mono_diff_us(loop_now(rq->proxy->loop), rq->arrived);
-        take_current(rq, &rq->targets[0], NULL, o);
+        take_current(rq, &rq->targets[rq->target_at], NULL, o);
     } else if (!last->is_closed) {
         o->number = last->fact.number;
         o->started_us = last->fact.started_us;
@@ -210,18 +210,12 @@ void statement_progress(struct request *rq)
         (void)state_again(rq);
 }
 
-void statement_release(struct request *rq, const char *why)
+enum step statement_refuse(struct request *rq)
 {
-    struct fact_context c;
-
-    if (!rq->stated)
-        return;
-    statement_context(rq, &c);
-    if (journal_release(rq->proxy->journal, &c, &rq->reservation, why) != ERR_OK)
-        return; /* SETTLE gives it back */
-    rq->stated = 0;
-    rq->reservation.amount_nanousd =
-        0; /* its moment stays: the end of what was reserved has its place in a full journal */
+    rq->retry_after_ms = 1000;
+    return request_fail(rq, ERR_JOURNAL_FULL,
+                        "the journal is full, so nothing can be spent on record; free disk space or raise "
+                        "'journal.max_bytes'");
 }
 
 /* ---- the watch ----------------------------------------------------------------------------------------------------- */

@@ -17,8 +17,8 @@ NODISCARD bool statement_reserve(struct request *rq);
 NODISCARD bool statement_attempt(struct request *rq);
 /* Content came; says so when it is time. */
 void statement_progress(struct request *rq);
-/* Nothing can be spent any more and nothing was: the reservation ends before the request. */
-void statement_release(struct request *rq, const char *why);
+/* Nothing can be put on record: the request ends with 503. */
+enum step statement_refuse(struct request *rq);
 
 /* Keeps the journal able to forget: tells it what open requests need, and has those that are far behind state
  * themselves again. Goes on by itself. */

@@ -90,8 +90,9 @@ struct fact_request {
     enum stream_end end;
     int64_t duration_us; /* arrival of the headers to settle */
     int64_t ttft_us;     /* arrival to first content; -1 */
-    int64_t queue_us;    /* waiting in admission */
-    int64_t overhead_us; /* duration minus time spent waiting for providers */
+    int64_t queue_us;    /* waiting for slots of providers */
+    uint8_t priority;    /* 1 … 5 of a request that waited so, else 0 */
+    int64_t overhead_us; /* duration minus time spent waiting for providers, their slots included */
     uint64_t bytes_in, bytes_out;
     struct usage usage; /* sum over attempts */
     int64_t cost_nanousd;

@@ -102,8 +102,7 @@ static void test_the_example_of_the_documentation_parses(void **state)
     assert_example(c);
     assert_string_equal(c->path, "conf.yaml");
     assert_int_equal(c->version, 1);
-    assert_string_equal(warnings_of(c),
-                        "conf.yaml:8:90: 'providers[].max_concurrent' is accepted, but has no effect yet\n");
+    assert_string_equal(warnings_of(c), "");
     config_unref(c);
     clear_environment();
 }
@@ -507,8 +506,7 @@ static void test_settings_without_effect_are_named_once_and_only_when_they_ask_f
     (void)state;
     assert_string_equal(
         warnings_of(c),
-        "conf.yaml:7:30: the strategy of model 'm' is accepted, but acts as 'priority' for now\n"
-        "conf.yaml:5:73: 'providers[].max_concurrent' is accepted, but has no effect yet\n");
+        "conf.yaml:7:30: the strategy of model 'm' is accepted, but acts as 'priority' for now\n");
     config_unref(c);
     c = load_ok("redis: redis://h\ndatabase: postgresql://h/d\nmetrics: {profiles: [core]}\n"
                 "upstream_ca_file: conf.yaml\n"
