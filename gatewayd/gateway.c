@@ -164,6 +164,11 @@ struct breakers *gateway_breakers_mt(struct gateway *gw)
     return gw->breakers;
 }
 
+bool gateway_forecast_mt(struct gateway *gw, const char *account, struct forecast *out)
+{
+    return gw->forecaster && forecaster_look_mt(gw->forecaster, account, out);
+}
+
 struct events *gateway_events_mt(struct gateway *gw)
 {
     return gw->events;
@@ -397,6 +402,15 @@ static enum err_code open_limits(struct gateway *gw, struct err *err)
     return ERR_OK;
 }
 
+static enum err_code open_forecaster(struct gateway *gw, struct err *err)
+{
+    struct forecaster_options o = {
+        .limits = gw->limits, .events = gw->events, .db = books_db_share(gw->books)};
+
+    gw->forecaster = forecaster_start(&o, err);
+    return gw->forecaster ? ERR_OK : ERR_IO;
+}
+
 static enum err_code make_workers(struct gateway *gw, struct config *c, struct err *err)
 {
     struct config_address at = c->listen;
@@ -493,6 +507,8 @@ static enum err_code start(struct gateway *gw, struct err *err)
         e = open_tracker(gw, err);
     if (!e)
         e = open_limits(gw, err);
+    if (!e)
+        e = open_forecaster(gw, err);
     if (e)
         return e;
     c = gw->config;
@@ -557,6 +573,7 @@ void gateway_free(struct gateway *gw)
         worker_join(gw->workers[i]);
     tracker_stop(gw->tracker);
     api_front_stop(gw->api);
+    forecaster_stop(gw->forecaster);
     limits_follow_stop(gw->follow);
     aggregator_stop(gw->aggregator);
     directory_free(gw->directory); /* after the thread that owned it */

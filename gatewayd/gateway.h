@@ -50,6 +50,9 @@ NODISCARD enum err_code gateway_reload_mt(struct gateway *gw, struct err *err);
 struct aggregator *gateway_aggregator_mt(struct gateway *gw);
 /* Of all workers; lives as long as the gateway. */
 struct breakers *gateway_breakers_mt(struct gateway *gw);
+/* When an account's budget will be spent; false where that is not known. */
+struct forecast;
+bool gateway_forecast_mt(struct gateway *gw, const char *account, struct forecast *out);
 /* What happened, for operators; lives as long as the gateway. */
 struct events *gateway_events_mt(struct gateway *gw);
 /* Likewise: slots of providers, and who waits for them. */

@@ -10,6 +10,7 @@
 #include "gatewayd/books/aggregator.h"
 #include "gatewayd/books/books.h"
 #include "gatewayd/books/breaker_share.h"
+#include "gatewayd/books/forecaster.h"
 #include "gatewayd/core/mailbox.h"
 #include "gatewayd/gateway.h"
 #include "gatewayd/health/tracker.h"
@@ -43,6 +44,7 @@ struct gateway {
     struct breaker_share *breaker_share;
     struct tracker *tracker;
     struct events *events;
+    struct forecaster *forecaster;
     struct api_front *api;
     struct worker *workers[LIMIT_WORKERS];
     struct worker_end ends[LIMIT_WORKERS];

@@ -67,7 +67,17 @@ static void take_books(struct gateway *gw, struct metrics_state *out)
     out->aggregation.lag_hours = as.lag_hours > 0 ? (uint64_t)as.lag_hours : 0;
 }
 
+static struct wall exhausts_at(struct gateway *gw, const char *account)
+{
+    struct forecast x;
+
+    if (!gateway_forecast_mt(gw, account, &x) || x.state == FORECAST_UNKNOWN)
+        return (struct wall){0};
+    return x.state == FORECAST_NEVER ? (struct wall){INT64_MAX} : x.exhausts_at;
+}
+
 struct tenants_of {
+    struct gateway *gw;
     struct arena *a;
     struct metrics_tenant *rows;
     size_t n, cap;
@@ -97,12 +107,13 @@ static void take_scope(void *user, const struct limits_view *v)
         .limited = v->limited,
         .over_budget = v->over_budget,
         .limit_nanousd = v->limit_nanousd,
+        .exhausts_at = exhausts_at(t->gw, v->scope),
         .usage_ratio = v->limit_nanousd ? (double)v->sums.posted_nanousd / (double)v->limit_nanousd : 0};
 }
 
 static void take_limits(struct gateway *gw, struct arena *a, struct metrics_state *out)
 {
-    struct tenants_of t = {.a = a, .out = out};
+    struct tenants_of t = {.gw = gw, .a = a, .out = out};
 
     _Static_assert((unsigned)RATE_KINDS == METRICS_LIMIT_TYPES, "every kind is shown");
     for (unsigned k = 0; k < RATE_KINDS; k++)

@@ -6,6 +6,7 @@
 
 #include "gatewayd/api/handlers_priv.h"
 #include "gatewayd/limits/limits.h"
+#include "libshared/analytics/forecast.h"
 
 static json_t *json_row(const struct explain_row *r)
 {
@@ -83,6 +84,23 @@ void api_explain(const struct api_request *rq, struct api_reply *reply)
     api_reply_json(reply, o);
 }
 
+/* What is foretold is left out while too little was seen. */
+static void add_forecast(struct gateway *gw, const char *account, json_t *o)
+{
+    struct forecast x;
+
+    if (!gateway_forecast_mt(gw, account, &x))
+        return;
+    (void)json_object_set_new(o, "forecast", json_string(forecast_state_name(x.state)));
+    (void)json_object_set_new(o, "forecast_method",
+                              x.method ? json_string(forecast_method_name(x.method)) : json_null());
+    (void)json_object_set_new(o, "exhausts_at", api_json_time(x.exhausts_at));
+    if (x.has_end)
+        api_set_cost(o, "forecast_usd", "forecast_nanousd", x.end_nano);
+    if (x.method)
+        (void)json_object_set_new(o, "rate_usd_per_hour", api_json_usd(x.rate_nano_per_hour));
+}
+
 void api_add_spending(struct gateway *gw, const char *account, json_t *o)
 {
     struct explain x = {0};
@@ -101,4 +119,5 @@ void api_add_spending(struct gateway *gw, const char *account, json_t *o)
         (void)json_object_set_new(o, "resets_at", api_json_time(r->resets_at));
         (void)json_object_set_new(o, "verdict", json_string(verdict_name(r->verdict)));
     }
+    add_forecast(gw, account, o);
 }

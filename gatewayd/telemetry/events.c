@@ -525,6 +525,33 @@ struct events_answer events_list_mt(struct events *e, const struct events_query 
     return answer;
 }
 
+static bool has_fact(const struct event *ev, const char *fact, const char *text)
+{
+    for (unsigned i = 0; i < ev->n_facts; i++)
+        if (ev->facts[i].type == FACT_TEXT && strcmp(ev->facts[i].name, fact) == 0 &&
+            strcmp(ev->facts[i].text, text) == 0)
+            return true;
+    return false;
+}
+
+bool events_has_mt(struct events *e, enum event_kind kind, const char *subject, const char *fact,
+                   const char *text)
+{
+    bool found = false;
+
+    if (!e)
+        return false;
+    (void)pthread_mutex_lock(&e->lock);
+    for (unsigned i = 0; i < EVENTS_KEPT && !found; i++) {
+        const struct entry *x = &e->ring[i];
+
+        found = x->place && x->ev.kind == kind && strcmp(x->ev.subject, subject) == 0 &&
+                has_fact(&x->ev, fact, text);
+    }
+    (void)pthread_mutex_unlock(&e->lock);
+    return found;
+}
+
 struct events_answer events_stats_mt(struct events *e)
 {
     struct events_answer answer;

@@ -104,6 +104,9 @@ struct events_answer {
 /* One JSON object after the other, with commas between, oldest first, as in the stream:
  * {"id","at","kind","severity","subject","text","node","facts":{…}} */
 struct events_answer events_list_mt(struct events *e, const struct events_query *q, struct buf *out);
+/* Whether one of the last ones of that kind and subject had this text as that fact: told by an earlier run, or by another node. */
+bool events_has_mt(struct events *e, enum event_kind kind, const char *subject, const char *fact,
+                   const char *text);
 struct events_answer events_stats_mt(struct events *e);
 bool event_kinds_parse(const char *z, unsigned *out_kinds); /* "breaker,budget" */
 

@@ -37,6 +37,8 @@ struct metrics_tenant { /* what limits say of one */
     uint64_t limited, over_budget;
     int64_t limit_nanousd; /* 0: no budget */
     double usage_ratio;
+    struct wall
+        exhausts_at; /* when its budget will be spent; 0: not known, INT64_MAX: not before it resets */
 };
 #define METRICS_LIMIT_TYPES 3u
 

@@ -476,6 +476,14 @@ static void state_shadow(struct lines *l, const struct scrape *s)
             labelled_u64(l, s->state->limit_types[i].name, s->state->limit_types[i].shadow_hits);
 }
 
+static void put_instant(struct lines *l, struct wall t)
+{
+    if (t.us == INT64_MAX)
+        lines_double(l, (double)INFINITY);
+    else
+        lines_number(l, LINES_US, (uint64_t)t.us);
+}
+
 /* Tenants without a budget have no series. */
 #define STATE_BUDGET(fn, has, put)                                                                           \
     static void fn(struct lines *l, const struct scrape *s)                                                  \
@@ -493,6 +501,7 @@ STATE_BUDGET(state_budget_usage, t->limit_nanousd, lines_double(l, t->usage_rati
 STATE_BUDGET(state_budget_limit, t->limit_nanousd, lines_number(l, LINES_NANOUSD, (uint64_t)t->limit_nanousd))
 STATE_BUDGET(state_budget_rejections, t->limit_nanousd || t->over_budget,
              lines_number(l, LINES_COUNT, t->over_budget))
+STATE_BUDGET(state_budget_exhaustion, t->limit_nanousd && t->exhausts_at.us, put_instant(l, t->exhausts_at))
 #undef STATE_BUDGET
 
 static void state_overshoot(struct lines *l, const struct scrape *s)
@@ -663,6 +672,7 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_aigateway_budget_usage_ratio] = {STATE(state_budget_usage)},
     [METRIC_aigateway_budget_limit_usd] = {STATE(state_budget_limit)},
     [METRIC_aigateway_budget_rejections_total] = {STATE(state_budget_rejections)},
+    [METRIC_gatewayd_budget_exhaustion_timestamp_seconds] = {STATE(state_budget_exhaustion)},
     [METRIC_gatewayd_budget_overshoot_bound_usd] = {STATE(state_overshoot)},
     [METRIC_aigateway_telemetry_exported_total] = {STATE(state_exported)},
     [METRIC_aigateway_telemetry_dropped_total] = {STATE(state_dropped)},

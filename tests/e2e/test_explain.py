@@ -4,11 +4,13 @@ shown is compared with what decided: the simulator's truth, the counters, the st
 
 import json
 import signal
+import sqlite3
 import time
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from support.gateway import http, model, provider, run
+from support.gateway import http, model, provider, run, sha256
 from support.process import BIN, SLOWNESS, Process
 from support.wait import eventually
 
@@ -65,7 +67,8 @@ def test_a_breaker_that_opens_is_told_by_the_api_the_stream_the_log_and_a_follow
     assert told["facts"] == {"old": "CLOSED", "new": "OPEN"}
     with redis.client() as r:
         stream = eventually(lambda: r("XRANGE", "{gw}:events", "-", "+"), 5 * SLOWNESS, what="the stream")
-        assert [json.loads(fields[1]) for _, fields in stream] == [told]
+        in_stream = [json.loads(fields[1]) for _, fields in stream]
+        assert [e for e in in_stream if e["kind"] == "breaker"] == [told]
         assert 0 < r("TTL", "{gw}:events") <= 7 * 86400
     line = eventually(follower.lines, 10 * SLOWNESS, what="the follower's line")
     assert len(line) == 1 and line[0].endswith("Z  breaker   warning   first/m/1: OPEN: 3 failures in a row: HTTP 500"), line
@@ -103,3 +106,72 @@ def test_events_are_asked_for_by_kind_time_severity_and_place(stage):
     shown = ctl(gw, "events", "--limit", "2").splitlines()
     assert shown[0].split() == ["WHEN", "KIND", "SEVERITY", "SUBJECT", "WHAT"] and len(shown) == 3
     assert data(gw, "events", "--severity", "warning") == events(gw, severity="warning")
+
+
+# ---- forecasts --------------------------------------------------------------------------------------------------------
+
+HOURLY = 2 * 10**9  # nano-USD
+
+
+def longest_window(now):
+    """Of week and month the one that ends later, so that no test stands at an end."""
+    week = datetime.combine((now - timedelta(days=now.weekday())).date(), datetime.min.time(), timezone.utc)
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    ends = {"week": week + timedelta(days=7), "month": (month + timedelta(days=32)).replace(day=1)}
+    period = max(ends, key=ends.get)
+    iso = now.isocalendar()
+    return period, f"{iso.year}-W{iso.week:02}" if period == "week" else f"{now:%Y-%m}", ends[period]
+
+
+def spend_in_the_past(gw, account_rows, days=10):
+    """Rows of a ledger and of windows, as if they had been booked: two dollars in every hour."""
+    now = int(time.time())
+    db = sqlite3.connect(gw.state_dir / "history.db")
+    with db:
+        for i, (tenant, window, posted, ends) in enumerate(account_rows):
+            for h in range(days * 24 + 1):
+                minute = (now // 3600 - h) * 3600
+                cost = HOURLY if h else HOURLY * (now % 3600) // 3600
+                db.execute("INSERT INTO ledger VALUES ('past', ?, 0, 'request', ?, ?, ?, 'test', 'up', 'm', '/v1/chat/completions', 'success', '', "
+                           "'none', 'reported', 1, 0, 0, 0, 0, 0, 0, 0, ?, 0, 0, 0, 0)", (h + 1000 * i, minute, minute, tenant, cost))
+            db.execute("INSERT INTO budget_windows VALUES (?, ?, ?, ?, 0, ?, ?)", (f"tenant:{tenant}", *window, posted, int(ends.timestamp()), now))
+    db.close()
+
+
+def test_a_forecast_is_in_the_list_the_metrics_and_the_events(stage):
+    now = datetime.now(timezone.utc)
+    period, window, ends = longest_window(now)
+    left = HOURLY * (ends - now).total_seconds() / 3600
+    spent = 100 * 10**9
+    limit = {"soon": spent + left / 2, "later": spent + left * 3, "spent": spent, "fresh": 5e9}
+    tenants = [{"id": t, "plan": "pro", "keys": [{"id": "test", "sha256": sha256(t)}], "budget": {"usd": f"{v / 1e9:.2f}", "period": period}}
+               for t, v in limit.items()]
+    gw = stage.gateway([provider("up", "http://127.0.0.1:1/v1", allow_private=True)], [model("chat", "up/m")], tenants=tenants)
+    gw.stop()
+    spend_in_the_past(gw, [(t, (period, window), spent, ends) for t in ("soon", "later", "spent")])
+    gw.start()
+
+    def rows():
+        found = {b["account"].partition(":")[2]: b for b in admin(gw, "/api/admin/budgets").json["budgets"]}
+        return found if "forecast" in found["soon"] else None
+
+    rows = eventually(rows, 20 * SLOWNESS, what="forecasts")
+    halfway = now.timestamp() + (ends - now).total_seconds() / 2
+    assert rows["soon"]["forecast"] == "at" and rows["soon"]["forecast_method"] == "linear"
+    assert abs(datetime.fromisoformat(rows["soon"]["exhausts_at"]).timestamp() - halfway) < 1800
+    assert rows["soon"]["forecast_usd"] == pytest.approx((spent + left) / 1e9, rel=0.01)
+    assert rows["soon"]["rate_usd_per_hour"] == pytest.approx(2, rel=0.01)
+    assert (rows["later"]["forecast"], rows["later"]["exhausts_at"]) == ("never", None)
+    assert rows["spent"]["forecast"] == "spent"
+    assert rows["fresh"]["forecast"] == "unknown" and "forecast_usd" not in rows["fresh"]
+
+    metric = gw.scrape()
+    name = "gatewayd_budget_exhaustion_timestamp_seconds"
+    assert abs(metric.sum(name, tenant_id="soon") - halfway) < 1800
+    assert metric.sum(name, tenant_id="later") == float("inf")
+    assert 0 < metric.sum(name, tenant_id="spent") <= time.time()
+    assert set(metric.by(name, "tenant_id")) == {"soon", "later", "spent"}
+
+    (told,) = eventually(lambda: events(gw, kind="budget"), 10 * SLOWNESS, what="the event")
+    assert (told["subject"], told["severity"]) == ("tenant:soon", "warning")
+    assert told["facts"]["exhausts_at"] == rows["soon"]["exhausts_at"] and told["facts"]["forecast_of"] == window

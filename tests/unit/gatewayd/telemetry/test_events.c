@@ -265,6 +265,21 @@ static void test_threads_tell_while_another_syncs(void **state)
     assert_int_equal(events_stats_mt(e).dropped, 0);
 }
 
+static void test_what_was_told_of_a_window_is_known(void **state)
+{
+    struct event ev;
+
+    (void)state;
+    event_make(&ev, EVENT_BUDGET, EVENT_WARNING, "global", "x");
+    event_add_text(&ev, "window", "2026-11");
+    events_tell_mt(e, &ev);
+    assert_true(events_has_mt(e, EVENT_BUDGET, "global", "window", "2026-11"));
+    assert_false(events_has_mt(e, EVENT_BUDGET, "global", "window", "2026-12"));
+    assert_false(events_has_mt(e, EVENT_LIMIT, "global", "window", "2026-11"));
+    assert_false(events_has_mt(e, EVENT_BUDGET, "tenant:a", "window", "2026-11"));
+    assert_false(events_has_mt(NULL, EVENT_BUDGET, "global", "window", "2026-11"));
+}
+
 static void test_nobody_listens(void **state)
 {
     struct event ev;
@@ -288,6 +303,7 @@ int main(void)
         T(test_the_oldest_give_way_and_are_counted_when_no_store_has_them),
         T(test_nonsense_in_the_stream_is_left_out),
         T(test_threads_tell_while_another_syncs),
+        T(test_what_was_told_of_a_window_is_known),
         T(test_nobody_listens),
     };
 
