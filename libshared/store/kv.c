@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "libshared/store/kv_lease_priv.h"
 #include "libshared/store/kv_priv.h"
 
 struct kv {
@@ -230,6 +231,31 @@ enum err_code kv_read_many(struct kv *kv, const struct kv_ask *asks, size_t n, k
     else
         e = one_by_one(kv, asks, n, fn, user, bad, &own);
     return finish(kv, began, e, &own, err);
+}
+
+static enum err_code lease(struct kv *kv, int op, struct kv_lease_call *c, struct err *err)
+{
+    struct mono began = mono_now();
+    struct err own = {0};
+    enum err_code e;
+
+    if (!kv->ops->lease)
+        e = err_set(&own, ERR_UNAVAILABLE, "this store has no leases");
+    else if (c->n > KV_LEASE_ROWS || c->life < 1 || c->sequence < 1 || c->ttl_ms < 1)
+        e = err_set(&own, ERR_BAD_REQUEST, "a call about leases makes no sense");
+    else
+        e = kv->ops->lease(kv->self, op, c, &own);
+    return finish(kv, began, e, &own, err);
+}
+
+enum err_code kv_lease(struct kv *kv, struct kv_lease_call *c, struct err *err)
+{
+    return lease(kv, KV_LEASE_CALL, c, err);
+}
+
+enum err_code kv_lease_keep(struct kv *kv, struct kv_lease_call *c, struct err *err)
+{
+    return lease(kv, KV_LEASE_KEEP, c, err);
 }
 
 enum err_code kv_ping(struct kv *kv, struct err *err)

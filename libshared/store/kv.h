@@ -10,6 +10,7 @@
 #include "libshared/store/watermark.h"
 
 struct kv;
+struct kv_lease_call;
 
 struct kv_options {
     /* "" is memory. "redis://[user:password@]host[:port][/db]" (several hosts with commas: a cluster's or sentinels'
@@ -47,6 +48,9 @@ size_t kv_batch_bytes(const struct kv_batch *b);
 void kv_batch_add(struct kv_batch *b, const char *key, const char *field, int64_t delta); /* HINCRBY */
 void kv_batch_set(struct kv_batch *b, const char *key, const char *field, struct span v); /* HSET */
 void kv_batch_unset(struct kv_batch *b, const char *key, const char *field);              /* HDEL */
+/* Takes `amount` off `field` and off `total`, or what `field` has if that is less; nothing where it is absent or not above 0. */
+void kv_batch_drain(struct kv_batch *b, const char *key, const char *field, const char *total,
+                    int64_t amount);
 /* LPUSH and LTRIM to the newest `keep`. */
 void kv_batch_push(struct kv_batch *b, const char *key, struct span v, unsigned keep);
 /* ZADD. */
@@ -128,6 +132,8 @@ struct kv_ops {
     struct kv *(*share)(void *self);
     const char *(*where)(const void *self);
     uint64_t (*reconnects)(const void *self);
+    /* May be NULL: kv_lease(), which is ERR_UNAVAILABLE then. */
+    enum err_code (*lease)(void *self, int op, struct kv_lease_call *c, struct err *err);
 };
 enum { KV_APPLY, KV_WRITE, KV_REFILL };
 enum { KV_READ_HASH, KV_READ_INDEX, KV_READ_LIST, KV_READ_EVENTS, KV_READ_SCAN };

@@ -203,7 +203,7 @@ static void fold_add(struct kv_batch *b, struct kv_key *k, struct kv_op *op, int
 {
     int64_t v = op->kind == KV_OP_ADD ? op->n : 0;
 
-    if (op->kind == KV_OP_SET && !kv_parse_int(op->value, &v)) {
+    if (op->kind == KV_OP_DRAIN || (op->kind == KV_OP_SET && !kv_parse_int(op->value, &v))) {
         refuse(k, ERR_CONFLICT, "has a field that is no integer");
         return;
     }
@@ -257,6 +257,27 @@ void kv_batch_unset(struct kv_batch *b, const char *key, const char *field)
 
     if (k)
         op_of(b, k, field, &is_new)->kind = KV_OP_UNSET;
+}
+
+void kv_batch_drain(struct kv_batch *b, const char *key, const char *field, const char *total, int64_t amount)
+{
+    struct kv_key *k = key_as(b, key, KV_TYPE_HASH);
+    struct kv_op *op;
+    bool is_new;
+
+    if (!k)
+        return;
+    op = op_of(b, k, field, &is_new);
+    if (is_new) {
+        op->kind = KV_OP_DRAIN;
+        op->value = chunk_copy(b, span_of(total));
+    }
+    if (op->kind != KV_OP_DRAIN || !span_is(op->value, total) || strcmp(field, total) == 0)
+        refuse(k, ERR_CONFLICT, "has a field that is drained and changed in one batch");
+    else if (amount < 0 || amount > KV_INT_MAX || !in_range(op->n + amount))
+        refuse(k, ERR_CONFLICT, "would leave ±2^53");
+    else
+        op->n += amount;
 }
 
 static void add_entry(struct kv_batch *b, const char *key, enum kv_type t, enum kv_op_kind kind,
@@ -331,7 +352,7 @@ void kv_batch_expire(struct kv_batch *b, const char *key, int64_t ttl_s, bool is
 static bool makes_something(const struct kv_key *k)
 {
     for (const struct kv_op *op = k->first; op; op = op->next)
-        if (op->kind != KV_OP_UNSET)
+        if (op->kind != KV_OP_UNSET && op->kind != KV_OP_DRAIN)
             return true;
     return false;
 }

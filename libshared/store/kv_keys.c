@@ -137,6 +137,11 @@ void kv_key_tenants(char dst[KV_KEY_CAP], struct wall t)
     (void)snprintf(dst, KV_KEY_CAP, "{gw}:ten:%s", hour);
 }
 
+void kv_key_limit(char dst[KV_KEY_CAP], const char *account, const char *kind)
+{
+    join(dst, "{gw}:lim:", account, kind);
+}
+
 void kv_key_budget(char dst[KV_KEY_CAP], const char *account, const char *window)
 {
     join(dst, "{gw}:bud:", account, window);

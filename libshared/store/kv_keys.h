@@ -15,7 +15,8 @@
 #define KV_TTL_INST_S      30 /* a heartbeat without which a node is gone; sent every 5 s */
 #define KV_TTL_ERRORS_S    86400
 #define KV_TTL_EVENTS_S    (7 * 86400)
-#define KV_TTL_LIVE_S      3600        /* {gw}:ten, {gw}:health, {gw}:brk, refreshed while used */
+#define KV_TTL_LIVE_S      3600 /* {gw}:ten, {gw}:health, {gw}:brk, refreshed while used */
+#define KV_TTL_LEASES_S    (7 * 86400)
 #define KV_TTL_BUDGET_S    (48 * 3600) /* beyond the window's end */
 #define KV_ERRORS_KEPT     100u
 #define KV_EVENTS_KEPT     1000u
@@ -26,6 +27,7 @@
 #define KV_BREAKERS "{gw}:brk"
 #define KV_TENANTS  "{gw}:ten" /* "tenant/key measure" → integer of the current hour; see key_tenants */
 #define KV_EVENTS   "{gw}:events"
+#define KV_LEASES   "{gw}:lease"  /* see kv_lease.h */
 #define KV_INST     "{gw}:inst"   /* prefix of "{gw}:inst:INSTANCE": HASH name, pid, version, started, seen */
 #define KV_KEYVER   "{gw}:keyver" /* HASH "version" → integer; rises when keys or tenants change */
 
@@ -46,6 +48,8 @@ void kv_key_provider(char dst[KV_KEY_CAP], struct wall t, const char *provider);
 void kv_key_errors(char dst[KV_KEY_CAP], const char *provider);
 void kv_key_tenants(char dst[KV_KEY_CAP], struct wall t); /* "{gw}:ten:HOUR" */
 void kv_key_budget(char dst[KV_KEY_CAP], const char *account, const char *window);
+/* `kind` is "requests", "tokens" or "concurrent". */
+void kv_key_limit(char dst[KV_KEY_CAP], const char *account, const char *kind);
 void kv_key_instance(char dst[KV_KEY_CAP], const char *instance);
 void kv_key_watermark(char dst[KV_KEY_CAP], const char *instance);
 

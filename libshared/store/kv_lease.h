@@ -46,10 +46,13 @@ struct kv_lease_call {
     struct kv_lease_row *rows;
     size_t n;
     /* answers */
-    int64_t heard_epoch, heard_sequence;
-    int64_t heard_nodes;                         /* with a session */
-    int64_t dead;                                /* sessions that are over and whose leases may be swept */
-    bool is_quiet;                               /* money is not granted */
+    int64_t heard_epoch;
+    int64_t heard_life,
+        heard_sequence;  /* with ERR_CONFLICT: of the later call; else: of this life's call before */
+    int64_t heard_nodes; /* with a session */
+    int64_t dead;        /* sessions that are over and whose leases may be swept */
+    bool is_quiet;       /* money is not granted */
+    bool has_books;      /* or need not have */
     void (*wanted)(void *user, struct span key); /* may be NULL */
     void *user;
 };

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "libshared/store/kv_keys.h"
+#include "libshared/store/kv_lease_priv.h"
 #include "libshared/store/kv_priv.h"
 
 #define SWEEP_EVERY_US 5000000
@@ -181,6 +182,18 @@ static bool sum_of(const struct entry *e, const struct kv_op *op, int64_t *out)
     return *out >= -KV_INT_MAX && *out <= KV_INT_MAX;
 }
 
+/* How much a drain takes; false where a field is no integer. */
+static bool drain_of(const struct entry *e, const struct kv_op *op, int64_t *out)
+{
+    const struct item *it = item_find(e, op->name), *total = item_find(e, op->value);
+    int64_t v = 0, sum;
+
+    if ((it && !kv_parse_int(it->value, &v)) || (total && !kv_parse_int(total->value, &sum)))
+        return false;
+    *out = v < op->n ? (v > 0 ? v : 0) : op->n;
+    return true;
+}
+
 static enum err_code judge_key(struct memory *m, const struct kv_key *k, int64_t now_us, struct err *err)
 {
     const struct entry *e = k->is_deleted ? NULL : find(m, k->name, now_us);
@@ -192,6 +205,8 @@ static enum err_code judge_key(struct memory *m, const struct kv_key *k, int64_t
         if (op->kind == KV_OP_ADD && !sum_of(e, op, &sum))
             return err_set(err, ERR_CONFLICT, "'%.200s' field '%.60s' is no integer or would leave ±2^53",
                            k->name.p, op->name.p);
+        else if (op->kind == KV_OP_DRAIN && !drain_of(e, op, &sum))
+            return err_set(err, ERR_CONFLICT, "'%.200s' has a lease that is no integer", k->name.p);
     return ERR_OK;
 }
 
@@ -220,6 +235,16 @@ static void push_event(struct memory *m, struct entry *e, const struct kv_op *op
     item_push(e, item_new(span_make(id, (size_t)n), op->value), (uint64_t)op->n);
 }
 
+static void put_sum(struct entry *e, struct span name, int64_t delta)
+{
+    const struct item *it = item_find(e, name);
+    char text[24];
+    int64_t v = 0;
+
+    (void)(it && kv_parse_int(it->value, &v));
+    (void)item_put(e, name, span_make(text, (size_t)snprintf(text, sizeof(text), "%" PRId64, v + delta)));
+}
+
 static void apply_op(struct memory *m, struct entry *e, const struct kv_op *op, int64_t now_us)
 {
     char text[24];
@@ -229,6 +254,12 @@ static void apply_op(struct memory *m, struct entry *e, const struct kv_op *op, 
     case KV_OP_ADD:
         (void)sum_of(e, op, &sum);
         (void)item_put(e, op->name, span_make(text, (size_t)snprintf(text, sizeof(text), "%" PRId64, sum)));
+        break;
+    case KV_OP_DRAIN:
+        if (drain_of(e, op, &sum) && sum > 0) {
+            put_sum(e, op->name, -sum);
+            put_sum(e, op->value, -sum);
+        }
         break;
     case KV_OP_SET:
         (void)item_put(e, op->name, op->value);
@@ -268,6 +299,8 @@ static void apply_key(struct memory *m, const struct kv_key *k, int64_t now_us)
     for (int unset = 0; unset < 2; unset++) /* fields go last: a hash that stays never empties on the way */
         for (const struct kv_op *op = k->first; op; op = op->next) {
             if ((op->kind == KV_OP_UNSET) != unset || (unset && !e))
+                continue;
+            if (!e && op->kind == KV_OP_DRAIN)
                 continue;
             if (!e)
                 e = make(m, k->name, k->type);
@@ -535,6 +568,70 @@ static enum err_code memory_read(void *self, int what, const char *key, int64_t 
     return code;
 }
 
+static enum err_code memory_lease(void *self, int op, struct kv_lease_call *c, struct err *err)
+{
+    struct memory *m = self;
+    enum err_code e;
+
+    (void)pthread_mutex_lock(&m->lock);
+    e = kv_lease_memory(m, m->now(m->user).us, op, c, err);
+    (void)pthread_mutex_unlock(&m->lock);
+    return e;
+}
+
+struct entry *kv_memory_hash(struct memory *m, const char *key, int64_t now_us)
+{
+    return find(m, span_of(key), now_us);
+}
+
+bool kv_memory_is_hash(struct memory *m, const char *key, int64_t now_us)
+{
+    const struct entry *e = find(m, span_of(key), now_us);
+
+    return !e || e->type == KV_TYPE_HASH;
+}
+
+struct entry *kv_memory_make(struct memory *m, const char *key, int64_t now_us, int64_t ttl_s)
+{
+    struct entry *e = find(m, span_of(key), now_us);
+
+    if (!e)
+        e = make(m, span_of(key), KV_TYPE_HASH);
+    set_expiry(e, ttl_s, false, now_us);
+    return e;
+}
+
+bool kv_memory_get(const struct entry *e, const char *field, struct span *out)
+{
+    const struct item *it = item_find(e, span_of(field));
+
+    if (it)
+        *out = it->value;
+    return it != NULL;
+}
+
+void kv_memory_set(struct entry *e, const char *field, const char *value)
+{
+    (void)item_put(e, span_of(field), span_of(value));
+}
+
+void kv_memory_unset(struct memory *m, const char *key, const char *field, int64_t now_us)
+{
+    struct entry *e = find(m, span_of(key), now_us);
+    struct item *it = item_find(e, span_of(field));
+
+    if (it)
+        item_drop(e, it);
+    if (e && !e->n)
+        entry_free(m, e);
+}
+
+void kv_memory_each(const struct entry *e, kv_field_fn fn, void *user)
+{
+    for (const struct item *it = e ? e->by_name : NULL; it; it = it->hh.next)
+        fn(user, it->name, it->value);
+}
+
 static enum err_code memory_ping(void *self, struct err *err)
 {
     (void)self;
@@ -590,4 +687,5 @@ static const struct kv_ops MEMORY_OPS = {
     .read = memory_read,
     .ping = memory_ping,
     .share = memory_share,
+    .lease = memory_lease,
 };

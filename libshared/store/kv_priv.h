@@ -24,13 +24,13 @@ enum kv_type { KV_TYPE_NONE, KV_TYPE_HASH, KV_TYPE_LIST, KV_TYPE_INDEX, KV_TYPE_
 /* As Redis spells it: "hash", "list", "zset", "stream", "none". */
 const char *kv_type_name(enum kv_type t);
 
-enum kv_op_kind { KV_OP_ADD, KV_OP_SET, KV_OP_UNSET, KV_OP_PUSH, KV_OP_INDEX, KV_OP_EVENT };
+enum kv_op_kind { KV_OP_ADD, KV_OP_SET, KV_OP_UNSET, KV_OP_DRAIN, KV_OP_PUSH, KV_OP_INDEX, KV_OP_EVENT };
 
 struct kv_op {
     enum kv_op_kind kind;
     struct span name;  /* field or member; ends with a NUL behind it */
-    struct span value; /* SET, PUSH, EVENT */
-    int64_t n;         /* delta, score, or how many to keep */
+    struct span value; /* SET, PUSH, EVENT; DRAIN: the total */
+    int64_t n;         /* delta, amount, score, or how many to keep */
     struct kv_op *next;
     UT_hash_handle hh; /* in kv_key.by_name */
 };

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "libshared/store/kv_keys.h"
+#include "libshared/store/kv_lease_priv.h"
 #include "libshared/store/kv_priv.h"
 #include "libshared/store/kv_script.h"
 #include "libshared/store/redis_node.h"
@@ -24,7 +25,11 @@ struct shared { /* constant after kv_redis_new() */
     atomic_uint handles;
     struct redis_url url;
     int64_t deadline_us;
-    char script_sha[41];
+    struct script {
+        const char *text;
+        size_t len;
+        char sha[41];
+    } batch, lease;
 };
 
 struct redis {
@@ -53,11 +58,11 @@ static enum err_code call(struct redis *r, const struct redis_command *c, struct
 
 static void arg_counts(struct redis_command *c, const struct kv_key *k)
 {
-    unsigned n[3] = {0};
+    unsigned n[4] = {0};
 
     for (const struct kv_op *op = k->first; op; op = op->next)
-        n[op->kind == KV_OP_ADD ? 0 : op->kind == KV_OP_SET ? 1 : 2]++;
-    for (unsigned i = 0; i < 3; i++)
+        n[op->kind == KV_OP_ADD ? 0 : op->kind == KV_OP_SET ? 1 : op->kind == KV_OP_UNSET ? 2 : 3]++;
+    for (unsigned i = 0; i < 4; i++)
         redis_argi(c, n[i]);
 }
 
@@ -78,6 +83,12 @@ static void args_of_hash(struct redis_command *c, const struct kv_key *k)
     for (const struct kv_op *op = k->first; op; op = op->next)
         if (op->kind == KV_OP_UNSET)
             redis_arg(c, op->name);
+    for (const struct kv_op *op = k->first; op; op = op->next)
+        if (op->kind == KV_OP_DRAIN) {
+            redis_arg(c, op->name);
+            redis_arg(c, op->value);
+            redis_argi(c, op->n);
+        }
 }
 
 static void args_of_key(struct redis_command *c, const struct kv_key *k)
@@ -173,16 +184,17 @@ static enum store_result result_of(const redisReply *r, const struct kv_batch *b
 }
 
 /* The script by its hash; a server that does not know it, as after a restart, gets its text. */
-static enum err_code run_script(struct redis *r, const struct redis_command *args, struct mono deadline,
-                                redisReply **out, struct err *err)
+static enum err_code run_script(struct redis *r, const struct script *script,
+                                const struct redis_command *args, struct mono deadline, redisReply **out,
+                                struct err *err)
 {
     for (int with_text = 0;; with_text++) {
         struct buf wire AUTO(buf_release) = {.max = REDIS_COMMAND_BYTES_MAX};
         enum err_code e = buf_printf(&wire, "*%u\r\n", args->n + 2);
 
         if (!e)
-            e = with_text ? buf_printf(&wire, "$4\r\nEVAL\r\n$%zu\r\n%s\r\n", KV_SCRIPT_LEN, KV_SCRIPT)
-                          : buf_printf(&wire, "$7\r\nEVALSHA\r\n$40\r\n%s\r\n", r->shared->script_sha);
+            e = with_text ? buf_printf(&wire, "$4\r\nEVAL\r\n$%zu\r\n%s\r\n", script->len, script->text)
+                          : buf_printf(&wire, "$7\r\nEVALSHA\r\n$40\r\n%s\r\n", script->sha);
         if (!e && args->args.len + 64 < REDIS_COMMAND_BYTES_MAX)
             e = buf_append(&wire, args->args.p, args->args.len);
         else
@@ -209,11 +221,28 @@ static enum store_result redis_apply(void *self, int kind, const char *instance,
     args_of_batch(&args, kind, instance, from, next, b);
     if (kind == KV_WRITE && !b->n_keys)
         return STORE_APPLIED;
-    if (run_script(r, &args, deadline, &reply, err))
+    if (run_script(r, &r->shared->batch, &args, deadline, &reply, err))
         return STORE_FAILED;
     result = result_of(reply, b, err);
     freeReplyObject(reply);
     return result;
+}
+
+static enum err_code redis_lease(void *self, int op, struct kv_lease_call *c, struct err *err)
+{
+    struct redis_command args AUTO(redis_command_release);
+    struct redis *r = self;
+    redisReply *reply;
+    enum err_code e;
+
+    redis_command_init(&args);
+    kv_lease_args(&args, op, c);
+    e = run_script(r, &r->shared->lease, &args, deadline_of(r), &reply, err);
+    if (e)
+        return e;
+    e = kv_lease_reply(reply, op, c, err);
+    freeReplyObject(reply);
+    return e;
 }
 
 /* ---- reading ---- */
@@ -623,11 +652,22 @@ static uint64_t redis_reconnects(const void *self)
     return n ? n - 1 : 0;
 }
 
+static bool name_script(struct script *s, const char *text, size_t len)
+{
+    unsigned char digest[20];
+    size_t n = sizeof(digest);
+
+    if (!EVP_Q_digest(NULL, "SHA1", NULL, text, len, digest, &n))
+        return false;
+    hex_encode(digest, sizeof(digest), s->sha);
+    s->text = text;
+    s->len = len;
+    return true;
+}
+
 struct kv *kv_redis_new(const struct kv_options *o, struct err *err)
 {
     struct shared *s = calloc(1, sizeof(*s));
-    unsigned char digest[20];
-    size_t len = sizeof(digest);
 
     if (!s)
         abort();
@@ -635,13 +675,13 @@ struct kv *kv_redis_new(const struct kv_options *o, struct err *err)
         free(s);
         return NULL;
     }
-    if (!EVP_Q_digest(NULL, "SHA1", NULL, KV_SCRIPT, KV_SCRIPT_LEN, digest, &len)) {
+    if (!name_script(&s->batch, KV_SCRIPT, KV_SCRIPT_LEN) ||
+        !name_script(&s->lease, KV_LEASE_SCRIPT, KV_LEASE_SCRIPT_LEN)) {
         (void)err_set(err, ERR_INTERNAL, "libcrypto has no SHA-1, which names Redis scripts");
         redis_url_release(&s->url);
         free(s);
         return NULL;
     }
-    hex_encode(digest, sizeof(digest), s->script_sha);
     s->deadline_us = o->deadline_us > 0 ? o->deadline_us : DEADLINE_US;
     atomic_init(&s->handles, 1);
     return handle(s);
@@ -658,4 +698,5 @@ static const struct kv_ops REDIS_OPS = {
     .share = redis_share,
     .where = redis_where,
     .reconnects = redis_reconnects,
+    .lease = redis_lease,
 };

@@ -4,8 +4,8 @@
  *   KEYS   the watermark's key (but for kind "w"), then the batch's keys
  *   ARGV   kind a|w|r, from batch, from token, next batch, next token, next positions, the watermark's time to live;
  *          then for each key: type or "none", deleted 0|1, time to live or 0, exact 0|1, and
- *            hash    number of sums, of settings, of removals; fields of the sums, their deltas; field, value …;
- *                    fields to remove
+ *            hash    number of sums, of settings, of removals, of drains; fields of the sums, their deltas; field,
+ *                    value …; fields to remove; field, total, amount …
  *            list    number; value, keep …
  *            zset    number; score, member …
  *            stream  number; value, keep …
@@ -21,7 +21,7 @@
 
 const char KV_SCRIPT[] =
     "#!lua\n"
-    "-- gatewayd kv 1\n"
+    "-- gatewayd kv 2\n"
     "local MAX, TOP, STEP = 9007199254740992, '9007199254740992', 4000\n"
     "local kind, first, at = ARGV[1], 1, 8\n"
     "local function integer(s)\n"
@@ -63,7 +63,8 @@ const char KV_SCRIPT[] =
     "  if p.t == 'hash' then\n"
     "    local n = count(ARGV[at])\n"
     "    p.sets, p.drops = count(ARGV[at + 1]), count(ARGV[at + 2])\n"
-    "    at = at + 3\n"
+    "    local drains = count(ARGV[at + 3])\n"
+    "    at = at + 4\n"
     "    local fields, wrong, sums = at, nil, {}\n"
     "    pieces(n, fields, function(i, j)\n"
     "      local old = p.gone and {} or redis.call('HMGET', key, unpack(ARGV, i, j))\n"
@@ -85,6 +86,15 @@ const char KV_SCRIPT[] =
     "    p.sums, p.set_at = sums, at + 2 * n\n"
     "    p.drop_at = p.set_at + 2 * p.sets\n"
     "    at = p.drop_at + p.drops\n"
+    "    p.drains = {}\n"
+    "    for i = at, at + 3 * drains - 1, 3 do\n"
+    "      local old = p.gone and {} or redis.call('HMGET', key, ARGV[i], ARGV[i + 1] or '')\n"
+    "      local v, sum = integer(old[1] or '0'), integer(old[2] or '0')\n"
+    "      if not v or not sum then return {'C', key, 'has a lease that is no integer'} end\n"
+    "      local n = math.min(count(ARGV[i + 2]), v)\n"
+    "      if n > 0 then p.drains[#p.drains + 1] = {ARGV[i], ARGV[i + 1], string.format('%.0f', -n)} end\n"
+    "    end\n"
+    "    at = at + 3 * drains\n"
     "  elseif p.t == 'list' or p.t == 'zset' or p.t == 'stream' then\n"
     "    p.n, p.at = count(ARGV[at]), at + 1\n"
     "    at = p.at + 2 * p.n\n"
@@ -108,6 +118,10 @@ const char KV_SCRIPT[] =
     "  if p.t == 'hash' then\n"
     "    pieces(#p.sums, 1, function(i, j) redis.call('HSET', key, unpack(p.sums, i, j)) end)\n"
     "    pieces(2 * p.sets, p.set_at, function(i, j) redis.call('HSET', key, unpack(ARGV, i, j)) end)\n"
+    "    for _, d in ipairs(p.drains) do\n"
+    "      redis.call('HINCRBY', key, d[1], d[3])\n"
+    "      redis.call('HINCRBY', key, d[2], d[3])\n"
+    "    end\n"
     "    pieces(p.drops, p.drop_at, function(i, j) redis.call('HDEL', key, unpack(ARGV, i, j)) end)\n"
     "  elseif p.t == 'zset' then\n"
     "    pieces(2 * p.n, p.at, function(i, j) redis.call('ZADD', key, unpack(ARGV, i, j)) end)\n"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The script that applies a batch in Redis; see kv_script.c for its arguments. */
+/* The scripts that change what is in Redis: one applies a batch, one is about leases. Their files say what their arguments are. */
 #ifndef STORE_KV_SCRIPT_H
 #define STORE_KV_SCRIPT_H
 
@@ -7,5 +7,7 @@
 
 extern const char KV_SCRIPT[];
 extern const size_t KV_SCRIPT_LEN;
+extern const char KV_LEASE_SCRIPT[];
+extern const size_t KV_LEASE_SCRIPT_LEN;
 
 #endif

@@ -87,6 +87,9 @@ static void decode(struct kv_batch *b, const struct kv_wire_op *op, const char *
     case KV_OP_UNSET:
         kv_batch_unset(b, key, name);
         break;
+    case KV_OP_DRAIN:
+        kv_batch_drain(b, key, name, value.p, op->n);
+        break;
     case KV_OP_PUSH:
         kv_batch_push(b, key, value, (unsigned)op->n);
         break;
