@@ -15,6 +15,7 @@
 #include "gatewayd/directory/directory.h"
 #include "gatewayd/http/listen.h"
 #include "gatewayd/resilience/breaker.h"
+#include "gatewayd/resilience/load.h"
 #include "gatewayd/resilience/queue.h"
 #include "gatewayd/telemetry/events.h"
 #include "gatewayd/telemetry/sink_log.h"
@@ -172,6 +173,11 @@ bool gateway_forecast_mt(struct gateway *gw, const char *account, struct forecas
 struct events *gateway_events_mt(struct gateway *gw)
 {
     return gw->events;
+}
+
+struct loads *gateway_loads_mt(struct gateway *gw)
+{
+    return gw->loads;
 }
 
 enum err_code gateway_adjust_mt(struct gateway *gw, const struct fact_adjust *a, struct err *err)
@@ -426,6 +432,8 @@ static enum err_code make_workers(struct gateway *gw, struct config *c, struct e
                                     .api = gw->api,
                                     .breakers = gw->breakers,
                                     .queues = gw->queues,
+                                    .loads = gw->loads,
+                                    .tracker = gw->tracker,
                                     .main = gw->mailbox,
                                     .stopped = &gw->ends[i].letter};
 
@@ -537,6 +545,7 @@ struct gateway *gateway_new(const struct gateway_options *o, struct err *err)
         abort();
     random_bytes(&seed, sizeof(seed));
     gw->breakers = breakers_new(seed);
+    gw->loads = loads_new();
     gw->o = *o;
     gw->started = wall_now();
     (void)pthread_mutex_init(&gw->lock, NULL);
@@ -582,6 +591,7 @@ void gateway_free(struct gateway *gw)
         worker_free(gw->workers[i]);
     tracker_free(gw->tracker);
     breakers_free(gw->breakers);
+    loads_free(gw->loads);
     events_free(gw->events);
     books_stop(gw->books);
     recorder_stop(gw->recorder);

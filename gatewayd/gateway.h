@@ -11,6 +11,7 @@ struct aggregator;
 struct breakers;
 struct events;
 struct gateway;
+struct loads;
 struct loop;
 struct queues;
 
@@ -48,11 +49,12 @@ bool gateway_is_draining_mt(struct gateway *gw);
 NODISCARD enum err_code gateway_reload_mt(struct gateway *gw, struct err *err);
 /* Who keeps the books; NULL without a history store. It outlives the api thread. */
 struct aggregator *gateway_aggregator_mt(struct gateway *gw);
-/* Of all workers; lives as long as the gateway. */
+/* Of all workers; live as long as the gateway. */
 struct breakers *gateway_breakers_mt(struct gateway *gw);
 /* When an account's budget will be spent; false where that is not known. */
 struct forecast;
 bool gateway_forecast_mt(struct gateway *gw, const char *account, struct forecast *out);
+struct loads *gateway_loads_mt(struct gateway *gw);
 /* What happened, for operators; lives as long as the gateway. */
 struct events *gateway_events_mt(struct gateway *gw);
 /* Likewise: slots of providers, and who waits for them. */

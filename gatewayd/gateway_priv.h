@@ -41,6 +41,7 @@ struct gateway {
     struct aggregator *aggregator; /* NULL without a history store */
     struct breakers *breakers;
     struct queues *queues;
+    struct loads *loads; /* what targets are doing now */
     struct breaker_share *breaker_share;
     struct tracker *tracker;
     struct events *events;

@@ -14,6 +14,8 @@
 #include "gatewayd/telemetry/facts.h"
 
 struct queues;
+struct loads;
+struct tracker;
 struct worker;
 
 struct worker_options {
@@ -25,6 +27,8 @@ struct worker_options {
     struct limits *limits;     /* likewise */
     struct breakers *breakers; /* likewise */
     struct queues *queues;     /* likewise */
+    struct loads *loads;       /* likewise */
+    struct tracker *tracker;   /* likewise */
     struct mailbox *main;      /* where `stopped` is posted when the thread has ended */
     struct letter *stopped;
 };

@@ -207,10 +207,6 @@ static enum err_code check_models(struct build *b)
             e = check_targets(b, m);
         if (e)
             return e;
-        at = origin_in(&m->at, "strategy");
-        if (m->m.strategy != STRATEGY_PRIORITY && m->m.strategy != STRATEGY_WEIGHTED)
-            warn_origin(b, &at, "the strategy of model '%.64s' is accepted, but acts as 'priority' for now",
-                        m->m.name);
     }
     return ERR_OK;
 }

@@ -9,6 +9,7 @@
 #include "gatewayd/proxy/pipeline.h"
 #include "gatewayd/proxy/relay.h"
 #include "gatewayd/proxy/statement.h"
+#include "gatewayd/resilience/load.h"
 #include "libshared/base/log.h"
 
 #define HEADER_LINES_MAX ((size_t)16 << 10)
@@ -183,6 +184,8 @@ void attempt_start(struct request *rq, const struct config_target *target, unsig
     a->ticket = leave->ticket;
     a->slot = leave->slot;
     a->started = mono_now();
+    a->load = load_of(rq->proxy->loads, p->label, target->model_label);
+    load_begin(a->load, a->started);
     a->failure.retry_after_ms = -1;
     rq->attempts[rq->n_attempts++] = a;
     fill_identity(a);
@@ -337,6 +340,16 @@ static void tell_breaker(struct attempt *a, enum fact_status status, enum err_co
     breaker_report(rq->proxy->breakers, &a->ticket, outcome, cause, &rq->config->breaker, now);
 }
 
+static void tell_load(struct attempt *a)
+{
+    bool is_stream = a->fact.is_stream && a->fact.ttft_us >= 0;
+
+    load_end(a->load);
+    if (a->fact.status == STATUS_SUCCESS)
+        load_note(a->load, is_stream, is_stream ? a->fact.ttft_us : a->fact.duration_us, mono_now());
+    a->load = NULL;
+}
+
 void attempt_close(struct attempt *a, enum fact_status status, enum err_code error, enum stream_end end)
 {
     struct request *rq = a->rq;
@@ -353,6 +366,7 @@ void attempt_close(struct attempt *a, enum fact_status status, enum err_code err
     a->fact.http_status = (uint16_t)a->http_status;
     a->fact.end = end;
     a->fact.duration_us = mono_diff_us(mono_now(), a->started);
+    tell_load(a);
     a->fact.usage = a->answer.usage;
     a->fact.cost_nanousd = a->target->price ? price_cost_nanousd(a->target->price, &a->answer.usage) : 0;
     statement_context(rq, &context);
@@ -363,6 +377,8 @@ void attempt_close(struct attempt *a, enum fact_status status, enum err_code err
 void attempt_release(struct attempt *a)
 {
     attempt_stop(a);
+    load_end(a->load);
+    a->load = NULL;
     buf_release(&a->body);
     buf_release(&a->sent);
     buf_release(&a->headers);

@@ -17,6 +17,10 @@
 #include "gatewayd/resilience/queue.h"
 #include "gatewayd/telemetry/facts.h"
 
+struct load;
+struct loads;
+struct tracker;
+
 /* What a worker lends to its requests. */
 struct proxy {
     struct loop *loop;
@@ -28,6 +32,8 @@ struct proxy {
     struct breakers *breakers; /* of all workers */
     struct queues *queues;     /* likewise */
     struct mailbox *mailbox;   /* the worker's, by which a slot is granted */
+    struct loads *loads;       /* likewise */
+    struct tracker *tracker;   /* likewise */
     struct retry_budget retry_budget;
     unsigned next_key;    /* rotates the first key of an attempt */
     struct request *live; /* all requests */
@@ -68,6 +74,7 @@ struct attempt {
     unsigned key_index;
     struct breaker_ticket ticket; /* reported when it is closed */
     struct queue_slot slot;       /* of the provider; left when it is closed */
+    struct load *load;            /* counted in it until then; NULL: not */
     struct client_call *call;     /* NULL once it ended */
     struct client_timing timing;
     struct mono started;

@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* To whom: the ordered targets of the model, if the tenant may use it. Lists of models are answered here, from the configuration. */
+/* To whom: the targets of the model in the order of its strategy, if the tenant may use it. Lists of models are answered here, from the configuration. */
+#include <math.h>
+
+#include "gatewayd/health/tracker.h"
 #include "gatewayd/proxy/models_list.h"
 #include "gatewayd/proxy/pipeline.h"
+#include "gatewayd/proxy/statement.h"
+#include "gatewayd/resilience/choose.h"
+#include "gatewayd/resilience/load.h"
 
 #define DIRECT_RETRIES 2u
 
@@ -12,35 +18,66 @@ static bool is_eligible(const struct config_target *t, enum operation op)
     return t->provider->is_enabled && ops && ops->path(op) != NULL;
 }
 
-/* Moves a target drawn by weight to the front; the rest keeps its order as the way of failing over. */
-static void draw_first(struct config_target *t, size_t n)
-{
-    uint64_t total = 0, r;
-
-    for (size_t i = 0; i < n; i++)
-        total += t[i].weight;
-    if (!total)
-        return;
-    random_bytes(&r, sizeof(r));
-    r %= total;
-    for (size_t i = 0; i < n; i++) {
-        if (r < t[i].weight) {
-            struct config_target first = t[i];
-
-            memmove(t + 1, t, i * sizeof(*t));
-            t[0] = first;
-            return;
-        }
-        r -= t[i].weight;
-    }
-}
-
 static void take_targets(struct request *rq, const struct config_target *from, size_t n)
 {
     rq->targets = arena_array(rq->arena, struct config_target, n);
     for (size_t i = 0; i < n; i++)
         if (is_eligible(&from[i], rq->op))
             rq->targets[rq->n_targets++] = from[i];
+}
+
+/* ---- in which order -------------------------------------------------------------------------------------------------- */
+
+static double health_of_target(const struct health_board *board, const struct config_target *t)
+{
+    const struct health_row *row = health_board_find(board, t->provider->label);
+
+    return row && row->health.is_known ? health_rounded(row->health.score) : (double)NAN;
+}
+
+/* What the strategy asks for; the rest is not looked at. */
+static void look(struct request *rq, struct choice *out)
+{
+    enum config_strategy s = rq->alias->strategy;
+    struct health_board *board = s == STRATEGY_HEALTH ? tracker_board_mt(rq->proxy->tracker) : NULL;
+    struct mono now = loop_now(rq->proxy->loop);
+
+    for (size_t i = 0; i < rq->n_targets; i++) {
+        const struct config_target *t = &rq->targets[i];
+        struct load_view load = {.latency_us = -1};
+
+        if (s == STRATEGY_LATENCY || s == STRATEGY_LEAST_BUSY)
+            load = load_look(load_of(rq->proxy->loads, t->provider->label, t->model_label),
+                             rq->plan.is_stream, now);
+        out[i] =
+            (struct choice){.weight = t->weight,
+                            .in_flight = load.in_flight,
+                            .was_tried = load.was_tried,
+                            .latency_us = load.latency_us,
+                            .cost_nanousd = t->price && s == STRATEGY_COST ? statement_bound_at(rq, t) : -1,
+                            .health = health_of_target(board, t)};
+    }
+    health_board_unref(board);
+}
+
+static void order_targets(struct request *rq)
+{
+    size_t n = rq->n_targets, *order;
+    struct config_target *sorted;
+    struct choice *known;
+    uint64_t random;
+
+    if (n < 2 || rq->alias->strategy == STRATEGY_PRIORITY)
+        return;
+    order = arena_array(rq->arena, size_t, n);
+    known = arena_array(rq->arena, struct choice, n);
+    sorted = arena_array(rq->arena, struct config_target, n);
+    look(rq, known);
+    random_bytes(&random, sizeof(random));
+    choose_order(rq->alias->strategy, known, n, random, order);
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = rq->targets[order[i]];
+    rq->targets = sorted;
 }
 
 enum step stage_route(struct request *rq)
@@ -57,8 +94,7 @@ enum step stage_route(struct request *rq)
     rq->alias = config_find_model(rq->config, name);
     if (rq->alias) {
         take_targets(rq, rq->alias->targets, rq->alias->n_targets);
-        if (rq->alias->strategy == STRATEGY_WEIGHTED)
-            draw_first(rq->targets, rq->n_targets);
+        order_targets(rq);
         retries = rq->alias->retries;
     } else if (config_resolve_direct(rq->config, name, rq->arena, &direct)) {
         take_targets(rq, &direct, 1);

@@ -130,23 +130,41 @@ uint64_t statement_tokens(const struct request *rq)
     return has_output(rq) && rq->plan.max_tokens < UINT32_MAX ? prompt + rq->plan.max_tokens : prompt;
 }
 
+static struct bound_facts bound_facts_of(const struct request *rq)
+{
+    return (struct bound_facts){.body_bytes = exchange_bytes_in(rq->ex),
+                                .max_tokens = rq->plan.max_tokens,
+                                .n = rq->plan.n,
+                                .has_output = has_output(rq),
+                                .has_images = rq->op == OP_IMAGES,
+                                .reads_more = has_output(rq) && reads_more(rq)};
+}
+
+static int64_t bound_at(const struct bound_facts *of, const struct config_target *t, bool puts)
+{
+    struct bound_facts f = *of;
+
+    if (puts)
+        f.max_tokens = most_output(t);
+    return t->price ? bound_nanousd(t->price, &f) : 0;
+}
+
+int64_t statement_bound_at(const struct request *rq, const struct config_target *t)
+{
+    struct bound_facts f = bound_facts_of(rq);
+
+    return bound_at(&f, t, puts_max(rq));
+}
+
 int64_t statement_bound(struct request *rq)
 {
-    struct bound_facts f = {.body_bytes = exchange_bytes_in(rq->ex),
-                            .max_tokens = rq->plan.max_tokens,
-                            .n = rq->plan.n,
-                            .has_output = has_output(rq),
-                            .has_images = rq->op == OP_IMAGES,
-                            .reads_more = has_output(rq) && reads_more(rq)};
+    struct bound_facts f = bound_facts_of(rq);
     bool puts = puts_max(rq);
     int64_t most = 0;
 
     for (size_t i = 0; i < rq->n_targets; i++) {
-        int64_t cost;
+        int64_t cost = bound_at(&f, &rq->targets[i], puts);
 
-        if (puts)
-            f.max_tokens = most_output(&rq->targets[i]);
-        cost = rq->targets[i].price ? bound_nanousd(rq->targets[i].price, &f) : 0;
         most = cost > most ? cost : most;
     }
     return most;

@@ -27,6 +27,8 @@ void statement_unwatch(struct proxy *p);
 
 /* The most that one attempt of the request can cost, at its dearest target. */
 int64_t statement_bound(struct request *rq);
+/* The same at one target; 0 where it has no price. */
+int64_t statement_bound_at(const struct request *rq, const struct config_target *t);
 /* What it asks of limits on tokens: the prompt by estimate, and the maximum of the answer when the client says one. */
 uint64_t statement_tokens(const struct request *rq);
 /* Plans the maximum that a budget puts into what goes to `t`, where the client says none. */

@@ -504,9 +504,7 @@ static void test_settings_without_effect_are_named_once_and_only_when_they_ask_f
                 "tenants: [{id: t, limits: {rpm: 1, tpm: 2}, keys: [{id: k, key: 0123456789abcdef}]}]\n");
 
     (void)state;
-    assert_string_equal(
-        warnings_of(c),
-        "conf.yaml:7:30: the strategy of model 'm' is accepted, but acts as 'priority' for now\n");
+    assert_string_equal(warnings_of(c), "");
     config_unref(c);
     c = load_ok("redis: redis://h\ndatabase: postgresql://h/d\nmetrics: {profiles: [core]}\n"
                 "upstream_ca_file: conf.yaml\n"
