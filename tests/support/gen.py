@@ -15,6 +15,9 @@ GENERATED = {
     "docs/errors.md": ["gendoc", "errors"],
     "docs/configuration.md": ["gatewayd", "--print-config-docs"],
     "docs/metrics.md": ["gendoc", "metrics"],
+    "docs/alerts.md": ["aigwctl", "alerts", "generate", "--pack", "all", "--format", "markdown"],
+    "deploy/prometheus/rules/gatewayd.yml": ["aigwctl", "alerts", "generate", "--pack", "core", "--pack", "extended"],
+    "deploy/alertmanager/alertmanager.yml": ["aigwctl", "alerts", "generate", "--format", "alertmanager"],
 }
 
 BETWEEN = re.compile(rb"(?<=\n)(<!-- begin: generated [^\n]*-->\n).*?(?=<!-- end -->\n)", re.S)

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the verbs of `alerts` share: which rules, under which settings, and the forms they are written in. */
+#ifndef AIGWCTL_ALERTS_H
+#define AIGWCTL_ALERTS_H
+
+#include <jansson.h>
+
+#include "aigwctl/command.h"
+#include "libshared/catalog/alerts.h"
+
+#define ALERTS_WEBHOOKS_MAX 8
+
+struct alerts_pick {
+    unsigned packs;                                              /* a bit each */
+    bool categories[CATEGORY_COUNT], severities[SEVERITY_COUNT]; /* none set: all */
+    struct alert_settings settings;
+    const char *runbooks;                      /* where a rule's runbook is: BASE#name */
+    const char *webhooks[ALERTS_WEBHOOKS_MAX]; /* [RECEIVER=]URL */
+    size_t n_webhooks;
+    const char *rules_file; /* what the unit tests name; NULL: gatewayd.yml */
+    json_t *warn_levels;    /* {tenant: ratio} where it is not the rule's threshold; NULL: nowhere */
+};
+
+/* In the order of the table. */
+bool alerts_wants(const struct alerts_pick *p, const struct alert_row *row);
+/* Whether every rule of the chosen packs is wanted. */
+bool alerts_wants_all(const struct alerts_pick *p);
+/* The rule's expression with its settings. */
+void alerts_expr(struct buf *out, const struct alerts_pick *p, const struct alert_row *row);
+/* "${…}" filled in, "{{ $labels.x }}" as it is; with `labels` ("a=b,c=d") that, too; with ALERTS_NAMES it is X. */
+#define ALERTS_NAMES "*"
+void alerts_text(struct buf *out, const struct alerts_pick *p, const struct alert_row *row, const char *text,
+                 const char *labels);
+void alerts_runbook(struct buf *out, const struct alerts_pick *p, const struct alert_row *row);
+
+void alerts_write_prometheus(struct buf *out, const struct alerts_pick *p);
+void alerts_write_prometheusrule(struct buf *out, const struct alerts_pick *p);
+void alerts_write_grafana(struct buf *out, const struct alerts_pick *p);
+void alerts_write_alertmanager(struct buf *out, const struct alerts_pick *p);
+void alerts_write_tests(struct buf *out, const struct alerts_pick *p);
+void alerts_write_markdown(struct buf *out, const struct alerts_pick *p);
+/* Whether the recorded series is read by a wanted rule, or by a record that is; all of them when all rules are wanted. */
+bool alerts_needs_record(const struct alerts_pick *p, size_t record);
+
+/* `matchers` is "severity=critical,component=billing", or NULL for the tree. */
+int alerts_routes(struct ctl *ctl, const char *matchers);
+int alerts_check(struct ctl *ctl, char **files, int n, bool is_live);
+int alerts_test_now(struct ctl *ctl, const struct alerts_pick *p, const char *prometheus);
+int alerts_firing(struct ctl *ctl, const char *prometheus, const char *alertmanager);
+/* Settings that the gateway's own configuration implies. */
+int alerts_take_live(struct ctl *ctl, struct alerts_pick *p);
+
+/* ---- other programs and servers (tool.c) ---------------------------------------------------------------------------- */
+
+/* Runs a program with its output (both streams) appended to `out`. The exit code, or -1 when it is not installed. */
+int tool_run(struct buf *out, const char *const *argv);
+/* Reads a file, or standard input for "-"; says why it cannot. */
+int tool_read(const char *path, struct buf *out);
+/* Replaces a file as a whole, or writes to standard output for "-". */
+int tool_write(const char *path, struct span text);
+/* GET of another server's JSON; *out is the caller's. */
+int tool_get_json(struct ctl *ctl, const char *url, const char *path, json_t **out);
+/* %XX for what is no plain character of a query. */
+void tool_add_escaped(struct buf *out, struct span text);
+
+#endif
