@@ -227,17 +227,18 @@ static void hear(void *user, struct span field, struct span value)
     breaker_adopt(s->breakers, &r, now);
 }
 
+/* Hears first: what is older than another node's word is not told any more, since it would lie over that in the store. */
 static int64_t sync_once(struct breaker_share *s)
 {
     struct err err = {0};
-    enum err_code e = tell(s, &err);
+    enum err_code e;
 
+    learn_names(s);
+    e = kv_hash(s->kv, KV_BREAKERS, hear, s, &err);
     if (!e) {
-        learn_names(s);
-        e = kv_hash(s->kv, KV_BREAKERS, hear, s, &err);
-    }
-    if (!e)
         breakers_forgotten_are_news(s->breakers);
+        e = tell(s, &err);
+    }
     if (s->events) /* what the stream does not take is brought next time, and says nothing of the breakers */
         (void)!events_sync(s->events, e ? NULL : s->kv, &(struct err){0});
     if (e && !s->is_down)

@@ -285,13 +285,20 @@ static void trip(struct breakers *t, struct breaker *b, const struct config_brea
     tell(b, now);
 }
 
+/* The stamp of a forced state's end: newer than its beginning and older than whatever was said after that, here or elsewhere,
+ * though nobody may have heard it yet. */
+static struct wall end_of(const struct breaker_forced *f)
+{
+    return (struct wall){f->at.us + 1};
+}
+
 /* What time alone changes. */
 static void due(struct breaker *b, struct breaker_now now)
 {
     if (b->forced.force != BREAKER_AUTO && b->forced.until.us && b->forced.until.us <= now.wall.us) {
         enum breaker_state was = in_effect(b);
 
-        b->forced = (struct breaker_forced){.at = newer(now.wall, b->forced.at)};
+        b->forced = (struct breaker_forced){.at = end_of(&b->forced)};
         new_epoch(b);
         record(b, was, now, "the forced state has ended");
         b->is_news = true;
@@ -304,7 +311,7 @@ static void due(struct breaker *b, struct breaker_now now)
 
 /* ---- probes ---------------------------------------------------------------------------------------------------------- */
 
-static bool is_out(const struct probe *p, struct breaker_now now)
+static bool is_probe_out(const struct probe *p, struct breaker_now now)
 {
     return p->until.us && p->until.us > now.mono.us;
 }
@@ -314,7 +321,7 @@ static unsigned probes_out(const struct breaker *b, struct breaker_now now)
     unsigned n = 0;
 
     for (unsigned i = 0; i < b->n_probes; i++)
-        n += is_out(&b->probes[i], now);
+        n += is_probe_out(&b->probes[i], now);
     return n;
 }
 
@@ -342,7 +349,7 @@ static bool take_probe(struct breaker *b, const struct config_breaker *rules, st
     make_places(b, rules->probes);
     if (!has_place(b, rules, now))
         return false;
-    while (is_out(&b->probes[i], now))
+    while (is_probe_out(&b->probes[i], now))
         i++;
     b->probes[i] = (struct probe){++b->serial, mono_add_us(now.mono, BREAKER_PROBE_US)};
     out->probe = i + 1;
@@ -485,13 +492,15 @@ void breaker_report(struct breakers *t, struct breaker_ticket *ticket, enum brea
 {
     struct breaker *b = ticket->of;
     struct breaker_ticket mine = *ticket;
+    bool is_out;
 
     *ticket = (struct breaker_ticket){0};
     if (!b || (outcome == BREAKER_NEITHER && !mine.probe))
         return;
     (void)pthread_mutex_lock(&b->lock);
+    is_out = mine.probe && end_probe(b, &mine); /* also when a forced state came and went meanwhile */
     if (mine.epoch == atomic_load(&b->word) >> 1 && b->forced.force == BREAKER_AUTO) {
-        if (mine.probe && end_probe(b, &mine) && b->state == BREAKER_HALF_OPEN)
+        if (is_out && b->state == BREAKER_HALF_OPEN)
             report_probe(t, b, outcome, cause, rules, now);
         else if (!mine.probe && b->state == BREAKER_CLOSED)
             report_closed(t, b, outcome, cause, rules, now);
@@ -525,7 +534,7 @@ static void fill(struct breaker *b, const struct config_breaker *rules, struct b
                                  .successes = b->successes,
                                  .probes = probes_out(b, now),
                                  .since = b->since,
-                                 .updated = b->changed.us > b->forced.at.us ? b->changed : b->forced.at,
+                                 .updated = b->changed.us > b->since.us ? b->changed : b->since,
                                  .forced_at = b->forced.at,
                                  .recovery_sum_us = b->recovery_sum_us,
                                  .recovery_us = b->recovery_us};
@@ -636,7 +645,7 @@ void breaker_force(struct breakers *t, label provider, label model, const struct
         return;
     (void)pthread_mutex_lock(&b->lock);
     due(b, now);
-    mine.at = newer(mine.at.us ? mine.at : now.wall, b->forced.at);
+    mine.at = newer(mine.at.us ? mine.at : now.wall, end_of(&b->forced));
     use_forced(b, &mine, now);
     b->is_news = true;
     (void)pthread_mutex_unlock(&b->lock);
@@ -757,6 +766,12 @@ static void adopt_state(struct breaker *b, const struct breaker_record *r, struc
     b->is_news = false;
 }
 
+/* Nodes whose clocks are behind a third one's may stamp two changes alike: then all must take the same one of them. */
+static bool is_above(struct wall at, unsigned rank, struct wall other_at, unsigned other_rank)
+{
+    return at.us != other_at.us ? at.us > other_at.us : rank > other_rank;
+}
+
 void breaker_adopt(struct breakers *t, const struct breaker_record *r, struct breaker_now now)
 {
     struct breaker *b = find_or_add(t, r->provider, r->model);
@@ -770,12 +785,13 @@ void breaker_adopt(struct breakers *t, const struct breaker_record *r, struct br
     (void)pthread_mutex_lock(&b->lock);
     b->seen = round;
     b->is_adopting = true;
-    if (r->at.us > b->changed.us)
+    if (is_above(r->at, r->state, b->changed, b->state))
         adopt_state(b, r, now);
-    if (r->forced.at.us > b->forced.at.us)
+    if (is_above(r->forced.at, r->forced.force, b->forced.at, b->forced.force))
         use_forced(b, &r->forced, now);
     b->is_adopting = false;
-    if (b->changed.us > r->at.us || b->forced.at.us > r->forced.at.us)
+    if (is_above(b->changed, b->state, r->at, r->state) ||
+        is_above(b->forced.at, b->forced.force, r->forced.at, r->forced.force))
         b->is_news = true; /* an older record was written over ours */
     due(b, now);
     (void)pthread_mutex_unlock(&b->lock);

@@ -27,3 +27,17 @@ foreach(mutant double_settle ack_before_commit skipped_watermark reset_missed wi
   add_test(NAME dst.books.sees_${mutant} COMMAND dst_books --seeds ${DST_SEEDS} --mutant ${mutant})
   set_tests_properties(dst.books.sees_${mutant} PROPERTIES TIMEOUT 600 LABELS unit)
 endforeach()
+
+# The guards in simulation: the libraries as they are, but for clock and chance (guards.c) and what is driven step by step
+# (breaker.c, breaker_share.c …), which are compiled into the scenes.
+file(GLOB DST_GUARDS_SRC CONFIGURE_DEPENDS tests/dst/guards/*.c)
+add_executable(dst_guards ${DST_GUARDS_SRC} tests/dst/kv_wire.c)
+target_compile_options(dst_guards PRIVATE ${BANNED})
+target_link_libraries(dst_guards PRIVATE gateway)
+set_target_properties(dst_guards PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/dst)
+add_test(NAME dst.guards COMMAND dst_guards --seeds ${DST_SEEDS})
+set_tests_properties(dst.guards PROPERTIES TIMEOUT 600 LABELS unit)
+foreach(mutant counts_4xx extra_probe forced_forgotten deaf_node)
+  add_test(NAME dst.guards.sees_${mutant} COMMAND dst_guards --seeds ${DST_SEEDS} --mutant ${mutant})
+  set_tests_properties(dst.guards.sees_${mutant} PROPERTIES TIMEOUT 600 LABELS unit)
+endforeach()

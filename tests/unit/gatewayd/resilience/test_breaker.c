@@ -332,6 +332,78 @@ static void test_a_forced_state_holds_until_its_end_whatever_attempts_say(void *
     assert_int_equal(look()->state, BREAKER_CLOSED);
 }
 
+static void test_of_two_changes_stamped_alike_both_nodes_take_the_same(void **state)
+{
+    struct breakers *other = breakers_new(8);
+    struct breaker_record ahead = {.provider = p, .model = m, .state = BREAKER_HALF_OPEN}, mine, theirs;
+    struct breaker_ticket a, b;
+    struct breaker_view v;
+
+    (void)state;
+    ahead.at.us = now.wall.us + 60 * S; /* of a node whose clock is ahead of both */
+    breaker_adopt(table, &ahead, now);
+    breaker_adopt(other, &ahead, now);
+    assert_true(admit(&a));
+    assert_true(admit(&b));
+    report(&a, BREAKER_SUCCESS);
+    report(&b, BREAKER_SUCCESS);
+    assert_true(breaker_admit(other, p, m, &RULES, now, &a));
+    breaker_report(other, &a, BREAKER_FAILURE, "HTTP 500", &RULES, now);
+    assert_int_equal(breakers_take_news(table, now, &mine, 1), 1);
+    assert_int_equal(breakers_take_news(other, now, &theirs, 1), 1);
+    assert_int_equal(mine.at.us, theirs.at.us);
+    assert_int_equal(mine.state, BREAKER_CLOSED);
+    breaker_adopt(table, &theirs, now);
+    breaker_adopt(other, &mine, now);
+    assert_int_equal(look()->state, BREAKER_OPEN);
+    assert_true(breaker_look(other, p, m, &RULES, now, &v));
+    assert_int_equal(v.state, BREAKER_OPEN);
+    breakers_free(other);
+}
+
+static void test_an_order_just_before_the_end_of_another_outlives_it(void **state)
+{
+    struct breakers *other = breakers_new(8);
+    struct breaker_record r[4];
+    size_t n;
+
+    (void)state;
+    force(BREAKER_FORCED_OPEN, 60 * S, true);
+    n = breakers_take_news(table, now, r, 4);
+    for (size_t i = 0; i < n; i++)
+        breaker_adopt(other, &r[i], now);
+    pass(59 * S);
+    force(BREAKER_FORCED_CLOSED, 60 * S, false);
+    pass(2 * S); /* the other node has not heard, and sees the end of the first one */
+    assert_true(breaker_admit(other, p, m, &RULES, now, &(struct breaker_ticket){0}));
+    n = breakers_take_news(other, now, r, 4);
+    for (size_t i = 0; i < n; i++)
+        breaker_adopt(table, &r[i], now);
+    assert_int_equal(look()->force, BREAKER_FORCED_CLOSED);
+    n = breakers_take_news(table, now, r, 4);
+    for (size_t i = 0; i < n; i++)
+        breaker_adopt(other, &r[i], now);
+    assert_int_equal(breakers_take_news(other, now, r, 4), 0);
+    breakers_free(other);
+}
+
+static void test_a_probe_of_before_a_forced_state_gives_its_place_back(void **state)
+{
+    struct breaker_ticket t[3], more;
+
+    (void)state;
+    half_open_it();
+    for (int i = 0; i < 3; i++)
+        assert_true(admit(&t[i]));
+    force(BREAKER_FORCED_CLOSED, S, false);
+    pass(2 * S);
+    assert_false(admit(&more)); /* they are still out */
+    report(&t[0], BREAKER_FAILURE);
+    assert_int_equal(look()->state, BREAKER_HALF_OPEN); /* it says nothing of this state */
+    assert_true(admit(&more));
+    assert_false(admit(&t[0]));
+}
+
 static void test_given_back_it_goes_on_where_it_was_and_reset_makes_it_new(void **state)
 {
     (void)state;
@@ -486,6 +558,9 @@ int main(void)
         T(test_half_open_admits_exactly_the_probes_to_200_callers),
         T(test_many_failing_threads_open_it_once),
         T(test_a_forced_state_holds_until_its_end_whatever_attempts_say),
+        T(test_of_two_changes_stamped_alike_both_nodes_take_the_same),
+        T(test_an_order_just_before_the_end_of_another_outlives_it),
+        T(test_a_probe_of_before_a_forced_state_gives_its_place_back),
         T(test_given_back_it_goes_on_where_it_was_and_reset_makes_it_new),
         T(test_open_without_patience_cuts_what_is_under_way_and_drain_does_not),
         T(test_the_last_20_changes_are_kept_newest_first),
