@@ -21,6 +21,7 @@
 #include "gatewayd/telemetry/sink_log.h"
 #include "libshared/base/log.h"
 
+#define READING_DEADLINE_US 3000000 /* of what an operator asks for; the directory waits meanwhile */
 #define AGGREGATION_DEADLINE_US                                                                              \
     20000000                    /* of one statement, which may read a whole hour; a stop waits for it */
 #define BUDGETS_WAIT_US 5000000 /* that a start waits for what was spent before it */
@@ -145,6 +146,10 @@ size_t gateway_facts_mt(struct gateway *gw, struct facts *out[GATEWAY_FACTS_MAX]
 struct limits *gateway_limits_mt(struct gateway *gw)
 {
     return gw->limits;
+}
+struct db *gateway_reading_db(struct gateway *gw)
+{
+    return gw->reading_db;
 }
 struct directory *gateway_directory(struct gateway *gw)
 {
@@ -299,6 +304,8 @@ static void open_directory(struct gateway *gw)
                                   .on_change = on_directory,
                                   .user = gw};
 
+    gw->reading_db = books_db_share(gw->books);
+    db_set_deadline(gw->reading_db, READING_DEADLINE_US);
     gw->directory = directory_new(&o, file);
     swap_config(gw, directory_config_mt(gw->directory)); /* no worker is there yet */
 }
@@ -585,6 +592,7 @@ void gateway_free(struct gateway *gw)
     forecaster_stop(gw->forecaster);
     limits_follow_stop(gw->follow);
     aggregator_stop(gw->aggregator);
+    db_free(gw->reading_db);
     directory_free(gw->directory); /* after the thread that owned it */
     breaker_share_stop(gw->breaker_share);
     for (unsigned i = 0; i < gw->n_workers; i++)

@@ -9,6 +9,7 @@
 struct directory;
 struct aggregator;
 struct breakers;
+struct db;
 struct events;
 struct gateway;
 struct loads;
@@ -44,6 +45,10 @@ void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metric
 /* Tenants and keys of the database. Only its own thread may use what is not marked _mt. */
 struct limits *gateway_limits_mt(struct gateway *gw);
 struct directory *gateway_directory(struct gateway *gw);
+/* The history store, for reading, with a short deadline. For the thread of the directory alone. */
+struct db *gateway_reading_db(struct gateway *gw);
+/* How far it is behind what was settled here; -1: it is not reached. */
+int64_t gateway_history_lag_us_mt(struct gateway *gw);
 bool gateway_is_draining_mt(struct gateway *gw);
 /* The same from another thread; waits for nothing but the parsing. */
 NODISCARD enum err_code gateway_reload_mt(struct gateway *gw, struct err *err);

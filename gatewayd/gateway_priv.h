@@ -36,6 +36,7 @@ struct gateway {
     struct recorder *recorder;
     struct books *books;
     struct directory *directory;
+    struct db *reading_db; /* of the thread that owns the directory */
     struct limits *limits;
     struct limits_follow *follow;
     struct aggregator *aggregator; /* NULL without a history store */

@@ -26,6 +26,17 @@ static void sum_journals(struct gateway *gw, struct metrics_state *out)
     out->journal.log_dropped = rs.log_dropped;
 }
 
+int64_t gateway_history_lag_us_mt(struct gateway *gw)
+{
+    struct writer_stats ws[BOOKS_WRITERS];
+
+    books_stats_mt(gw->books, ws);
+    for (unsigned i = 0; i < BOOKS_WRITERS; i++)
+        if (strcmp(ws[i].name, "history") == 0)
+            return ws[i].is_down ? -1 : ws[i].lag_us;
+    return -1;
+}
+
 static void take_stores(struct gateway *gw, struct metrics_state *out)
 {
     struct writer_stats ws[BOOKS_WRITERS];

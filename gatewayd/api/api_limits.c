@@ -8,23 +8,6 @@
 #include "gatewayd/limits/limits.h"
 #include "libshared/analytics/forecast.h"
 
-static json_t *json_row(const struct explain_row *r)
-{
-    struct buf text AUTO(buf_release) = {.max = 2048};
-
-    explain_json(r, &text);
-    return json_loadb(text.p, text.len, 0, NULL);
-}
-
-static json_t *json_rows(const struct explain *x)
-{
-    json_t *list = json_array();
-
-    for (unsigned i = 0; i < x->n; i++)
-        (void)json_array_append_new(list, json_row(&x->row[i]));
-    return list;
-}
-
 static void add_scope(void *user, const struct limits_view *v)
 {
     json_t *list = user;
@@ -59,33 +42,8 @@ void api_limits(const struct api_request *rq, struct api_reply *reply)
     api_reply_json(reply, o);
 }
 
-/* A request that was refused, else an account, else a tenant or a key ("acme", "acme/web"). */
-void api_explain(const struct api_request *rq, struct api_reply *reply)
-{
-    struct limits *l = gateway_limits_mt(rq->gw);
-    struct explain x = {0};
-    char what[BUDGET_ACCOUNT];
-    bool is_request;
-    json_t *o;
-
-    (void)span_copy(what, sizeof(what), rq->tail);
-    is_request = limits_explain_request_mt(l, what, &x);
-    if (!is_request && !limits_explain_mt(l, what, &x)) {
-        api_reply_error(
-            reply, ERR_NOT_FOUND,
-            "'%s' is neither one of the last requests that were refused, nor an account that is limited",
-            what);
-        return;
-    }
-    o = json_object();
-    (void)json_object_set_new(o, "subject", json_string(what));
-    (void)json_object_set_new(o, "is_request", json_boolean(is_request));
-    (void)json_object_set_new(o, "checks", json_rows(&x));
-    api_reply_json(reply, o);
-}
-
 /* What is foretold is left out while too little was seen. */
-static void add_forecast(struct gateway *gw, const char *account, json_t *o)
+void api_add_forecast(struct gateway *gw, const char *account, json_t *o)
 {
     struct forecast x;
 
@@ -119,5 +77,5 @@ void api_add_spending(struct gateway *gw, const char *account, json_t *o)
         (void)json_object_set_new(o, "resets_at", api_json_time(r->resets_at));
         (void)json_object_set_new(o, "verdict", json_string(verdict_name(r->verdict)));
     }
-    add_forecast(gw, account, o);
+    api_add_forecast(gw, account, o);
 }

@@ -29,7 +29,11 @@ api_handler api_budgets, api_budget, api_budget_put, api_budget_delete;
 /* api_events.c */
 api_handler api_events;
 /* api_limits.c */
-api_handler api_limits, api_explain;
+api_handler api_limits;
+/* api_explain.c */
+api_handler api_explain;
+/* When an account's budget will be spent; nothing where that was not looked at yet. */
+void api_add_forecast(struct gateway *gw, const char *account, json_t *o);
 /* What an account has spent and holds now, by the counters that decide; nothing when it is not limited. */
 void api_add_spending(struct gateway *gw, const char *account, json_t *o);
 /* api_books.c */

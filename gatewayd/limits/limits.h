@@ -39,7 +39,8 @@ const char *verdict_name(enum verdict v);
 struct explain {
     unsigned n;
     struct explain_row {
-        const char *kind; /* "requests" "tokens" "concurrent" "budget" */
+        const char *source; /* where the counter is that decides; NULL: in this process */
+        const char *kind;   /* "requests" "tokens" "concurrent" "budget" */
         char scope[BUDGET_ACCOUNT];
         char window[PERIOD_WINDOW_CAP]; /* of a budget */
         uint64_t limit, used, held, asked;
@@ -108,6 +109,10 @@ void limits_give_back(struct limits_hold *h);
 bool limits_explain_mt(struct limits *l, const char *account, struct explain *out);
 /* One of the last refusals, by the text of the request's id. */
 bool limits_explain_request_mt(struct limits *l, const char *request, struct explain *out);
+
+/* The newest of them that this account refused, and what it said. */
+bool limits_last_refusal_mt(struct limits *l, const char *account, struct id *out_request,
+                            struct explain_row *out);
 
 struct limits_view {   /* of one scope */
     const char *scope; /* lives as long as the process */

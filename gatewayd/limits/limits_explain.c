@@ -249,3 +249,31 @@ bool limits_explain_request_mt(struct limits *l, const char *request, struct exp
     (void)pthread_mutex_unlock(&l->lock);
     return found;
 }
+
+/* Under the lock; NULL: this account did not refuse it. */
+static const struct explain_row *refused_by(const struct explain *why, const char *account)
+{
+    for (unsigned i = 0; i < why->n; i++)
+        if (why->row[i].verdict == VERDICT_REFUSED && strcmp(why->row[i].scope, account) == 0)
+            return &why->row[i];
+    return NULL;
+}
+
+bool limits_last_refusal_mt(struct limits *l, const char *account, struct id *out_request,
+                            struct explain_row *out)
+{
+    const struct explain_row *row = NULL;
+
+    (void)pthread_mutex_lock(&l->lock);
+    for (size_t i = 0; !row && i < REFUSALS && i < l->n_refusals; i++) {
+        size_t at = (l->n_refusals - 1 - i) % REFUSALS;
+
+        row = refused_by(&l->refusals[at].why, account);
+        if (row) {
+            *out_request = l->refusals[at].request;
+            *out = *row;
+        }
+    }
+    (void)pthread_mutex_unlock(&l->lock);
+    return row != NULL;
+}

@@ -131,6 +131,7 @@ struct request {
     struct config_target *targets;
     size_t n_targets;
     unsigned attempts_allowed;
+    char passed[96]; /* targets that its breakers let it pass over, for the log; "" none */
 
     struct limits_hold hold;       /* open from admit to settle */
     int64_t bound_nanousd;         /* what it was opened with: of one attempt */

@@ -26,12 +26,39 @@ static struct breaker_now now_of(const struct request *rq)
     return (struct breaker_now){loop_now(rq->proxy->loop), loop_wall(rq->proxy->loop)};
 }
 
-static bool admits(struct request *rq, size_t at, struct breaker_ticket *out)
+static bool look(struct request *rq, size_t at, struct breaker_view *out)
 {
     const struct config_target *t = &rq->targets[at];
 
-    return breaker_admit(rq->proxy->breakers, t->provider->label, t->model_label, &rq->config->breaker,
-                         now_of(rq), out);
+    return breaker_look(rq->proxy->breakers, t->provider->label, t->model_label, &rq->config->breaker,
+                        now_of(rq), out);
+}
+
+/* Each target once, as far as there is room. */
+static void note_passed(struct request *rq, size_t at)
+{
+    const struct config_target *t = &rq->targets[at];
+    size_t n = strlen(rq->passed);
+    char text[sizeof(rq->passed)];
+    struct breaker_view v;
+
+    if (!look(rq, at, &v))
+        return;
+    (void)snprintf(text, sizeof(text), "%s/%s (%s)", t->provider->name, t->model,
+                   breaker_state_name(v.state));
+    if (!strstr(rq->passed, text) && n + strlen(text) + 3 < sizeof(rq->passed))
+        (void)snprintf(rq->passed + n, sizeof(rq->passed) - n, "%s%s", n ? ", " : "", text);
+}
+
+static bool admits(struct request *rq, size_t at, struct breaker_ticket *out)
+{
+    const struct config_target *t = &rq->targets[at];
+    bool ok = breaker_admit(rq->proxy->breakers, t->provider->label, t->model_label, &rq->config->breaker,
+                            now_of(rq), out);
+
+    if (!ok)
+        note_passed(rq, at);
+    return ok;
 }
 
 static enum step give_up(struct request *rq, const struct attempt *a)
@@ -62,14 +89,6 @@ static enum step start(struct request *rq, size_t at, unsigned key, struct attem
     }
     attempt_start(rq, &rq->targets[at], key, l);
     return STEP_WAIT;
-}
-
-static bool look(struct request *rq, size_t at, struct breaker_view *out)
-{
-    const struct config_target *t = &rq->targets[at];
-
-    return breaker_look(rq->proxy->breakers, t->provider->label, t->model_label, &rq->config->breaker,
-                        now_of(rq), out);
 }
 
 /* Its breaker admits it, or the slot goes back. */

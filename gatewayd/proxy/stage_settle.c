@@ -87,6 +87,7 @@ static void make_fact(const struct request *rq, struct fact_request *f, struct f
     const struct attempt *last = request_attempt(rq);
     struct span method = exchange_method(rq->ex);
     int64_t waited = rq->queued_us;
+    size_t n;
 
     *f = (struct fact_request){.id = rq->id,
                                .trace = rq->trace,
@@ -123,8 +124,9 @@ static void make_fact(const struct request *rq, struct fact_request *f, struct f
     }
     f->duration_us = mono_diff_us(mono_now(), rq->arrived);
     f->overhead_us = f->duration_us > waited ? f->duration_us - waited : 0;
-    if (rq->error)
-        (void)span_copy(f->detail, sizeof(f->detail), span_of(err_text(&rq->detail)));
+    n = rq->error ? span_copy(f->detail, sizeof(f->detail), span_of(err_text(&rq->detail))) : 0;
+    if (rq->passed[0] && (!rq->error || rq->n_attempts))
+        (void)snprintf(f->detail + n, sizeof(f->detail) - n, "%spassed over: %s", n ? "; " : "", rq->passed);
 }
 
 /* ---- what the client gets ----------------------------------------------------------------------------------------- */

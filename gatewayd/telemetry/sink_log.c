@@ -261,6 +261,7 @@ static void put_request(struct buf *b, const struct fact_request *rq)
     put_usd(b, "cost_usd", rq->cost_nanousd);
     put_i(b, "cost_nanousd", rq->cost_nanousd);
     put_bool(b, "priced", rq->is_priced);
+    put_i(b, "held_nanousd", rq->reservation.amount_nanousd);
 }
 
 void sink_log_format(struct buf *b, const struct recorded *r)

@@ -50,4 +50,13 @@ NODISCARD enum err_code reconcile_run(const struct reconcile_options *o, struct 
 NODISCARD enum err_code reconcile_repair(const struct reconcile_options *o, enum reconcile_pair pair,
                                          bool is_dry_run, unsigned *out_changed, struct err *err);
 
+/* What the books say of one account from `from` to `to` (0 and INT64_MAX: of all time): the ledger's sum, and what its windows
+ * within that time say. False in `is_known` for an account of a kind that is not known. */
+struct reconcile_account {
+    bool is_known;
+    int64_t ledger, posted, held;
+};
+NODISCARD enum err_code reconcile_account(struct db *db, const char *account, struct wall from,
+                                          struct wall to, struct reconcile_account *out, struct err *err);
+
 #endif

@@ -184,18 +184,39 @@ static void tell(struct comparison *c, const struct window *w, const struct figu
     place_end(&p);
 }
 
-static enum err_code compare_window(struct comparison *c, const struct window *w, bool is_repair)
+static enum err_code read_figures(struct db *db, const struct window *w, struct figures *out, struct err *err)
 {
     struct question q = {0};
     struct buf sql AUTO(buf_release) = {0};
-    struct figures f = {0};
     enum err_code e = ERR_OK;
 
+    *out = (struct figures){0};
     if (ask(&q, w)) {
         buf_addf(&sql, "SELECT " INSIDE("posted_nano") ", " INSIDE("held_nano") ", %s", q.sum.p);
-        e = db_query(c->o->db, "reconcile_window", sql.p, q.p, q.n, take_figures, &f, c->err);
+        e = db_query(db, "reconcile_window", sql.p, q.p, q.n, take_figures, out, err);
     }
     buf_release(&q.sum);
+    return e;
+}
+
+enum err_code reconcile_account(struct db *db, const char *account, struct wall from, struct wall to,
+                                struct reconcile_account *out, struct err *err)
+{
+    struct window w = {.account = (char *)(uintptr_t)account,
+                       .start = from.us / 1000000,
+                       .end = to.us == INT64_MAX ? INT64_MAX : to.us / 1000000};
+    struct figures f;
+    enum err_code e = read_figures(db, &w, &f, err);
+
+    *out = (struct reconcile_account){f.is_found, f.ledger, f.posted, f.held};
+    return e;
+}
+
+static enum err_code compare_window(struct comparison *c, const struct window *w, bool is_repair)
+{
+    struct figures f;
+    enum err_code e = read_figures(c->o->db, w, &f, c->err);
+
     if (e || !f.is_found)
         return e;
     tell(c, w, &f);

@@ -112,7 +112,7 @@ def test_exactly_the_bound_is_admitted_and_the_refusal_names_the_numbers(stage):
     for number in ("tenant:acme", "0.2015", "0.201", "0.101", limit["resets_at"]):
         assert number in e["message"]
     why = admin(gw, "/explain/" + no.headers["x-request-id"]).json
-    assert why["is_request"] and why["checks"] == [limit]
+    assert why["is_request"] and why["checks"] == [{**limit, "source": "local"}]
     now = admin(gw, "/explain/acme").json["checks"][0]
     assert (now["limit"], now["used"]) == (limit["limit"], limit["used"])
     anthropic = gw.post("/v1/messages", {"model": "chat", "max_tokens": 100, "messages": []})

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from support.gateway import http, model, provider, run, sha256
+from support.gateway import KEY, http, model, provider, run, sha256
 from support.process import BIN, SLOWNESS, Process
 from support.wait import eventually
 
@@ -175,3 +175,106 @@ def test_a_forecast_is_in_the_list_the_metrics_and_the_events(stage):
     (told,) = eventually(lambda: events(gw, kind="budget"), 10 * SLOWNESS, what="the event")
     assert (told["subject"], told["severity"]) == ("tenant:soon", "warning")
     assert told["facts"]["exhausts_at"] == rows["soon"]["exhausts_at"] and told["facts"]["forecast_of"] == window
+
+
+# ---- why --------------------------------------------------------------------------------------------------------------
+
+PRICES = {"prices": [{"provider": p, "model": "m", "input_usd_per_mtok": "1", "output_usd_per_mtok": "10",
+                      "context_tokens": 1000, "max_output_tokens": 4000} for p in ("first", "second")]}
+
+
+def two_providers(stage, sim, budget="100", **more):
+    prices = stage.directory / "prices.json"
+    prices.write_text(json.dumps(PRICES))
+    tenant = {"id": "acme", "plan": "pro", "keys": [{"id": "test", "sha256": sha256(KEY)}], "limits": {"rpm": 600},
+              "budget": {"usd": budget, "period": "month"}}
+    return stage.gateway([provider("first", sim.base_url("bad")), provider("second", sim.base_url("good"))],
+                         [model("chat", "first/m", "second/m", retries=1)], tenants=[tenant], prices=str(prices), **more)
+
+
+def explain(gw, what, status=200):
+    answer = admin(gw, "/api/admin/explain/" + what)
+    assert answer.status == status, answer
+    return answer.json
+
+
+def story_of(gw, request):
+    def there():
+        answer = admin(gw, "/api/admin/explain/" + request)
+        return answer.json if answer.status == 200 and answer.json["story"] else None
+
+    return eventually(there, 20 * SLOWNESS, what="the story")
+
+
+@pytest.mark.asan
+def test_the_story_of_a_request_that_failed_over_is_the_simulators_truth(stage):
+    sim = stage.simulator()
+    sim.control.profile("bad", faults={"500": 1.0})
+    gw = two_providers(stage, sim, breaker=BREAKER)
+    done = gw.chat(max_tokens=100)
+    assert done.status == 200
+    why = story_of(gw, done.headers["x-request-id"])
+    story, money = why["story"], why["money"]
+    assert why["kind"] == "request" and why["is_request"] and why["checks"] == [] and why["warnings"] == []
+    truth = sim.control.settled_log()
+    assert [(a["provider"], a["http_status"]) for a in story["attempts"]] == [("first", 500), ("second", 200)]
+    assert [t["profile"] for t in truth] == ["bad", "good"] and [t["status"] for t in truth] == [500, 200]
+    assert [a["error"] for a in story["attempts"]] == ["upstream_error", None]
+    usage = done.json["usage"]
+    cost = usage["prompt_tokens"] * 1000 + usage["completion_tokens"] * 10000
+    assert (story["usage"]["input"], story["usage"]["output"]) == (usage["prompt_tokens"], usage["completion_tokens"])
+    assert money["settled_nanousd"] == story["cost_nanousd"] == cost == sum(a["cost_nanousd"] for a in story["attempts"])
+    assert money["held_nanousd"] >= cost and money["given_back_nanousd"] == money["held_nanousd"] - cost
+    assert (story["tenant"], story["key"], story["http_status"], story["detail"]) == ("acme", "test", 200, None)
+
+    # Once the first one's breaker is open it is passed over, which is no attempt.
+    while admin(gw, "/api/monitoring/circuit-breakers/first").json[0]["state"] != "OPEN":
+        assert gw.chat(max_tokens=100).status == 200
+    passed = story_of(gw, gw.chat(max_tokens=100).headers["x-request-id"])["story"]
+    assert [a["provider"] for a in passed["attempts"]] == ["second"]
+    assert passed["detail"] == "passed over: first/m (OPEN)"
+
+
+def test_what_explain_says_of_an_account_is_what_decides(stage):
+    sim = stage.simulator()
+    gw = two_providers(stage, sim, budget="0.006")
+    spent = 0
+    while (done := gw.chat(max_tokens=100)).status == 200:
+        usage = done.json["usage"]
+        spent += usage["prompt_tokens"] * 1000 + usage["completion_tokens"] * 10000
+    assert done.status == 402
+    listed = next(b for b in admin(gw, "/api/admin/budgets").json["budgets"] if b["account"] == "tenant:acme")
+
+    def read():
+        books = explain(gw, "acme")["books"]
+        return books if books["ledger_nanousd"] == spent else None
+
+    books = eventually(read, 20 * SLOWNESS, what="the ledger has it")
+    assert books["counter_nanousd"] == listed["spent_nanousd"] == spent and books["drift_nanousd"] == 0
+    assert (books["held_nanousd"], books["counter_source"], books["ledger_store"]) == (0, "local", "sqlite")
+    assert [(k["key"], k["cost_nanousd"], k["share"]) for k in books["keys"]] == [("test", spent, 1.0)]
+    why = explain(gw, "acme")
+    assert why["kind"] == "account" and why["account"] == "tenant:acme"
+    assert [(c["scope"], c["kind"], c["source"]) for c in why["checks"]] == [("tenant:acme", "requests", "local"), ("tenant:acme", "budget", "local")]
+    assert why["last_refusal"]["request"] == done.headers["x-request-id"]
+    assert {**done.json["error"]["limit"], "source": "local"} == why["last_refusal"]["check"]
+    assert explain(gw, "acme/test")["checks"] == why["checks"], "the key has no limits of its own"
+    explain(gw, "nobody", 404)
+    explain(gw, "01a1fe83-adec-71f5-9c60-637c63abee33", 404)
+
+
+def test_what_explain_says_of_a_provider_is_what_its_pages_say(stage):
+    sim = stage.simulator()
+    sim.control.profile("bad", faults={"500": 1.0})
+    gw = two_providers(stage, sim, breaker=BREAKER)
+    for _ in range(3):
+        assert gw.chat(max_tokens=10).status == 200
+    why = explain(gw, "first/m")
+    assert (why["kind"], why["provider"], why["model"], why["enabled"]) == ("provider", "first", "m", True)
+    (row,) = why["breakers"]
+    assert row["state"] == "OPEN" and row["history"][0]["to"] == "OPEN"
+    assert why["breakers"] == admin(gw, "/api/monitoring/circuit-breakers/first").json
+    assert why["health"]["provider"] == "first" and why["queue"]["in_flight"] == 0
+    assert why["aliases"] == [{"alias": "chat", "place": 1, "of": 2, "model": "m"}]
+    assert explain(gw, "first/other")["breakers"] == []
+    assert explain(gw, "provider:second")["provider"] == "second"
