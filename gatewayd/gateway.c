@@ -16,6 +16,7 @@
 #include "gatewayd/http/listen.h"
 #include "gatewayd/resilience/breaker.h"
 #include "gatewayd/resilience/load.h"
+#include "gatewayd/resilience/overload.h"
 #include "gatewayd/resilience/queue.h"
 #include "gatewayd/telemetry/events.h"
 #include "gatewayd/telemetry/sink_log.h"
@@ -441,6 +442,7 @@ static enum err_code make_workers(struct gateway *gw, struct config *c, struct e
                                     .queues = gw->queues,
                                     .loads = gw->loads,
                                     .tracker = gw->tracker,
+                                    .overload = gw->overload,
                                     .main = gw->mailbox,
                                     .stopped = &gw->ends[i].letter};
 
@@ -559,6 +561,7 @@ struct gateway *gateway_new(const struct gateway_options *o, struct err *err)
     (void)pthread_mutex_init(&gw->reload_lock, NULL);
     gw->limits = limits_new();
     gw->queues = queues_new();
+    gw->overload = overload_new();
     gw->config = config_load(&o->config, err);
     if (gw->config) {
         gw->booted = config_ref(gw->config);
@@ -611,6 +614,7 @@ void gateway_free(struct gateway *gw)
     config_unref(gw->booted);
     limits_free(gw->limits);
     queues_free(gw->queues);
+    overload_free(gw->overload);
     (void)pthread_mutex_destroy(&gw->lock);
     (void)pthread_mutex_destroy(&gw->reload_lock);
     free(gw);

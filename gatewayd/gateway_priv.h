@@ -43,6 +43,7 @@ struct gateway {
     struct breakers *breakers;
     struct queues *queues;
     struct loads *loads; /* what targets are doing now */
+    struct overload *overload;
     struct breaker_share *breaker_share;
     struct tracker *tracker;
     struct events *events;

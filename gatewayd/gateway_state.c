@@ -203,6 +203,20 @@ static void take_health(struct gateway *gw, struct arena *a, struct metrics_stat
     health_board_unref(b);
 }
 
+static void take_queues(struct gateway *gw, struct arena *a, struct metrics_state *out)
+{
+    struct overload_view v = overload_look(gw->overload);
+    struct queues_sums sums;
+    size_t n = queues_list(gw->queues, mono_now(), NULL, 0, &sums);
+    struct queues_row *rows = arena_array(a, struct queues_row, n + 1);
+    size_t now = queues_list(gw->queues, mono_now(), rows, n, &sums);
+
+    out->queues = rows;
+    out->n_queues = now < n ? now : n;
+    out->queued = sums;
+    out->overload = v;
+}
+
 void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metrics_state *out)
 {
     struct config *c = gateway_config_ref_mt(gw);
@@ -233,5 +247,6 @@ void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metric
     list_targets(c, a, out);
     take_breakers(gw, c, a, out);
     take_health(gw, a, out);
+    take_queues(gw, a, out);
     config_unref(c);
 }

@@ -281,6 +281,7 @@ struct worker *worker_new(const struct worker_options *o, struct err *err)
     w->proxy.queues = o->queues;
     w->proxy.loads = o->loads;
     w->proxy.tracker = o->tracker;
+    w->proxy.overload = o->overload;
     w->proxy.limits = o->limits;
     retry_budget_init(&w->proxy.retry_budget);
     w->unmatched = intern_z("__unmatched__");

@@ -13,6 +13,7 @@
 #include "gatewayd/resilience/breaker.h"
 #include "gatewayd/telemetry/facts.h"
 
+struct overload;
 struct queues;
 struct loads;
 struct tracker;
@@ -29,6 +30,7 @@ struct worker_options {
     struct queues *queues;     /* likewise */
     struct loads *loads;       /* likewise */
     struct tracker *tracker;   /* likewise */
+    struct overload *overload; /* likewise */
     struct mailbox *main;      /* where `stopped` is posted when the thread has ended */
     struct letter *stopped;
 };

@@ -28,6 +28,7 @@ struct loop {
     struct loop_task *tasks, **tasks_end;
     struct loop_hook *hooks;
     bool hurry;
+    int64_t lag_us;
     struct {
         _Atomic uint64_t turns, events, empty_turns, busy_us, max_turn_us;
     } stats;
@@ -197,6 +198,10 @@ struct wall loop_wall(const struct loop *l)
 {
     return l->wall;
 }
+int64_t loop_lag_us(const struct loop *l)
+{
+    return l->lag_us;
+}
 void loop_stop(struct loop *l)
 {
     l->stopping = true;
@@ -258,6 +263,7 @@ void loop_turn(struct loop *l, int max_wait_ms)
     l->hurry = run_hooks(l);
     end = mono_now();
     spent = (uint64_t)mono_diff_us(end, l->now);
+    l->lag_us = (int64_t)spent;
     bump(&l->stats.turns, 1);
     bump(&l->stats.events, n > 0 ? (uint64_t)n : 0);
     bump(&l->stats.busy_us, spent);

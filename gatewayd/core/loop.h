@@ -51,6 +51,8 @@ void loop_remove_hook(struct loop *l, struct loop_hook *h); /* not from inside a
 /* Time at the start of this turn: cheap, and the same for all that happens in it. */
 struct mono loop_now(const struct loop *l);
 struct wall loop_wall(const struct loop *l);
+/* How long the turn before this one took: what an event waits before it is looked at. */
+int64_t loop_lag_us(const struct loop *l);
 /* One turn; waits at most `max_wait_ms` (-1: until an event or timer). */
 void loop_turn(struct loop *l, int max_wait_ms);
 /* Turns until loop_stop(). */

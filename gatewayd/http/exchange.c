@@ -59,6 +59,11 @@ struct span exchange_body(const struct exchange *ex)
     return buf_span(&ex->body);
 }
 
+uint64_t exchange_announced(const struct exchange *ex)
+{
+    return ex->verdict.content_length;
+}
+
 void exchange_drop_body(struct exchange *ex)
 {
     ex->dropped_in += ex->body.len;

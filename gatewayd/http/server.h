@@ -70,6 +70,7 @@ struct span exchange_body(const struct exchange *ex);
 void exchange_drop_body(
     struct exchange *ex); /* gives its memory back; exchange_bytes_in() keeps counting it */
 uint64_t exchange_bytes_in(const struct exchange *ex);
+uint64_t exchange_announced(const struct exchange *ex);     /* Content-Length; 0 when there is none */
 bool exchange_is_body_too_large(const struct exchange *ex); /* it was dropped; answer with ERR_TOO_LARGE */
 const void *exchange_peer(const struct exchange *ex);       /* struct sockaddr * */
 bool exchange_is_local_peer(const struct exchange *ex);     /* over the unix socket, same uid */

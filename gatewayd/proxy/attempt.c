@@ -8,6 +8,7 @@
 #include "gatewayd/proxy/body.h"
 #include "gatewayd/proxy/pipeline.h"
 #include "gatewayd/proxy/relay.h"
+#include "gatewayd/proxy/shed.h"
 #include "gatewayd/proxy/statement.h"
 #include "gatewayd/resilience/load.h"
 #include "libshared/base/log.h"
@@ -221,6 +222,7 @@ void attempt_drop_body(struct attempt *a)
         return;
     buf_release(&a->sent);
     exchange_drop_body(a->rq->ex);
+    shed_drop(a->rq);
 }
 
 void attempt_stop(struct attempt *a)

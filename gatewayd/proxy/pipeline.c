@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "gatewayd/proxy/attempt.h"
+#include "gatewayd/proxy/shed.h"
 
 static const stage_fn STAGES[] = {
 #define STAGE(name, what) stage_##name,
@@ -126,6 +127,7 @@ static void on_end(struct exchange *ex)
     for (unsigned i = 0; i < rq->n_attempts; i++)
         attempt_release(rq->attempts[i]);
     buf_release(&rq->reply);
+    shed_leave(rq);
     *rq->link = rq->next;
     if (rq->next)
         rq->next->link = rq->link;
@@ -137,8 +139,11 @@ static const struct exchange_ops OPS = {
 
 void pipeline_begin(struct proxy *p, struct exchange *ex, enum operation op, struct span model)
 {
-    struct request *rq = arena_new(exchange_arena(ex), struct request);
+    struct request *rq;
 
+    if (!shed_enter(p, ex, op))
+        return;
+    rq = arena_new(exchange_arena(ex), struct request);
     *rq = (struct request){.proxy = p,
                            .ex = ex,
                            .arena = exchange_arena(ex),

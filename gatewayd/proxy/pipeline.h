@@ -8,7 +8,7 @@
 /* The operation for a method and raw path; false with the reason (NOT_FOUND, BAD_METHOD). */
 bool pipeline_match(struct span method, struct span path, enum operation *op, struct span *model,
                     enum err_code *why);
-/* on_head: makes the request and runs it until it needs its body. */
+/* on_head: makes the request and runs it until it needs its body; or refuses it, when the process has too much to do. */
 void pipeline_begin(struct proxy *p, struct exchange *ex, enum operation op, struct span model);
 /* Enters the current stage again, at the end of this loop turn. */
 void pipeline_resume(struct request *rq);

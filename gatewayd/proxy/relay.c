@@ -94,6 +94,8 @@ static void commit(struct attempt *a)
     if (exchange_accepts_trailers(rq->ex))
         exchange_set_header(rq->ex, "trailer", SPAN_LIT("x-gatewayd-cost-usd"));
     exchange_stream_begin(rq->ex, a->http_status);
+    if (rq->plan.is_stream)
+        facts_stream_opened(rq->proxy->facts);
     pass_on(a, buf_span(&a->held));
     buf_release(&a->held);
     attempt_drop_body(a); /* no failing over from here on */

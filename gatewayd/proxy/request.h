@@ -14,6 +14,7 @@
 #include "gatewayd/provider/provider.h"
 #include "gatewayd/resilience/backoff.h"
 #include "gatewayd/resilience/breaker.h"
+#include "gatewayd/resilience/overload.h"
 #include "gatewayd/resilience/queue.h"
 #include "gatewayd/telemetry/facts.h"
 
@@ -31,6 +32,7 @@ struct proxy {
     struct config *config;     /* the worker's current snapshot; a request refs it */
     struct breakers *breakers; /* of all workers */
     struct queues *queues;     /* likewise */
+    struct overload *overload; /* likewise */
     struct mailbox *mailbox;   /* the worker's, by which a slot is granted */
     struct loads *loads;       /* likewise */
     struct tracker *tracker;   /* likewise */
@@ -150,6 +152,7 @@ struct request {
     struct queue_report wait_report;
     int64_t queued_us; /* in queues so far */
     bool has_queued;
+    uint64_t body_held; /* bytes that count against the process's bound */
 
     struct attempt *attempts[LIMIT_ATTEMPTS];
     unsigned n_attempts;

@@ -2,6 +2,7 @@
 /* What is asked. Waits for the whole body, then scans its top level once. */
 #include "gatewayd/proxy/body.h"
 #include "gatewayd/proxy/pipeline.h"
+#include "gatewayd/proxy/shed.h"
 
 static enum err_code scan(struct request *rq, struct err *err)
 {
@@ -30,6 +31,8 @@ enum step stage_decode(struct request *rq)
     if (exchange_is_body_too_large(rq->ex))
         return request_fail(rq, ERR_TOO_LARGE, "the body exceeds 'http.max_body', %zu bytes",
                             rq->config->http.max_body);
+    if (!rq->body_held && shed_hold(rq, exchange_bytes_in(rq->ex)) == STEP_DONE) /* it was chunked */
+        return STEP_DONE;
     e = scan(rq, &err);
     if (e)
         return request_fail(rq, e, "%s", err_text(&err));

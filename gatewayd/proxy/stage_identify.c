@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who asks. Runs while only the headers are in, so that a stranger's body is never read. */
 #include "gatewayd/proxy/pipeline.h"
+#include "gatewayd/proxy/shed.h"
 #include "gatewayd/proxy/waiting.h"
 
 #define KEY_BYTES_MAX 512u
@@ -76,5 +77,5 @@ enum step stage_identify(struct request *rq)
     if (!rq->key->tenant->is_enabled)
         return request_fail(rq, ERR_KEY_DISABLED, "tenant '%s' is disabled", rq->key->tenant->id);
     retry_budget_deposit(&rq->proxy->retry_budget); /* strangers earn nobody a retry */
-    return waiting_read(rq);
+    return waiting_read(rq) == STEP_DONE ? STEP_DONE : shed_hold(rq, exchange_announced(rq->ex));
 }

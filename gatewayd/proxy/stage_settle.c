@@ -256,6 +256,8 @@ enum step stage_settle(struct request *rq)
                       loop_wall(rq->proxy->loop), loop_now(rq->proxy->loop));
     else
         limits_give_back(&rq->hold);
+    if (rq->is_streaming && rq->plan.is_stream)
+        facts_stream_closed(rq->proxy->facts);
     facts_add(rq->proxy->facts, &fact, attempts);
     deliver(rq, fact.cost_nanousd);
     CRASH_POINT(settle_after_reply);

@@ -5,6 +5,8 @@
 
 #include "gatewayd/resilience/breaker.h"
 #include "gatewayd/resilience/health.h"
+#include "gatewayd/resilience/overload.h"
+#include "gatewayd/resilience/queue.h"
 #include "gatewayd/telemetry/facts.h"
 #include "libshared/analytics/sketch.h"
 #include "libshared/base/buf.h"
@@ -87,6 +89,10 @@ struct metrics_state {
     size_t n_targets;
     const struct breaker_view *breakers; /* by provider and model */
     size_t n_breakers;
+    const struct queues_row *queues; /* by provider */
+    size_t n_queues;
+    struct queues_sums queued;
+    struct overload_view overload;
     const struct health_board *health; /* NULL before the first */
     const struct metrics_probes *probes;
     size_t n_probes;

@@ -19,6 +19,7 @@
 _Static_assert(offsetof(struct count_cell, w) == sizeof(struct cell), "words follow the head");
 _Static_assert(offsetof(struct route_cell, w) == sizeof(struct cell), "words follow the head");
 _Static_assert(offsetof(struct request_time_cell, w) == sizeof(struct cell), "words follow the head");
+_Static_assert(offsetof(struct task_cell, w) == sizeof(struct cell), "words follow the head");
 _Static_assert(offsetof(struct usage_cell, w) == sizeof(struct cell), "words follow the head");
 _Static_assert(offsetof(struct attempt_cell, w) == sizeof(struct cell), "words follow the head");
 _Static_assert(offsetof(struct window_cell, w) == sizeof(struct cell), "words follow the head");
@@ -40,6 +41,7 @@ const struct cells_kind FACTS_KINDS[KIND_COUNT] = {
                            N_llm_seconds + N_ttft_seconds + N_tpot_seconds + 20),
                       .n_fold = 2, .fold = {1, 0}},
     [KIND_STREAM] = {CELL(count_cell, count_words, SERIES_CAP, 1), .n_fold = 2, .fold = {1, 0}},
+    [KIND_TASK] = {CELL(task_cell, task_words, SERIES_CAP, N_task_seconds + 2)},
     [KIND_ATTEMPT_ERROR] = {CELL(count_cell, count_words, SERIES_CAP, 1), .n_fold = 1, .fold = {0}},
     [KIND_RETRY] = {CELL(count_cell, count_words, SERIES_CAP, 1), .n_fold = 2, .fold = {1, 0}},
     [KIND_FAILOVER] = {CELL(count_cell, count_words, SERIES_CAP, 1), .n_fold = 2, .fold = {1, 0}},
@@ -302,6 +304,14 @@ static void add_attempt(struct facts *f, label tenant, const struct fact_attempt
     }
 }
 
+static void add_task(struct facts *f, const struct fact_request *rq, const struct moment *m)
+{
+    struct task_cell *c = facts_cell(f, KIND_TASK, cells_key_of(rq->status, rq->priority, 0, 0));
+
+    if (c)
+        time_add(&c->w.times.sum_us, c->w.times.n, METRIC_BUCKETS_task_seconds, NULL, m, rq->duration_us);
+}
+
 /* An operation without a body lists models: no inference. */
 static bool is_inference(enum operation op)
 {
@@ -316,6 +326,8 @@ void facts_add(struct facts *f, const struct fact_request *rq, const struct fact
     add_http(f, rq->method, rq->endpoint, rq->http_status, &m, rq->duration_us);
     if (is_inference(rq->op))
         add_request(f, rq, a, &m);
+    if (rq->priority)
+        add_task(f, rq, &m);
     for (unsigned i = 0; i < rq->attempts; i++)
         add_attempt(f, or_none(f, rq->tenant), &a[i], &m);
 }

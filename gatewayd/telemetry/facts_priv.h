@@ -65,6 +65,7 @@ enum facts_kind {
     KIND_USAGE,         /* tenant, provider, model */
     KIND_ATTEMPT,       /* provider, model */
     KIND_STREAM,        /* provider, model, stream_end */
+    KIND_TASK,          /* fact_status, priority */
     KIND_ATTEMPT_ERROR, /* provider, error_type */
     KIND_RETRY,         /* provider, model, error_type */
     KIND_FAILOVER,      /* from provider, to provider, error_type */
@@ -98,6 +99,14 @@ struct request_time_cell {
     struct cell head;
     struct request_time_words w;
     struct exemplars_llm_seconds_coarse exemplars;
+};
+
+struct task_words {
+    struct times_task_seconds times;
+};
+struct task_cell {
+    struct cell head;
+    struct task_words w;
 };
 
 struct usage_words {

@@ -30,6 +30,9 @@ static const struct kind_row KINDS[] = {
                       WORD(attempt_words, status),
                       STATUS_REJECTED},
     [KIND_STREAM] = {{{"provider", PART_LABEL}, {"model", PART_LABEL}, {"outcome", PART_STREAM_END}}, 0, 1},
+    [KIND_TASK] = {{{"status", PART_FACT_STATUS}, {"priority", PART_PRIORITY}},
+                   WORD(task_words, times.n),
+                   N_task_seconds},
     [KIND_ATTEMPT_ERROR] = {{{"provider", PART_LABEL}, {"error_type", PART_ERROR_TYPE}}, 0, 1},
     [KIND_RETRY] = {{{"provider", PART_LABEL}, {"model", PART_LABEL}, {"reason", PART_ERROR_TYPE}}, 0, 1},
     [KIND_FAILOVER] =
@@ -59,6 +62,8 @@ struct span part_text(struct lines *l, enum part_form form, unsigned value, char
         return span_of(error_type_name((enum error_type)value));
     case PART_TIER:
         return span_of(tier_name((enum tier)value));
+    case PART_PRIORITY:
+        return span_make(tmp, (size_t)snprintf(tmp, 8, "p%u", value & 0xff));
     default:
         return SPAN_LIT("");
     }
@@ -135,6 +140,46 @@ static void state_active_streams(struct lines *l, const struct scrape *s)
     for (size_t w = 0; w < s->snapshot->n_workers; w++)
         n += cells_load(&s->snapshot->workers[w]->active_streams);
     sample_u64(l, n);
+}
+
+static void state_task_depth(struct lines *l, const struct scrape *s)
+{
+    char name[3] = "p1";
+
+    for (unsigned p = 1; p <= QUEUE_PRIORITIES; p++, name[1]++)
+        labelled_u64(l, name, s->state->queued.depth[p]);
+}
+
+/* One series per provider. */
+#define STATE_QUEUE(fn, member)                                                                              \
+    static void fn(struct lines *l, const struct scrape *s)                                                  \
+    {                                                                                                        \
+        for (size_t i = 0; i < s->state->n_queues; i++) {                                                    \
+            struct span provider = lines_text(l, s->state->queues[i].provider);                              \
+                                                                                                             \
+            lines_series(l, &provider);                                                                      \
+            lines_number(l, LINES_COUNT, s->state->queues[i].report.member);                                 \
+        }                                                                                                    \
+    }
+STATE_QUEUE(state_queue_depth, depth)
+STATE_QUEUE(state_in_flight, used)
+STATE_QUEUE(state_slots, slots)
+#undef STATE_QUEUE
+
+static void state_queue_refusals(struct lines *l, const struct scrape *s)
+{
+    for (unsigned v = QUEUE_FULL; v < QUEUE_VERDICTS; v++)
+        labelled_u64(l, queue_reason((enum queue_verdict)v), s->state->queued.refused[v]);
+    for (unsigned r = OVERLOAD_REQUESTS; r < OVERLOAD_REASONS; r++)
+        labelled_u64(l, overload_reason_name((enum overload_reason)r), s->state->overload.refused[r]);
+}
+static void state_open_requests(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->overload.requests);
+}
+static void state_buffered(struct lines *l, const struct scrape *s)
+{
+    sample_u64(l, s->state->overload.bytes);
 }
 
 /* The breakers are sorted: those of a provider stand together. */
@@ -618,6 +663,14 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
                                                    EXEMPLARS(request_time_cell, exemplars)},
     [METRIC_aigateway_model_selections_total] = {COUNT(SELECTION)},
     [METRIC_aigateway_active_streams] = {STATE(state_active_streams)},
+    [METRIC_task_duration_seconds] = {HISTOGRAM(TASK, task_words, times)},
+    [METRIC_task_queue_depth] = {STATE(state_task_depth)},
+    [METRIC_gatewayd_queue_depth] = {STATE(state_queue_depth)},
+    [METRIC_gatewayd_queue_refusals_total] = {STATE(state_queue_refusals)},
+    [METRIC_gatewayd_provider_in_flight] = {STATE(state_in_flight)},
+    [METRIC_gatewayd_provider_slots] = {STATE(state_slots)},
+    [METRIC_gatewayd_open_requests] = {STATE(state_open_requests)},
+    [METRIC_gatewayd_buffered_bytes] = {STATE(state_buffered)},
     [METRIC_aigateway_circuit_breaker_state] = {STATE(state_breaker_worst)},
     [METRIC_gatewayz_circuit_breaker_state] = {STATE(state_breaker_provider)},
     [METRIC_circuit_breaker_state] = {STATE(state_breaker_model)},

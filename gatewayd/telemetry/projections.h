@@ -15,7 +15,8 @@ enum part_form {
     PART_FACT_STATUS,
     PART_STREAM_END,
     PART_ERROR_TYPE,
-    PART_TIER
+    PART_TIER,
+    PART_PRIORITY
 };
 struct kind_row {
     struct {
