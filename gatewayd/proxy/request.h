@@ -148,8 +148,10 @@ struct request {
     struct mono patience;    /* when its client gives up, as it said; 0: it said nothing */
     struct waiting *waiting; /* for a slot of the target at hand; NULL: it does not */
     unsigned wait_key;       /* the key that the attempt behind the wait is made with */
-    enum queue_verdict wait_verdict;
-    struct queue_report wait_report;
+    struct waiting_refusal {
+        enum queue_verdict verdict;
+        struct queue_report report;
+    } wait_refusal;    /* of the last queue that it was in, or could not get into */
     int64_t queued_us; /* in queues so far */
     bool has_queued;
     uint64_t body_held; /* bytes that count against the process's bound */

@@ -113,6 +113,7 @@ static bool is_ready(struct request *rq, size_t at)
 static bool wait_from(struct request *rq, size_t at, enum step *out)
 {
     const struct config_target *first = NULL;
+    struct waiting_refusal why = {0};
 
     for (size_t i = at; i < rq->n_targets && (!first || rq->config->queue.spills); i++) {
         struct attempt_leave l = {0};
@@ -120,8 +121,11 @@ static bool wait_from(struct request *rq, size_t at, enum step *out)
 
         if (!is_ready(rq, i))
             continue;
-        first = first ? first : &rq->targets[i];
         v = waiting_begin(rq, &rq->targets[i], &l.slot);
+        if (!first) { /* what the client is told of, when nobody takes it */
+            first = &rq->targets[i];
+            why = rq->wait_refusal;
+        }
         rq->target_at = i;
         rq->keys_tried = 0;
         rq->wait_key = first_key(rq, &rq->targets[i]);
@@ -131,6 +135,7 @@ static bool wait_from(struct request *rq, size_t at, enum step *out)
     }
     if (!first)
         return false;
+    rq->wait_refusal = why;
     *out = rq->n_attempts ? give_up(rq, request_attempt(rq)) : waiting_refuse(rq, first);
     return true;
 }

@@ -170,7 +170,7 @@ enum queue_verdict waiting_begin(struct request *rq, const struct config_target 
                           .mailbox = rq->proxy->mailbox,
                           .rq = rq,
                           .since = loop_now(rq->proxy->loop)};
-    v = queue_enter(queues_of(rq->config, t->provider), &w->waiter, w->since, &rq->wait_report);
+    v = queue_enter(queues_of(rq->config, t->provider), &w->waiter, w->since, &rq->wait_refusal.report);
     if (v == QUEUE_WAITS) {
         rq->waiting = w;
         rq->has_queued = true;
@@ -178,7 +178,7 @@ enum queue_verdict waiting_begin(struct request *rq, const struct config_target 
         return v;
     }
     *out = w->waiter.slot;
-    rq->wait_verdict = v;
+    rq->wait_refusal.verdict = v;
     waiting_free(w);
     return v;
 }
@@ -190,8 +190,8 @@ enum waiting_state waiting_look(struct request *rq, struct queue_slot *out)
     if (!w->is_granted) {
         if (!rq->timer_fired || !queue_withdraw(&w->waiter))
             return WAITING_ON; /* or its letter is on the way */
-        rq->wait_verdict = w->at_end;
-        queue_look(w->waiter.queue, loop_now(rq->proxy->loop), &rq->wait_report, NULL);
+        rq->wait_refusal.verdict = w->at_end;
+        queue_look(w->waiter.queue, loop_now(rq->proxy->loop), &rq->wait_refusal.report, NULL);
     }
     loop_timer_cancel(rq->proxy->loop, &rq->timer);
     rq->timer_fired = false;
@@ -241,11 +241,11 @@ static const char *why(enum queue_verdict v)
 
 enum step waiting_refuse(struct request *rq, const struct config_target *t)
 {
-    const struct queue_report *r = &rq->wait_report;
+    const struct queue_report *r = &rq->wait_refusal.report;
     struct explain *x = arena_new(rq->arena, struct explain);
     int64_t ms = (r->wait_us ? r->wait_us : rq->config->queue.max_wait_us) / 1000;
 
-    queues_refused(rq->proxy->queues, rq->wait_verdict);
+    queues_refused(rq->proxy->queues, rq->wait_refusal.verdict);
     ms = ms < 1000 ? 1000 : ms > RETRY_MAX_MS ? RETRY_MAX_MS : ms;
     *x = (struct explain){.n = 1};
     x->row[0] = (struct explain_row){.kind = "concurrent",
@@ -261,5 +261,5 @@ enum step waiting_refuse(struct request *rq, const struct config_target *t)
     rq->retry_after_ms = ms;
     return request_fail(rq, ERR_OVERLOADED,
                         "provider '%s' is at its limit of %u attempts at once, and %u requests wait: %s",
-                        t->provider->name, r->slots, r->depth, why(rq->wait_verdict));
+                        t->provider->name, r->slots, r->depth, why(rq->wait_refusal.verdict));
 }

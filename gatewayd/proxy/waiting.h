@@ -15,7 +15,7 @@ NODISCARD bool waiting_try(struct request *rq, const struct config_target *t, st
 NODISCARD enum queue_verdict waiting_begin(struct request *rq, const struct config_target *t,
                                            struct queue_slot *out);
 enum waiting_state { WAITING_ON, WAITING_GRANTED, WAITING_OVER };
-/* Of a request that waits. GRANTED: `out` is held. OVER: `rq->wait_verdict` says why. */
+/* Of a request that waits. GRANTED: `out` is held. OVER: `rq->wait_refusal` says why. */
 enum waiting_state waiting_look(struct request *rq, struct queue_slot *out);
 /* However the request ended: it leaves the queue at once. Without effect on one that does not wait. */
 void waiting_end(struct request *rq);
