@@ -432,6 +432,14 @@ static double usual_level(const json_t *levels)
     return best / 100.0;
 }
 
+/* The lowest of the marks, 0: none. */
+static json_int_t first_level(const json_t *budget)
+{
+    const json_t *warn = json_object_get(budget, "warn");
+
+    return json_integer_value(json_is_array(warn) ? json_array_get(warn, 0) : warn);
+}
+
 static int take_levels(struct ctl *ctl, struct alerts_pick *p)
 {
     json_t *doc, *one, *levels = json_object(), *value;
@@ -449,10 +457,8 @@ static int take_levels(struct ctl *ctl, struct alerts_pick *p)
     {
         const char *account = json_string_value(json_object_get(one, "account"));
 
-        if (account && strncmp(account, "tenant:", 7) == 0 && json_is_integer(json_object_get(one, "warn")))
-            (void)json_object_set_new(
-                levels, account + 7,
-                json_real((double)json_integer_value(json_object_get(one, "warn")) / 100));
+        if (account && strncmp(account, "tenant:", 7) == 0 && first_level(one))
+            (void)json_object_set_new(levels, account + 7, json_real((double)first_level(one) / 100));
     }
     json_decref(doc);
     usual = usual_level(levels);

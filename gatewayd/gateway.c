@@ -345,6 +345,7 @@ static void on_breaker(void *user, label provider, label model, const struct bre
 static void open_events(struct gateway *gw)
 {
     gw->events = events_new(gw->instance);
+    limits_tell_to(gw->limits, gw->events);
     breakers_on_change(gw->breakers, on_breaker, gw);
 }
 

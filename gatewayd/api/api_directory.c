@@ -147,15 +147,30 @@ json_t *json_seconds(int64_t s)
     return api_json_time((struct wall){s * 1000000});
 }
 
+/* One alone is a number. */
+json_t *api_json_levels(const struct config_levels *l)
+{
+    json_t *list;
+
+    if (l->n == 1)
+        return json_integer(l->percent[0]);
+    list = json_array();
+    for (unsigned i = 0; i < l->n; i++)
+        (void)json_array_append_new(list, json_integer(l->percent[i]));
+    return list;
+}
+
 json_t *json_budget(const struct config_budget *b)
 {
     json_t *o = json_object();
 
     api_set_cost(o, "limit_usd", "limit_nanousd", b->limit_nanousd);
     (void)json_object_set_new(o, "period", json_string(period_name(b->period)));
-    (void)json_object_set_new(o, "warn", json_integer(b->warn_percent));
+    (void)json_object_set_new(o, "timezone", json_string(zone_name(b->zone)));
+    (void)json_object_set_new(o, "warn", api_json_levels(&b->warn));
     (void)json_object_set_new(o, "at_limit", json_string(b->at_limit));
     (void)json_object_set_new(o, "when_store_down", json_string(b->when_store_down));
+    (void)json_object_set_new(o, "cut_streams", json_boolean(b->cuts_streams));
     return o;
 }
 

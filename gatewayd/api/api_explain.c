@@ -257,15 +257,16 @@ static json_t *json_books(struct call *k, const struct limits_view *v)
     char window[PERIOD_WINDOW_CAP];
     json_t *o = json_object();
 
-    (void)period_window(v->period, (struct wall){v->sums.start_us}, window);
+    (void)cycle_name(v->sums.cycle, (struct wall){v->sums.start_us}, window);
     set(o, "account", json_string(v->scope));
     set(o, "period", json_string(period_name(v->period)));
     set(o, "window", json_string(window));
+    set(o, "timezone", json_string(zone_name(v->zone)));
     set(o, "starts_at",
         v->period == PERIOD_TOTAL ? json_null() : api_json_time((struct wall){v->sums.start_us}));
     set(o, "resets_at", v->resets_at.us == INT64_MAX ? json_null() : api_json_time(v->resets_at));
     api_set_cost(o, "limit_usd", "limit_nanousd", v->limit_nanousd);
-    set(o, "warn", b ? json_integer(b->warn_percent) : json_null());
+    set(o, "warn", b ? api_json_levels(&b->warn) : json_null());
     set(o, "at_limit", b ? json_string(b->at_limit ? b->at_limit : "block") : json_null());
     set(o, "counter_source", json_string(source_of(k, v->scope)));
     api_set_cost(o, "counter_usd", "counter_nanousd", v->sums.posted_nanousd);

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "gatewayd/config/value.h"
+#include "libshared/base/buf.h"
 #include "libshared/cli/human.h"
 
 #define USD_EXACT  8388608.0 /* below it a double holds every nano-USD that was written with 9 digits */
@@ -40,10 +41,30 @@ static enum err_code fail_kind(const struct field *f, struct err *err)
     case FIELD_MODELS:
         return err_set(err, ERR_BAD_REQUEST, "'%s' must be a list of at most %u names of models", f->name,
                        MODELS_MAX);
+    case FIELD_LEVELS:
+        return err_set(err, ERR_BAD_REQUEST, "'%s' must be up to %u rising percentages from 1 to 100",
+                       f->name, CONFIG_LEVELS);
     case FIELD_TIME:
         break;
     }
     return err_set(err, ERR_BAD_REQUEST, "'%s' must be a time such as '2027-01-31T00:00:00Z'", f->name);
+}
+
+static bool take_levels(const json_t *v, int64_t *out)
+{
+    struct buf text AUTO(buf_release) = {.max = 256};
+    struct config_levels l;
+
+    if (json_is_string(v))
+        buf_add(&text, span_make(json_string_value(v), json_string_length(v)));
+    else if (json_is_integer(v))
+        buf_addf(&text, "%lld", (long long)json_integer_value(v));
+    for (size_t i = 0; i < json_array_size(v); i++)
+        buf_addf(&text, "%s%lld", i ? "," : "", (long long)json_integer_value(json_array_get(v, i)));
+    if (!text.p || !value_levels(buf_span(&text), &l))
+        return false;
+    *out = levels_pack(&l);
+    return true;
 }
 
 static bool take_usd(const json_t *v, int64_t *out)
@@ -129,6 +150,8 @@ static bool take_value(const struct field *f, const json_t *v, struct field_valu
     case FIELD_MODELS:
         out->list = v;
         return is_models(v);
+    case FIELD_LEVELS:
+        return take_levels(v, &out->i);
     default:
         return take_text(f, v, out);
     }

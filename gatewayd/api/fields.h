@@ -18,6 +18,7 @@ enum field_type {
     FIELD_USD,    /* .i in nano-USD; a number, or a decimal text for what a number cannot hold exactly */
     FIELD_CHOICE, /* .text, one of `choices` */
     FIELD_MODELS, /* .list of printable texts */
+    FIELD_LEVELS, /* .i as levels_pack() makes it; a percentage, a list of them, or text */
     FIELD_TIME,   /* .i in seconds since 1970; RFC 3339 */
 };
 

@@ -68,4 +68,8 @@ json_t *api_json_label(label l);
 /* An amount in dollars for people, and exactly. */
 void api_set_cost(json_t *o, const char *usd, const char *exact, int64_t nanousd);
 
+struct config_levels;
+/* Percentages as a list; one alone is a number. */
+json_t *api_json_levels(const struct config_levels *l);
+
 #endif

@@ -18,6 +18,8 @@
 
 struct limits_chain;
 struct queue;
+struct limits_point;
+struct limits_scope;
 struct price;
 struct secret_link;
 
@@ -32,6 +34,31 @@ struct config_timeouts {   /* of one upstream attempt; 0 is not allowed */
     int64_t idle_us;       /* default 120 s: between two chunks */
     int64_t total_us;      /* default 30 min */
 };
+
+struct config_limits { /* 0: none */
+    uint64_t rpm, tpm, concurrent;
+    bool shadow;
+};
+
+#define CONFIG_LEVELS 4u
+struct config_levels { /* rising, each once */
+    unsigned n;
+    unsigned char percent[CONFIG_LEVELS];
+};
+
+struct config_budget {
+    int64_t limit_nanousd; /* 0: none */
+    enum period period;
+    const struct zone *zone;     /* by whose clocks; NULL: UTC */
+    struct config_levels warn;   /* percent spent at which that is told */
+    const char *at_limit;        /* block throttle warn */
+    const char *when_store_down; /* closed bounded open */
+    bool cuts_streams;           /* a stream that runs while nothing is left any more is ended */
+};
+static inline struct cycle config_cycle(const struct config_budget *b)
+{
+    return (struct cycle){b ? b->period : PERIOD_MONTH, b ? b->zone : NULL};
+}
 
 struct config_provider {
     const char *name;
@@ -48,6 +75,8 @@ struct config_provider {
     bool is_probed;        /* when idle, at a free endpoint where its kind has one */
     /* Client gone: read on to the usage instead of closing, for providers that bill anyway. */
     bool drain_on_abort;
+    struct config_limits limits; /* of attempts; `concurrent` is unused */
+    struct config_budget budget; /* of the file; the database's is in config.accounts */
     label label;
     unsigned index; /* in config.providers */
 };
@@ -76,19 +105,8 @@ struct config_model {
     const struct config_target *targets;
     size_t n_targets;
     unsigned retries; /* further attempts after the first, over all targets */
-};
-
-struct config_limits { /* 0: none */
-    uint64_t rpm, tpm, concurrent;
-    bool shadow;
-};
-
-struct config_budget {
-    int64_t limit_nanousd; /* 0: none */
-    enum period period;
-    unsigned warn_percent;
-    const char *at_limit;        /* block throttle warn */
-    const char *when_store_down; /* closed bounded open */
+    unsigned index;   /* in config.models */
+    struct config_limits limits;
 };
 
 struct config_breaker {
@@ -149,10 +167,16 @@ struct config_key {
     struct config_limits limits; /* of its own, beside the tenant's */
 };
 
+struct config_topup {
+    int64_t amount_nanousd, until_us; /* is added to the limit before that instant */
+};
+
 /* A budget of the database, by account: "global", "tenant:ID", "key:TENANT/ID", "provider:NAME". */
 struct config_account {
     const char *account;
-    struct config_budget budget;
+    struct config_budget budget; /* limit_nanousd 0: only topups of a budget of the file */
+    const struct config_topup *topups;
+    size_t n_topups;
 };
 
 struct config_cidr {
@@ -228,8 +252,10 @@ struct config {
     size_t n_keys;
     const struct config_account *accounts;
     size_t n_accounts;
-    const struct limits_chain *limits; /* by key; given once, before it is published (limits_bind) */
-    struct queue **queues;             /* by provider; likewise (queues_bind) */
+    const struct limits_chain *limits;          /* by key; given once, before it is published (limits_bind) */
+    struct queue **queues;                      /* by provider; likewise (queues_bind) */
+    const struct limits_point *provider_limits; /* by provider; likewise */
+    struct limits_scope *const *model_limits;   /* by alias; likewise; NULLs where nothing is limited */
     /* There may be keys of the database that are not in here: it has not answered since the start. */
     bool lacks_keys;
     struct price_table *prices; /* owned; of `file` when there is one */
@@ -272,6 +298,7 @@ struct config_extra {
         unsigned char sha256[SHA256_BYTES];
         bool is_enabled, is_revoked;
         int64_t expires_at_us; /* 0: never */
+        struct config_limits limits;
     } * keys;
     size_t n_keys;
     const struct config_account *accounts;

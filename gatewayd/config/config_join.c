@@ -181,6 +181,7 @@ static void join_key(struct join *j, const struct config_extra_key *x)
                                .is_enabled = x->is_enabled,
                                .is_revoked = x->is_revoked,
                                .expires_at_us = x->expires_at_us,
+                               .limits = x->limits,
                                .tenant = tenant};
     memcpy(made.sha256, x->sha256, SHA256_BYTES);
     put_key(j, &made, slot);
@@ -196,6 +197,15 @@ static void join_keys(struct join *j, const struct config *file)
 
 /* ---- budgets --------------------------------------------------------------------------------------------------------- */
 
+static const struct config_topup *dup_topups(struct arena *a, const struct config_account *from)
+{
+    struct config_topup *out = arena_array(a, struct config_topup, from->n_topups + 1);
+
+    for (size_t i = 0; i < from->n_topups; i++)
+        out[i] = from->topups[i];
+    return out;
+}
+
 /* Over the plan's, under the file's. */
 static void give_budget(struct join *j, const struct config_account *a)
 {
@@ -205,7 +215,7 @@ static void give_budget(struct join *j, const struct config_account *a)
     struct config_tenant *t =
         account.p && span_is(kind, "tenant") ? find_tenant(j, account.p, &unused) : NULL;
 
-    if (t && (t >= j->tenants + j->n_of_file || !t->budget.limit_nanousd))
+    if (t && a->budget.limit_nanousd && (t >= j->tenants + j->n_of_file || !t->budget.limit_nanousd))
         t->budget = a->budget;
 }
 
@@ -217,6 +227,8 @@ static void join_accounts(struct join *j)
     for (size_t i = 0; i < j->x->n_accounts; i++) {
         out[i].account = arena_dup(a, span_of(j->x->accounts[i].account));
         out[i].budget = dup_budget(a, &j->x->accounts[i].budget);
+        out[i].topups = dup_topups(a, &j->x->accounts[i]);
+        out[i].n_topups = j->x->accounts[i].n_topups;
         give_budget(j, &out[i]);
     }
     j->c->accounts = out;

@@ -114,6 +114,8 @@ static const char *expected(const struct option_row *row, char dst[192])
                        words.p ? words.p : "");
         return dst;
     }
+    case OPT_LEVELS:
+        return "up to 4 rising percentages from 1 to 100, such as '80, 95'";
     case OPT_DIGEST:
         return "64 hexadecimal digits";
     case OPT_TEXT:
@@ -310,6 +312,18 @@ static enum err_code set_secret(struct build *b, const struct option_row *row, s
     return keep_secret(b, s, buf_span(&value));
 }
 
+static enum err_code set_zone(struct build *b, const struct option_row *row, void *field, struct span text,
+                              const struct origin *at)
+{
+    const struct zone *z;
+    struct err err = {0};
+
+    if (zone_find_mt(text, &z, &err) != ERR_OK)
+        return fail_origin(b, at, "'%s': %s", row->path, err.text);
+    memcpy(field, &z, sizeof(z));
+    return ERR_OK;
+}
+
 static enum err_code set_scalar(struct build *b, const struct option_row *row, void *field, struct span text,
                                 const struct origin *at)
 {
@@ -329,6 +343,10 @@ static enum err_code set_scalar(struct build *b, const struct option_row *row, v
     case OPT_ADDRESS:
         why = !text.len && !row->is_optional ? "it is empty" : value_address(b->a, text, field);
         return why ? fail_reason(b, row, at, why) : ERR_OK;
+    case OPT_ZONE:
+        return set_zone(b, row, field, text, at);
+    case OPT_LEVELS:
+        return value_levels(text, field) ? ERR_OK : fail_value(b, row, at);
     case OPT_DIGEST:
         return hex_decode(text, field, SHA256_BYTES) ? ERR_OK : fail_value(b, row, at);
     case OPT_SECRET:
@@ -470,6 +488,12 @@ enum err_code set_node(struct build *b, const struct option_row *row, void *base
     if (node->type == NODE_LIST && is_list_type(row->type)) {
         remember_setter(b, row, &at);
         return set_list_node(b, row, base, src, node);
+    }
+    if (node->type == NODE_LIST && row->type == OPT_LEVELS) {
+        for (const struct yaml_item *it = node->items; it; it = it->next)
+            buf_addf(&text, "%s%s", text.len ? "," : "",
+                     it->value->type == NODE_TEXT ? it->value->text.p : "?");
+        return set_text(b, row, base, buf_span(&text), &at);
     }
     if (node->type != NODE_TEXT)
         return fail_origin(b, &at, "'%s' must be %s, not a %s", row->path,

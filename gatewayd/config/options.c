@@ -191,6 +191,8 @@ static void add_type(struct buf *out, const struct option_row *r)
         [OPT_TEXT] = "text",
         [OPT_PATH] = "path",
         [OPT_NAME] = "name",
+        [OPT_ZONE] = "time zone",
+        [OPT_LEVELS] = "percentages",
         [OPT_CHOICE] = "",
         [OPT_ENUM] = "",
         [OPT_ADDRESS] = "address",

@@ -16,6 +16,8 @@ enum option_type {
     OPT_TEXT,     /* const char * */
     OPT_PATH,     /* const char *, not empty */
     OPT_NAME,     /* const char *: letters, digits, `_ . -` */
+    OPT_ZONE,     /* const struct zone *: a time zone by its IANA name */
+    OPT_LEVELS,   /* struct config_levels: percentages, one or several */
     OPT_CHOICE,   /* const char *: one of choices */
     OPT_ENUM,     /* an enum: the position in choices */
     OPT_ADDRESS,  /* struct config_address */

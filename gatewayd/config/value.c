@@ -4,6 +4,7 @@
 #include "gatewayd/config/value.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 
 #include "libshared/base/utf8.h"
 
@@ -328,4 +329,47 @@ const char *value_base_url(struct span s, size_t *out_len)
         s.len--;
     *out_len = s.len;
     return NULL;
+}
+
+bool value_levels(struct span s, struct config_levels *out)
+{
+    struct config_levels l = {0};
+
+    while (s.p) {
+        uint64_t v = 0;
+
+        if (!span_to_u64(span_trim(span_split(&s, ',')), &v) || v < 1 || v > 100 || l.n == CONFIG_LEVELS ||
+            (l.n && v <= l.percent[l.n - 1]))
+            return false;
+        l.percent[l.n++] = (unsigned char)v;
+    }
+    *out = l;
+    return l.n > 0;
+}
+
+void levels_text(const struct config_levels *l, char dst[LEVELS_TEXT])
+{
+    size_t n = 0;
+
+    dst[0] = '\0';
+    for (unsigned i = 0; i < l->n; i++)
+        n += (size_t)snprintf(dst + n, LEVELS_TEXT - n, "%s%u", i ? ", " : "", l->percent[i]);
+}
+
+int64_t levels_pack(const struct config_levels *l)
+{
+    int64_t packed = 0;
+
+    for (unsigned i = l->n; i-- > 0;)
+        packed = packed << 8 | l->percent[i];
+    return packed;
+}
+
+struct config_levels levels_unpack(int64_t packed)
+{
+    struct config_levels l = {0};
+
+    for (; packed && l.n < CONFIG_LEVELS; packed >>= 8)
+        l.percent[l.n++] = (unsigned char)(packed & 0xff);
+    return l;
 }

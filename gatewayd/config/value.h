@@ -17,6 +17,14 @@ bool value_size(struct span s, uint64_t *out);
 const char *value_address(struct arena *a, struct span s, struct config_address *out);
 /* "10.0.0.0/8" "::1" "192.0.2.7"; NULL, or the reason why not. */
 const char *value_cidr(struct span s, struct config_cidr *out);
+/* "80" "80, 95": 1 to CONFIG_LEVELS percentages from 1 to 100, rising. */
+bool value_levels(struct span s, struct config_levels *out);
+/* The same as text, "80, 95". */
+#define LEVELS_TEXT 24u
+void levels_text(const struct config_levels *l, char dst[LEVELS_TEXT]);
+/* One byte each, the lowest first. */
+int64_t levels_pack(const struct config_levels *l);
+struct config_levels levels_unpack(int64_t packed);
 /* Letters, digits, `_ . -`, beginning with a letter or digit, at most LIMIT_NAME_BYTES. */
 bool value_is_name(struct span s);
 /* Checks a provider's base URL; its normal form has no trailing slash. NULL, or the reason why not. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "gatewayd/config/value.h"
+#include "libshared/base/log.h"
 
 /* ---- from the database to a document --------------------------------------------------------------------------------- */
 
@@ -16,10 +17,13 @@ static const struct table {
      "ORDER BY id"},
     {"tenants", "id,plan,name,is_enabled,models,rpm,tpm,concurrent,created_at,updated_at",
      "WHERE deleted_at IS NULL ORDER BY id"},
-    {"api_keys", "tenant,id,sha256,prefix,is_enabled,created_at,expires_at,revoked_at",
+    {"api_keys", "tenant,id,sha256,prefix,is_enabled,created_at,expires_at,revoked_at,rpm,tpm,concurrent",
      "ORDER BY tenant, id"},
-    {"budgets", "account,limit_nano,period,warn_percent,at_limit,when_store_down,created_at,updated_at",
+    {"budgets",
+     "account,limit_nano,period,warn_percent,at_limit,when_store_down,created_at,updated_at,timezone,"
+     "warn_levels,cuts_streams",
      "ORDER BY account"},
+    {"budget_topups", "id,account,amount_nano,until_at,created_at", "ORDER BY account, until_at, id"},
 };
 
 struct reading {
@@ -141,6 +145,12 @@ static int64_t optional(struct maker *m, const char *name, int64_t none)
     return json_is_null(json_object_get(m->o, name)) ? none : integer(m, name, 0);
 }
 
+/* A column that snapshots of older releases have not; 0 there, and where it is null. */
+static int64_t later(struct maker *m, const char *name)
+{
+    return json_object_get(m->o, name) ? optional(m, name, 0) : 0;
+}
+
 static struct span text(struct maker *m, const char *name)
 {
     const json_t *v = json_object_get(m->o, name);
@@ -254,6 +264,33 @@ static void make_key(struct maker *m, void *row)
     k->expires_at = optional(m, "expires_at", 0);
     m->is_bad |= k->expires_at > YEAR_9999; /* it is counted in microseconds later */
     k->revoked_at = optional(m, "revoked_at", 0);
+    k->limits = (struct config_limits){.rpm = (uint64_t)later(m, "rpm"),
+                                       .tpm = (uint64_t)later(m, "tpm"),
+                                       .concurrent = (uint64_t)later(m, "concurrent")};
+}
+
+/* A zone that is not installed here counts as UTC: the budget goes on to hold. */
+static const struct zone *zone_of(struct maker *m)
+{
+    const json_t *v = json_object_get(m->o, "timezone");
+    const struct zone *z = NULL;
+    struct err err = {0};
+
+    if (json_is_string(v) && zone_find_mt(span_of(json_string_value(v)), &z, &err))
+        log_warn("directory: the budget of '%s' counts by UTC: %s",
+                 json_string_value(json_object_get(m->o, "account")) ?: "", err_text(&err));
+    return z;
+}
+
+static struct config_levels levels_of(struct maker *m)
+{
+    const char *text = json_string_value(json_object_get(m->o, "warn_levels"));
+    int64_t percent = integer(m, "warn_percent", 1);
+    struct config_levels l = {1, {(unsigned char)(percent <= 100 ? percent : 100)}};
+
+    if (text && text[0])
+        m->is_bad |= !value_levels(span_of(text), &l);
+    return l;
 }
 
 static void make_budget(struct maker *m, void *row)
@@ -264,11 +301,26 @@ static void make_budget(struct maker *m, void *row)
     b->account = arena_dup(m->a, text(m, "account"));
     b->budget.limit_nanousd = integer(m, "limit_nano", 0);
     b->budget.period = period(m);
-    b->budget.warn_percent = (unsigned)integer(m, "warn_percent", 1);
+    b->budget.zone = zone_of(m);
+    b->budget.warn = levels_of(m);
+    b->budget.cuts_streams = later(m, "cuts_streams") != 0;
     b->budget.at_limit = choice(m, "at_limit", "block throttle warn");
     b->budget.when_store_down = choice(m, "when_store_down", "closed bounded open");
     b->created_at = integer(m, "created_at", 0);
     b->updated_at = integer(m, "updated_at", 0);
+}
+
+static void make_topup(struct maker *m, void *row)
+{
+    struct directory_topup *t = row;
+
+    m->is_bad |= !rows_is_account(text(m, "account"));
+    t->account = arena_dup(m->a, text(m, "account"));
+    t->id = printable(m, "id", 64);
+    t->amount_nano = integer(m, "amount_nano", 1);
+    t->until_at = integer(m, "until_at", 0);
+    m->is_bad |= t->until_at > YEAR_9999;
+    t->created_at = integer(m, "created_at", 0);
 }
 
 static bool make_all(struct directory_rows *r, const json_t *doc, const char *name, size_t size,
@@ -304,6 +356,7 @@ struct directory_rows *rows_read(const json_t *doc)
     ok &= make_all(r, doc, "tenants", sizeof(*r->tenants), make_tenant, &r->tenants, &r->n_tenants);
     ok &= make_all(r, doc, "api_keys", sizeof(*r->keys), make_key, &r->keys, &r->n_keys);
     ok &= make_all(r, doc, "budgets", sizeof(*r->budgets), make_budget, &r->budgets, &r->n_budgets);
+    (void)make_all(r, doc, "budget_topups", sizeof(*r->topups), make_topup, &r->topups, &r->n_topups);
     if (ok)
         return r;
     rows_free(r);
@@ -393,16 +446,43 @@ static struct config_extra_tenant extra_tenant(const struct directory_rows *r,
         .limits = {limit(t->rpm, p->rpm), limit(t->tpm, p->tpm), limit(t->concurrent, p->concurrent), false},
         .budget = {.limit_nanousd = p->budget_nano,
                    .period = p->period,
-                   .warn_percent = 80,
+                   .warn = {2, {80, 95}},
                    .at_limit = "block",
                    .when_store_down = "bounded"}};
+}
+
+static struct config_account *account_row(struct config_account *accounts, size_t *n, const char *name)
+{
+    for (size_t i = 0; i < *n; i++)
+        if (strcmp(accounts[i].account, name) == 0)
+            return &accounts[i];
+    accounts[*n] = (struct config_account){.account = name}; /* of a budget that is in the file */
+    return &accounts[(*n)++];
+}
+
+/* They are sorted by account. */
+static void add_topups(const struct directory_rows *r, struct arena *a, struct config_account *accounts,
+                       size_t *n)
+{
+    struct config_topup *out = arena_array(a, struct config_topup, r->n_topups + 1);
+
+    for (size_t i = 0; i < r->n_topups;) {
+        struct config_account *to = account_row(accounts, n, r->topups[i].account);
+
+        to->topups = &out[i];
+        for (; i < r->n_topups && strcmp(r->topups[i].account, to->account) == 0; i++) {
+            out[i] = (struct config_topup){r->topups[i].amount_nano, r->topups[i].until_at * 1000000};
+            to->n_topups++;
+        }
+    }
 }
 
 struct config_extra rows_extra(const struct directory_rows *r, struct arena *a)
 {
     struct config_extra_tenant *tenants = arena_array(a, struct config_extra_tenant, r->n_tenants + 1);
     struct config_extra_key *keys = arena_array(a, struct config_extra_key, r->n_keys + 1);
-    struct config_account *accounts = arena_array(a, struct config_account, r->n_budgets + 1);
+    struct config_account *accounts = arena_array(a, struct config_account, r->n_budgets + r->n_topups + 1);
+    size_t n_accounts = r->n_budgets;
 
     for (size_t i = 0; i < r->n_tenants; i++)
         tenants[i] = extra_tenant(r, &r->tenants[i]);
@@ -413,15 +493,18 @@ struct config_extra rows_extra(const struct directory_rows *r, struct arena *a)
                                             .id = k->name,
                                             .is_enabled = k->is_enabled,
                                             .is_revoked = k->revoked_at != 0,
-                                            .expires_at_us = k->expires_at * 1000000};
+                                            .expires_at_us = k->expires_at * 1000000,
+                                            .limits = k->limits};
         memcpy(keys[i].sha256, k->sha256, SHA256_BYTES);
     }
     for (size_t i = 0; i < r->n_budgets; i++)
-        accounts[i] = (struct config_account){r->budgets[i].account, r->budgets[i].budget};
+        accounts[i] =
+            (struct config_account){.account = r->budgets[i].account, .budget = r->budgets[i].budget};
+    add_topups(r, a, accounts, &n_accounts);
     return (struct config_extra){.tenants = tenants,
                                  .n_tenants = r->n_tenants,
                                  .keys = keys,
                                  .n_keys = r->n_keys,
                                  .accounts = accounts,
-                                 .n_accounts = r->n_budgets};
+                                 .n_accounts = n_accounts};
 }

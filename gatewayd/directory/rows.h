@@ -36,12 +36,18 @@ struct directory_key {
     unsigned char sha256[SHA256_BYTES];
     bool is_enabled;
     int64_t created_at, expires_at, revoked_at; /* 0: never */
+    struct config_limits limits;
 };
 
 struct directory_budget {
     const char *account;
     struct config_budget budget;
     int64_t created_at, updated_at;
+};
+
+struct directory_topup { /* expired ones, too */
+    const char *id, *account;
+    int64_t amount_nano, until_at, created_at;
 };
 
 struct directory_rows {
@@ -51,7 +57,8 @@ struct directory_rows {
     const struct directory_tenant *tenants;
     const struct directory_key *keys;
     const struct directory_budget *budgets;
-    size_t n_plans, n_tenants, n_keys, n_budgets;
+    const struct directory_topup *topups; /* by account and end */
+    size_t n_plans, n_tenants, n_keys, n_budgets, n_topups;
     size_t n_bad; /* rows left out */
 };
 

@@ -103,7 +103,7 @@ size_t fold_table_find(const struct fold_table *t, const int64_t *key)
 
 /* ---- lines ---- */
 
-static const char *const KINDS[] = {"request", "attempt", "adjust"};
+static const char *const KINDS[] = {"request", "attempt", "adjust", "reset"};
 
 const char *fold_kind_name(enum fold_kind k)
 {
@@ -202,7 +202,7 @@ static void line_of_attempt(struct fold_line *l, const struct fact_context *c, c
 
 static void line_of_adjust(struct fold_line *l, const struct fact_adjust *a)
 {
-    *l = (struct fold_line){.kind = FOLD_ADJUST,
+    *l = (struct fold_line){.kind = a->is_reset ? FOLD_RESET : FOLD_ADJUST,
                             .ended = a->at,
                             .reserved = a->at,
                             .tenant = a->tenant,
@@ -267,17 +267,21 @@ void fold_measures(enum fold_kind kind, enum fact_status status, const int64_t v
     case FOLD_ADJUST:
         fold_add(&m[MEASURE_cost_nano], v[FOLD_COST]);
         break;
+    case FOLD_RESET: /* of a budget alone: what things cost stays */
+        break;
     }
 }
 
 /* ---- budgets ---- */
 
-enum account { ACCOUNT_GLOBAL, ACCOUNT_TENANT, ACCOUNT_KEY };
+enum account { ACCOUNT_GLOBAL, ACCOUNT_TENANT, ACCOUNT_KEY, ACCOUNT_PROVIDER };
 
-static void post(struct fold_table *t, enum account kind, enum period p, int64_t who, struct wall at,
+static void post(struct fold_table *t, enum account kind, struct cycle c, int64_t who, struct wall at,
                  const int64_t amounts[2])
 {
-    int64_t key[FOLD_BUDGET_KEY] = {(int64_t)kind << 8 | (int64_t)p, who, period_start(p, at).us / SECOND_US};
+    int64_t key[FOLD_BUDGET_KEY] = {(int64_t)zone_label(c.zone) << 16 | (int64_t)kind << 8 |
+                                        (int64_t)c.period,
+                                    who, cycle_window(c, at).start_us / SECOND_US};
     int64_t *v = fold_table_at(t, key);
 
     fold_add(&v[0], amounts[0]);
@@ -291,11 +295,36 @@ static void post_all(struct fold_table *t, const struct fact_reservation *r, lab
 
     if (!posted && !held)
         return;
-    post(t, ACCOUNT_GLOBAL, r->global_period, 0, r->at, amounts);
+    post(t, ACCOUNT_GLOBAL, (struct cycle){r->global_period, r->global_zone}, 0, r->at, amounts);
     if (tenant)
-        post(t, ACCOUNT_TENANT, r->tenant_period, fold_pair(tenant, 0), r->at, amounts);
+        post(t, ACCOUNT_TENANT, (struct cycle){r->tenant_period, r->tenant_zone}, fold_pair(tenant, 0), r->at,
+             amounts);
     if (tenant && key)
-        post(t, ACCOUNT_KEY, r->key_period, fold_pair(tenant, key), r->at, amounts);
+        post(t, ACCOUNT_KEY, (struct cycle){r->key_period, r->key_zone}, fold_pair(tenant, key), r->at,
+             amounts);
+}
+
+/* What an attempt costs is its provider's, whose window is that of the request's arrival like all others. Nothing is held in
+ * the books: an attempt that was under way when the process died is ended by the next start. */
+static void post_provider(struct fold_table *t, label provider, struct cycle c, struct wall at,
+                          int64_t amount)
+{
+    if (provider && amount)
+        post(t, ACCOUNT_PROVIDER, c, fold_pair(provider, 0), at, (const int64_t[2]){amount, 0});
+}
+
+static void post_reset(struct fold_table *t, const struct fact_adjust *a)
+{
+    const int64_t amounts[2] = {a->amount_nanousd, 0};
+
+    if (a->provider)
+        post_provider(t, a->provider, a->cycle, a->at, a->amount_nanousd);
+    else if (a->key)
+        post(t, ACCOUNT_KEY, a->cycle, fold_pair(a->tenant, a->key), a->at, amounts);
+    else if (a->tenant)
+        post(t, ACCOUNT_TENANT, a->cycle, fold_pair(a->tenant, 0), a->at, amounts);
+    else
+        post(t, ACCOUNT_GLOBAL, a->cycle, 0, a->at, amounts);
 }
 
 /* What nothing was reserved for counts by the month. */
@@ -325,9 +354,19 @@ void fold_budgets(struct fold_table *t, const struct journal_record *rec)
         post_all(t, &r, rec->settle.rq.tenant, rec->settle.rq.key, rec->settle.rq.cost_nanousd,
                  -r.amount_nanousd);
         break;
+    case JOURNAL_ATTEMPT:
+        post_provider(t, rec->attempt.a.provider, rec->attempt.a.cycle, rec->attempt.context.arrived,
+                      rec->attempt.a.cost_nanousd);
+        break;
     case JOURNAL_ADJUST:
+        if (rec->adjust.is_reset) {
+            post_reset(t, &rec->adjust);
+            break;
+        }
         r = by_month(rec->adjust.at);
         post_all(t, &r, rec->adjust.tenant, rec->adjust.key, rec->adjust.amount_nanousd, 0);
+        post_provider(t, rec->adjust.provider, (struct cycle){PERIOD_MONTH, NULL}, r.at,
+                      rec->adjust.amount_nanousd);
         break;
     default:
         break;
@@ -337,9 +376,10 @@ void fold_budgets(struct fold_table *t, const struct journal_record *rec)
 bool fold_window_of(const struct fold_table *t, size_t row, struct fold_window *out)
 {
     const int64_t *key = fold_key(t, row), *v = fold_values(t, row);
-    enum account kind = (enum account)(key[0] >> 8);
-    enum period p = (enum period)(key[0] & 0xff);
+    enum account kind = (enum account)(key[0] >> 8 & 0xff);
+    struct cycle c = {(enum period)(key[0] & 0xff), zone_of_label_mt((label)(key[0] >> 16))};
     struct wall start = {key[2] * SECOND_US};
+    int64_t end_us = cycle_window(c, start).end_us;
 
     if (!v[0] && !v[1])
         return false;
@@ -347,12 +387,15 @@ bool fold_window_of(const struct fold_table *t, size_t row, struct fold_window *
         (void)snprintf(out->account, sizeof(out->account), "global");
     else if (kind == ACCOUNT_TENANT)
         (void)snprintf(out->account, sizeof(out->account), "tenant:%s", label_text(fold_high(key[1])));
+    else if (kind == ACCOUNT_PROVIDER)
+        (void)snprintf(out->account, sizeof(out->account), "provider:%s", label_text(fold_high(key[1])));
     else
         (void)snprintf(out->account, sizeof(out->account), "key:%s/%s", label_text(fold_high(key[1])),
                        label_text(fold_low(key[1])));
-    out->period = period_name(p);
-    (void)period_window(p, start, out->window);
-    out->ends_s = p == PERIOD_TOTAL ? 0 : period_end(p, start).us / SECOND_US;
+    out->period = period_name(c.period);
+    (void)cycle_name(c, start, out->window);
+    out->starts_s = start.us / SECOND_US;
+    out->ends_s = c.period == PERIOD_TOTAL ? 0 : end_us / SECOND_US;
     out->posted_nano = v[0];
     out->held_nano = v[1];
     return true;

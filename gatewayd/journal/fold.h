@@ -53,7 +53,7 @@ static inline label fold_low(int64_t pair)
 
 /* ---- lines ---- */
 
-enum fold_kind { FOLD_REQUEST, FOLD_ATTEMPT, FOLD_ADJUST };
+enum fold_kind { FOLD_REQUEST, FOLD_ATTEMPT, FOLD_ADJUST, FOLD_RESET };
 const char *fold_kind_name(enum fold_kind k); /* "request" … */
 
 enum fold_value { /* the order of the ledger's columns */
@@ -104,9 +104,10 @@ enum fact_status fold_status_parse(struct span name); /* STATUS_COUNT for any ot
 void fold_budgets(struct fold_table *t, const struct journal_record *rec);
 
 struct fold_window {
-    char account[FOLD_ACCOUNT_CAP]; /* "global", "tenant:ID", "key:TENANT/ID" */
+    char account[FOLD_ACCOUNT_CAP]; /* "global", "tenant:ID", "key:TENANT/ID", "provider:NAME" */
     const char *period;
     char window[PERIOD_WINDOW_CAP];
+    int64_t starts_s;
     int64_t ends_s; /* 0: never */
     int64_t posted_nano, held_nano;
 };

@@ -10,8 +10,9 @@
 
 #define SECOND_US ((int64_t)1000000)
 #define HOUR_S    3600
+#define QUARTER_S 900 /* local days of all zones begin with one */
 
-/* Key of a ledger row: minute, hour of its budgets, tenant and key, provider and model; the rest is packed. */
+/* Key of a ledger row: minute, quarter of an hour of its budgets, tenant and key, provider and model; the rest is packed. */
 enum { KEY_MINUTE, KEY_HOUR, KEY_WHO, KEY_WHAT, KEY_HOW, LINE_KEY };
 #define HOW_KIND   28
 #define HOW_STATUS 24

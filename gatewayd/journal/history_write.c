@@ -349,7 +349,7 @@ static size_t gather_windows(struct history *h)
 
 static enum err_code write_budgets(struct history *h, struct err *err)
 {
-    struct db_value values[ROWS * 7];
+    struct db_value values[ROWS * 8];
     int64_t now_s = h->now(h->user).us / SECOND_US;
     size_t n_windows = gather_windows(h);
     enum err_code e = ERR_OK;
@@ -359,7 +359,7 @@ static enum err_code write_budgets(struct history *h, struct err *err)
 
         for (size_t j = 0; j < n; j++) {
             const struct fold_window *b = &h->windows[i + j];
-            struct db_value *c = values + j * 7;
+            struct db_value *c = values + j * 8;
 
             c[0] = db_textz(b->account);
             c[1] = db_textz(b->period);
@@ -368,12 +368,15 @@ static enum err_code write_budgets(struct history *h, struct err *err)
             c[4] = db_int(b->held_nano);
             c[5] = b->ends_s ? db_int(b->ends_s) : db_null();
             c[6] = db_int(now_s);
+            c[7] = db_int(b->starts_s);
         }
         e = db_insert(h->db, "budgets_upsert", "budget_windows",
-                      "account,period,window_id,posted_nano,held_nano,ends_at,updated_at", values, 7, n,
+                      "account,period,window_id,posted_nano,held_nano,ends_at,updated_at,starts_at", values,
+                      8, n,
                       "ON CONFLICT (account, period, window_id) DO UPDATE SET "
                       "posted_nano = budget_windows.posted_nano + excluded.posted_nano, "
                       "held_nano = budget_windows.held_nano + excluded.held_nano, "
+                      "ends_at = excluded.ends_at, starts_at = excluded.starts_at, "
                       "updated_at = excluded.updated_at",
                       err);
     }

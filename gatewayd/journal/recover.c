@@ -190,7 +190,8 @@ static struct fact_attempt attempt_as_stated(const struct scan *s, const struct 
                              .ttft_us = -1,
                              .usage = o->usage,
                              .cost_nanousd = o->cost_nanousd,
-                             .is_priced = o->is_priced};
+                             .is_priced = o->is_priced,
+                             .cycle = o->cycle};
 
     if (a.usage.source != USAGE_NONE || a.cost_nanousd)
         a.usage.source = USAGE_ESTIMATED;

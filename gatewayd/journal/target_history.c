@@ -44,7 +44,7 @@ static void line_key(const struct fold_line *l, int64_t key[LINE_KEY])
                    (uint64_t)l->end << HOW_END | (uint64_t)l->source << HOW_SOURCE | (uint64_t)l->error;
 
     key[KEY_MINUTE] = floor_to(l->ended, MINUTE_S);
-    key[KEY_HOUR] = floor_to(l->reserved, HOUR_S);
+    key[KEY_HOUR] = floor_to(l->reserved, QUARTER_S);
     key[KEY_WHO] = fold_pair(l->tenant, l->key);
     key[KEY_WHAT] = fold_pair(l->provider, l->model);
     key[KEY_HOW] = (int64_t)((uint64_t)l->endpoint << 32 | how);

@@ -90,7 +90,7 @@ static void take_line(struct realtime *r, const struct journal_record *rec)
     struct fold_line l;
     int64_t ten;
 
-    if (!fold_line_of(rec, &l))
+    if (!fold_line_of(rec, &l) || l.kind == FOLD_RESET)
         return;
     ten = floor_to(l.ended.us / SECOND_US, TEN_S);
     if (l.provider)

@@ -17,23 +17,26 @@
 #include "gatewayd/resilience/ratelimit.h"
 #include "libshared/base/id.h"
 
+struct events;
 struct limits;
 struct limits_scope;
 
 enum limits_link { LINK_KEY, LINK_TENANT, LINK_GLOBAL, LINK_COUNT };
 
-/* The scopes of one key; in the snapshot's arena. Parts are NULL where nothing is limited. */
+struct limits_point { /* parts are NULL where nothing is limited */
+    struct limits_scope *scope;
+    const struct config_budget *budget;
+};
+
+/* The scopes of one key; in the snapshot's arena. */
 struct limits_chain {
-    struct {
-        struct limits_scope *scope;
-        const struct config_budget *budget;
-    } at[LINK_COUNT];
+    struct limits_point at[LINK_COUNT];
 };
 
 enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_SHADOW, VERDICT_THROTTLE, VERDICT_REFUSED, VERDICT_UNKNOWN };
 const char *verdict_name(enum verdict v);
 
-#define EXPLAIN_ROWS 12u /* three scopes with requests, tokens, concurrent and a budget each */
+#define EXPLAIN_ROWS 16u /* four scopes with requests, tokens, concurrent and a budget each */
 
 /* Which limits were checked, in whole units of each: requests, tokens, or nano-USD for budgets. */
 struct explain {
@@ -56,6 +59,7 @@ static inline bool explain_is_money(const struct explain_row *r)
 {
     return r->kind[0] == 'b';
 }
+#define EXPLAIN_TEXT_CAP 400u
 /* "budget of 'tenant:acme' …": for the text of a refusal. */
 void explain_text(const struct explain_row *r, char *dst, size_t cap);
 
@@ -66,6 +70,7 @@ void explain_json(const struct explain_row *r, struct buf *out);
 
 struct limits_ask {
     const struct limits_chain *chain;
+    struct limits_scope *model; /* the alias'; NULL: it has no limits */
     struct id request;
     struct wall now;
     struct mono mono;
@@ -74,26 +79,40 @@ struct limits_ask {
 };
 
 struct limits_hold {
+    struct limits *limits;
     struct rate_hold rate;
     struct budget_hold money;
-    const struct limits_chain *chain; /* borrowed from the request's snapshot */
+    const struct limits_chain *chain;    /* borrowed from the request's snapshot; of an attempt NULL, and */
+    const struct limits_point *provider; /* this is not */
 };
 
 struct limits *limits_new(void);
 void limits_free(struct limits *l);
+/* Who is told that budgets come to an end; before the threads start. */
+void limits_tell_to(struct limits *l, struct events *events);
 /* Before the snapshot is published, under the lock of reloads. Gives `c` its chains and the scopes their limits; scopes that
  * it does not name are limited no more. Without effect on a snapshot that is bound. */
 void limits_bind(struct limits *l, struct config *c);
 const struct limits_chain *limits_chain_of(const struct config *c, const struct config_key *k);
-/* The period of a link's budget; by the month where there is none. */
-enum period limits_period(const struct limits_chain *chain, enum limits_link at);
+/* NULL: nothing of it is limited. */
+const struct limits_point *limits_provider_of(const struct config *c, const struct config_provider *p);
+struct limits_scope *limits_model_of(const struct config *c, const struct config_model *m);
+/* When a link's budget begins anew; by the month where there is none. */
+struct cycle limits_cycle(const struct limits_chain *chain, enum limits_link at);
 /* A budget that refuses applies: what has no bound cannot be admitted, and answers without a stated maximum get one. */
 bool limits_holds_money(const struct limits_chain *chain);
+bool limits_point_holds_money(const struct limits_point *p);
 
 /* All or none. ERR_OVER_LIMIT, ERR_OVER_BUDGET, ERR_UNAVAILABLE (the books were not read yet, or their store is down and
  * the budget is `closed` then). `why` is filled in any case. */
 NODISCARD enum err_code limits_admit(struct limits *l, const struct limits_ask *a, struct limits_hold *out,
                                      struct explain *why);
+/* The same for one attempt and its provider's account. What is refused here is tried elsewhere, so nobody is told but `why`. */
+NODISCARD enum err_code limits_admit_attempt(struct limits *l, const struct limits_point *provider,
+                                             const struct limits_ask *a, struct limits_hold *out,
+                                             struct explain *why);
+/* The request was refused for this: explained by its id from now on. */
+void limits_remember_mt(struct limits *l, const struct id *request, const struct explain *why);
 /* The request turned out to cost more at most: what failed attempts cost, and one more. */
 NODISCARD enum err_code limits_raise(struct limits *l, struct limits_hold *h, int64_t amount_nanousd,
                                      struct explain *why);
@@ -120,10 +139,11 @@ struct limits_view {   /* of one scope */
     uint64_t limited,
         over_budget; /* of a tenant: its requests refused by rates and for money, by whichever scope */
     bool has_budget;
-    int64_t limit_nanousd;
+    int64_t limit_nanousd; /* with what tops it up now */
     struct budget_sums sums;
     struct wall resets_at;
     enum period period;
+    const struct zone *zone;
     struct rate_view rate[RATE_KINDS];
 };
 typedef void (*limits_view_fn)(void *user, const struct limits_view *v);

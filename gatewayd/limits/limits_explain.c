@@ -35,18 +35,16 @@ struct explain_row *explain_money(struct explain *x, struct limits_scope *s, con
                                   int64_t asked)
 {
     struct explain_row *r = &x->row[x->n++];
-    enum period p = (enum period)s->period;
-    int64_t end = period_end(p, (struct wall){sums->start_us}).us;
 
     assert(x->n <= EXPLAIN_ROWS);
     *r = (struct explain_row){.kind = "budget",
-                              .limit = (uint64_t)s->limit_nanousd,
+                              .limit = (uint64_t)sums->limit_nanousd,
                               .used = sums->posted_nanousd > 0 ? (uint64_t)sums->posted_nanousd : 0,
                               .held = sums->held_nanousd > 0 ? (uint64_t)sums->held_nanousd : 0,
                               .asked = (uint64_t)asked,
-                              .resets_at = {end == INT64_MAX ? 0 : end},
+                              .resets_at = {sums->end_us == INT64_MAX ? 0 : sums->end_us},
                               .retry_ms = -1};
-    (void)period_window(p, (struct wall){sums->start_us}, r->window);
+    (void)cycle_name(sums->cycle, (struct wall){sums->start_us}, r->window);
     memcpy(r->scope, s->name, sizeof(r->scope));
     return r;
 }
@@ -145,11 +143,12 @@ static void view_scope(struct limits_scope *s, struct wall now, struct mono mono
     *v = (struct limits_view){.scope = s->name,
                               .limited = s->limited,
                               .over_budget = s->over_budget,
-                              .has_budget = s->limit_nanousd != 0,
-                              .limit_nanousd = s->limit_nanousd,
-                              .period = (enum period)s->period,
+                              .has_budget = s->has_budget,
                               .sums = budget_account_sums(s->account, now)};
-    v->resets_at = period_end(v->period, (struct wall){v->sums.start_us});
+    v->limit_nanousd = v->sums.limit_nanousd;
+    v->period = v->sums.cycle.period;
+    v->zone = v->sums.cycle.zone;
+    v->resets_at = (struct wall){v->sums.end_us};
     ratelimit_view(s->rate, mono, v->rate);
     for (unsigned k = 0; k < RATE_KINDS; k++) {
         v->refused[k] = s->refused[k];
@@ -200,7 +199,7 @@ void limits_each_account_mt(struct limits *l, limits_account_fn fn, void *user)
     struct limits_scope **list = limits_all_mt(l, &n);
 
     for (size_t i = 0; i < n; i++)
-        if (list[i]->limit_nanousd)
+        if (list[i]->has_budget)
             fn(user, list[i]->name, list[i]->account);
     free(list);
 }
@@ -224,11 +223,12 @@ bool limits_explain_mt(struct limits *l, const char *account, struct explain *ou
             explain_rate(out, s, (enum rate_kind)k, &v.rate[k], 0, now);
     if (v.has_budget) {
         struct explain_row *r = explain_money(out, s, &v.sums, 0);
-        unsigned percent = s->warn_percent;
+        struct config_levels levels = s->levels;
 
-        if (budget_is_above(v.limit_nanousd, &v.sums, 1))
+        if (budget_is_above(&v.sums, 1))
             r->verdict = VERDICT_REFUSED;
-        else if ((__int128)v.sums.posted_nanousd * 100 >= (__int128)v.limit_nanousd * percent)
+        else if (levels.n &&
+                 (__int128)v.sums.posted_nanousd * 100 >= (__int128)v.limit_nanousd * levels.percent[0])
             r->verdict = VERDICT_WARN;
     }
     return out->n > 0;

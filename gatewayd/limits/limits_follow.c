@@ -65,9 +65,9 @@ static void add_marks_around(void *user, const char *name, struct budget_account
     struct budget_mark m = budget_account_mark(a, at);
 
     mark_at(f, name, a, (struct wall){m.start_us - 1});
-    for (unsigned i = 0; i <= AHEAD && m.period != PERIOD_TOTAL; i++) {
+    for (unsigned i = 0; i <= AHEAD && m.cycle.period != PERIOD_TOTAL; i++) {
         mark_at(f, name, a, at);
-        at = period_end(m.period, at);
+        at = (struct wall){cycle_window(m.cycle, at).end_us};
     }
 }
 
@@ -94,9 +94,9 @@ static enum err_code read_one(struct limits_follow *f, const struct marked *m, b
     int64_t posted = 0; /* no row: nothing was spent */
     enum err_code e;
 
-    (void)period_window(m->mark.period, (struct wall){m->mark.start_us}, window);
+    (void)cycle_name(m->mark.cycle, (struct wall){m->mark.start_us}, window);
     key[0] = db_textz(m->name);
-    key[1] = db_textz(period_name(m->mark.period));
+    key[1] = db_textz(period_name(m->mark.cycle.period));
     key[2] = db_textz(window);
     e = db_query(
         f->o.db, "budget_follow",

@@ -15,11 +15,12 @@ struct limits_scope {
     unsigned number;
     struct budget_account *account;
     struct ratelimit *rate, *throttle;
-    uint64_t generation;           /* of the binding that named it last; under the lock of reloads */
-    _Atomic int64_t limit_nanousd; /* 0: no budget */
-    _Atomic unsigned period, warn_percent;
-    _Atomic bool is_rated;
-    _Atomic int64_t warned_at, full_at; /* starts of the windows in which that was said */
+    uint64_t generation; /* of the binding that named it last; under the lock of reloads */
+    int64_t most;        /* that its budget and top-ups made when it was bound last; likewise */
+    _Atomic bool has_budget, is_rated;
+    _Atomic struct config_levels levels;
+    _Atomic int64_t
+        told_at[CONFIG_LEVELS + 1]; /* start of the window in which each, and at last the limit, was told */
     _Atomic uint64_t refused[RATE_KINDS], shadowed[RATE_KINDS];
     _Atomic uint64_t limited, over_budget; /* of a tenant: its requests, whichever scope refused them */
     struct limits_scope *next;
@@ -31,6 +32,7 @@ struct limits {
     size_t n;
     uint64_t generation;
     struct budget_book *book;
+    struct events *events; /* NULL: nobody is told */
     _Atomic bool is_loaded, is_store_up;
     _Atomic unsigned others;
     struct {
@@ -40,13 +42,22 @@ struct limits {
     size_t n_refusals;
 };
 
+static inline bool budget_blocks(const struct config_budget *b)
+{
+    return !b->at_limit || b->at_limit[0] == 'b';
+}
+
 struct limits_scope *limits_find_mt(struct limits *l, const char *name);
+/* Its marks are told anew: what they are of has changed. */
+void limits_tell_again(struct limits_scope *s);
+/* Finds or makes it. */
+struct limits_scope *limits_scope_of(struct limits *l, const char *name);
 /* All scopes, in the order in which they were made; free() the list, not what is in it. */
 struct limits_scope **limits_all_mt(struct limits *l, size_t *out_n);
 
-static inline bool budget_is_above(int64_t limit, const struct budget_sums *s, int64_t asked)
+static inline bool budget_is_above(const struct budget_sums *s, int64_t asked)
 {
-    return (__int128)s->posted_nanousd + s->held_nanousd + asked > limit;
+    return (__int128)s->posted_nanousd + s->held_nanousd + asked > s->limit_nanousd;
 }
 
 /* Each adds a row. */

@@ -153,6 +153,13 @@ static const struct client_callbacks CALLBACKS = {
 
 /* ---- life ---------------------------------------------------------------------------------------------------------- */
 
+struct cycle attempt_cycle(const struct request *rq, const struct config_target *t)
+{
+    const struct limits_point *p = limits_provider_of(rq->config, t->provider);
+
+    return config_cycle(p ? p->budget : NULL);
+}
+
 static void fill_identity(struct attempt *a)
 {
     struct request *rq = a->rq;
@@ -167,7 +174,8 @@ static void fill_identity(struct attempt *a)
                                     .retry_reason = before ? before->fact.error : ERR_OK,
                                     .started_us = mono_diff_us(a->started, rq->arrived),
                                     .ttft_us = -1,
-                                    .is_priced = a->target->price != NULL};
+                                    .is_priced = a->target->price != NULL,
+                                    .cycle = attempt_cycle(rq, a->target)};
 }
 
 void attempt_start(struct request *rq, const struct config_target *target, unsigned key_index,
@@ -184,6 +192,7 @@ void attempt_start(struct request *rq, const struct config_target *target, unsig
     a->key_index = key_index;
     a->ticket = leave->ticket;
     a->slot = leave->slot;
+    a->hold = leave->hold;
     a->started = mono_now();
     a->load = load_of(rq->proxy->loads, p->label, target->model_label);
     load_begin(a->load, a->started);
@@ -342,6 +351,16 @@ static void tell_breaker(struct attempt *a, enum fact_status status, enum err_co
     breaker_report(rq->proxy->breakers, &a->ticket, outcome, cause, &rq->config->breaker, now);
 }
 
+/* What was never sent takes nothing of the provider's rate either. */
+static void settle_hold(struct attempt *a)
+{
+    if (a->timing.was_sent || a->fact.cost_nanousd)
+        limits_settle(&a->hold, a->fact.cost_nanousd, a->fact.usage.input + a->fact.usage.output,
+                      loop_wall(a->rq->proxy->loop), loop_now(a->rq->proxy->loop));
+    else
+        limits_give_back(&a->hold);
+}
+
 static void tell_load(struct attempt *a)
 {
     bool is_stream = a->fact.is_stream && a->fact.ttft_us >= 0;
@@ -374,6 +393,7 @@ void attempt_close(struct attempt *a, enum fact_status status, enum err_code err
     statement_context(rq, &context);
     if (journal_attempt(rq->proxy->journal, &context, &a->fact) != ERR_OK)
         log_error("journal: an attempt of request '%s' could not be recorded", rq->id_text);
+    settle_hold(a); /* behind the record, like that of the request */
 }
 
 void attempt_release(struct attempt *a)

@@ -10,10 +10,13 @@
 struct attempt_leave {
     struct breaker_ticket ticket;
     struct queue_slot slot;
+    struct limits_hold hold; /* of the provider's account */
 };
-/* Appends the attempt to the request and sends it. Callbacks end in pipeline_resume(). Takes ticket and slot. */
+/* Appends the attempt to the request and sends it. Callbacks end in pipeline_resume(). Takes all three. */
 void attempt_start(struct request *rq, const struct config_target *target, unsigned key_index,
                    const struct attempt_leave *leave);
+/* When the budget of a target's provider begins anew. */
+struct cycle attempt_cycle(const struct request *rq, const struct config_target *t);
 /* Closes the upstream connection if it is still open. Not from inside a callback of the client. */
 void attempt_stop(struct attempt *a);
 /* Once nothing can be sent again: the request's body is given back, if all of it left. */

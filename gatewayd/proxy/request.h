@@ -76,6 +76,7 @@ struct attempt {
     unsigned key_index;
     struct breaker_ticket ticket; /* reported when it is closed */
     struct queue_slot slot;       /* of the provider; left when it is closed */
+    struct limits_hold hold;      /* of the provider's account; open until then */
     struct load *load;            /* counted in it until then; NULL: not */
     struct client_call *call;     /* NULL once it ended */
     struct client_timing timing;
@@ -138,7 +139,9 @@ struct request {
     struct limits_hold hold;       /* open from admit to settle */
     int64_t bound_nanousd;         /* what it was opened with: of one attempt */
     struct rate_view rates[2];     /* of requests and tokens: the scope that has least left; limit 0: none */
-    const struct explain *refusal; /* why admit refused; in the arena */
+    const struct explain *refusal; /* why admit, or the providers' accounts, refused; in the arena */
+    const struct explain
+        *passed_over; /* why a target's provider was not asked: the first of them; likewise */
     struct fact_reservation reservation;
     uint64_t stated; /* sequence number of its newest statement in the journal, 0: none is open */
     struct mono stated_at;

@@ -9,14 +9,31 @@
 #include "gatewayd/proxy/pipeline.h"
 #include "gatewayd/proxy/statement.h"
 
-static void drop_unpriced(struct request *rq)
+/* Whose account would have to hold it: NULL, or the one that cannot. */
+static const char *unholdable(const struct request *rq, const struct config_target *t)
 {
+    if (t->price)
+        return NULL;
+    if (limits_holds_money(limits_chain_of(rq->config, rq->key)))
+        return rq->key->tenant->id;
+    return limits_point_holds_money(limits_provider_of(rq->config, t->provider)) ? t->provider->name : NULL;
+}
+
+/* Returns the last that could not hold a target. */
+static const char *drop_unpriced(struct request *rq)
+{
+    const char *whose = NULL;
     size_t n = 0;
 
-    for (size_t i = 0; i < rq->n_targets; i++)
-        if (rq->targets[i].price)
+    for (size_t i = 0; i < rq->n_targets; i++) {
+        const char *one = unholdable(rq, &rq->targets[i]);
+
+        if (!one)
             rq->targets[n++] = rq->targets[i];
+        whose = one ? one : whose;
+    }
     rq->n_targets = n;
+    return whose;
 }
 
 static uint64_t left_of(const struct rate_view *v)
@@ -44,7 +61,7 @@ static enum step refuse(struct request *rq, enum err_code code, const struct exp
 {
     const struct explain_row *r = explain_refusal(why);
     struct explain *kept = arena_new(rq->arena, struct explain);
-    char text[280];
+    char text[EXPLAIN_TEXT_CAP];
 
     *kept = *why;
     rq->refusal = kept;
@@ -61,6 +78,7 @@ static enum step refuse(struct request *rq, enum err_code code, const struct exp
 static enum step admit(struct request *rq, const struct limits_chain *chain)
 {
     struct limits_ask ask = {.chain = chain,
+                             .model = limits_model_of(rq->config, rq->alias),
                              .request = rq->id,
                              .now = rq->arrived_wall,
                              .mono = loop_now(rq->proxy->loop),
@@ -76,18 +94,17 @@ static enum step admit(struct request *rq, const struct limits_chain *chain)
 enum step stage_admit(struct request *rq)
 {
     const struct limits_chain *chain = limits_chain_of(rq->config, rq->key);
+    const char *whose;
 
     if (operation_row(rq->op)->body == BODY_NONE)
         return STEP_NEXT;
-    if (limits_holds_money(chain)) {
-        drop_unpriced(rq);
-        if (!rq->n_targets)
-            return request_fail(
-                rq, ERR_OVER_BUDGET,
-                "model '%s' has no price, so that the budget of tenant '%s' cannot hold what it costs; "
-                "give it one in 'prices'",
-                rq->plan.model_name, rq->key->tenant->id);
-    }
+    whose = drop_unpriced(rq);
+    if (!rq->n_targets)
+        return request_fail(
+            rq, ERR_OVER_BUDGET,
+            "model '%s' has no price, so that the budget of %s '%s' cannot hold what it costs; "
+            "give it one in 'prices'",
+            rq->plan.model_name, limits_holds_money(chain) ? "tenant" : "provider", whose);
     rq->bound_nanousd = statement_bound(rq);
     if (!journal_has_room(rq->proxy->journal))
         return statement_refuse(rq);

@@ -6,7 +6,7 @@
  *     └───────────────────────────────────────────────────────────────────────────────────────┘
  * Another key and another target cost nothing; asking the same target again needs a failure that allows it, a
  * withdrawal from the retry budget, and a wait (Retry-After, else jittered backoff). A target whose breaker is open is
- * passed over; it is no attempt. So is one whose provider has no slot free, while another target has (`queue.spill`); when
+ * passed over; it is no attempt. So is one whose provider's budget or rate has nothing left, and so is one whose provider has no slot free, while another target has (`queue.spill`); when
  * none has, the request waits for one of the first. What it can cost is put on record (RESERVE) once it has its first slot:
  * a request that waits has cost nothing, should the process die. */
 #include <stdio.h>
@@ -35,17 +35,13 @@ static bool look(struct request *rq, size_t at, struct breaker_view *out)
 }
 
 /* Each target once, as far as there is room. */
-static void note_passed(struct request *rq, size_t at)
+static void note_passed(struct request *rq, size_t at, const char *why)
 {
     const struct config_target *t = &rq->targets[at];
     size_t n = strlen(rq->passed);
     char text[sizeof(rq->passed)];
-    struct breaker_view v;
 
-    if (!look(rq, at, &v))
-        return;
-    (void)snprintf(text, sizeof(text), "%s/%s (%s)", t->provider->name, t->model,
-                   breaker_state_name(v.state));
+    (void)snprintf(text, sizeof(text), "%s/%s (%s)", t->provider->name, t->model, why);
     if (!strstr(rq->passed, text) && n + strlen(text) + 3 < sizeof(rq->passed))
         (void)snprintf(rq->passed + n, sizeof(rq->passed) - n, "%s%s", n ? ", " : "", text);
 }
@@ -56,8 +52,10 @@ static bool admits(struct request *rq, size_t at, struct breaker_ticket *out)
     bool ok = breaker_admit(rq->proxy->breakers, t->provider->label, t->model_label, &rq->config->breaker,
                             now_of(rq), out);
 
-    if (!ok)
-        note_passed(rq, at);
+    struct breaker_view v;
+
+    if (!ok && look(rq, at, &v))
+        note_passed(rq, at, breaker_state_name(v.state));
     return ok;
 }
 
@@ -71,6 +69,7 @@ static enum step give_up(struct request *rq, const struct attempt *a)
 /* No attempt is made on it. */
 static void give_back(struct request *rq, struct attempt_leave *l)
 {
+    limits_give_back(&l->hold);
     breaker_report(rq->proxy->breakers, &l->ticket, BREAKER_NEITHER, "", &rq->config->breaker, now_of(rq));
     queue_leave(&l->slot, loop_now(rq->proxy->loop));
 }
@@ -91,11 +90,39 @@ static enum step start(struct request *rq, size_t at, unsigned key, struct attem
     return STEP_WAIT;
 }
 
-/* Its breaker admits it, or the slot goes back. */
+/* The provider's budget and rates. They never wait: there may be another target. */
+static bool holds(struct request *rq, size_t at, struct limits_hold *out)
+{
+    const struct config_target *t = &rq->targets[at];
+    const struct limits_point *p = limits_provider_of(rq->config, t->provider);
+    struct limits_ask ask = {.request = rq->id, .now = rq->arrived_wall, .mono = loop_now(rq->proxy->loop)};
+    struct explain why;
+
+    if (!p)
+        return true;
+    ask.bound_nanousd = statement_bound_at(rq, t);
+    ask.tokens = statement_tokens(rq);
+    if (limits_admit_attempt(rq->proxy->limits, p, &ask, out, &why) == ERR_OK)
+        return true;
+    if (!rq->passed_over) {
+        struct explain *kept = arena_new(rq->arena, struct explain);
+
+        *kept = why;
+        rq->passed_over = kept;
+    }
+    note_passed(rq, at, explain_refusal(&why)->kind);
+    return false;
+}
+
+/* Its breaker admits it, and its provider's account holds what it can cost; or the slot goes back. */
 static bool start_with(struct request *rq, size_t at, unsigned key, struct attempt_leave *l, enum step *out)
 {
     if (!admits(rq, at, &l->ticket)) {
         queue_leave(&l->slot, loop_now(rq->proxy->loop));
+        return false;
+    }
+    if (!holds(rq, at, &l->hold)) {
+        give_back(rq, l);
         return false;
     }
     *out = start(rq, at, key, l);
@@ -140,7 +167,7 @@ static bool wait_from(struct request *rq, size_t at, enum step *out)
     return true;
 }
 
-/* At the first target from `at` on whose breaker admits it and whose provider has a slot, or the first that it can wait for;
+/* At the first target from `at` on whose breaker and account admit it and whose provider has a slot, or the first that it can wait for;
  * false when there is none. */
 static bool start_from(struct request *rq, size_t at, enum step *out)
 {
@@ -187,6 +214,24 @@ static void tell_of(struct buf *b, const struct config_target *t, const struct b
              v->cause);
 }
 
+/* A provider's account was in the way of one target at least, and is named in the answer. With all breakers closed it is the
+ * only reason: what no waiting helps is 402 then, a rate 429. */
+static enum step spent(struct request *rq, bool is_any_open, int64_t least_ms)
+{
+    const struct explain_row *r = explain_refusal(rq->passed_over);
+    enum err_code code = r->verdict == VERDICT_UNKNOWN || is_any_open ? ERR_UNAVAILABLE
+                         : explain_is_money(r) && r->retry_ms < 0     ? ERR_OVER_BUDGET
+                                                                      : ERR_OVER_LIMIT;
+    char text[EXPLAIN_TEXT_CAP];
+
+    rq->refusal = rq->passed_over;
+    rq->retry_after_ms = is_any_open && (r->retry_ms < 0 || least_ms < r->retry_ms) ? least_ms : r->retry_ms;
+    limits_remember_mt(rq->proxy->limits, &rq->id, rq->passed_over);
+    explain_text(r, text, sizeof(text));
+    return request_fail(rq, code, "model '%s' has no target that may be asked: %s", rq->plan.model_name,
+                        text);
+}
+
 static enum step shut_off(struct request *rq)
 {
     struct buf text AUTO(buf_release) = {.max = 2048};
@@ -194,13 +239,15 @@ static enum step shut_off(struct request *rq)
     int64_t least = INT64_MAX, ms;
 
     for (size_t i = 0; i < rq->n_targets; i++) {
-        if (!look(rq, i, &v))
+        if (!look(rq, i, &v) || (rq->passed_over && v.is_available))
             continue;
         ms = wait_ms(&v, now_of(rq));
         least = ms < least ? ms : least;
         if (i < TOLD)
             tell_of(&text, &rq->targets[i], &v);
     }
+    if (rq->passed_over)
+        return spent(rq, least != INT64_MAX, least);
     rq->retry_after_ms = least == INT64_MAX ? BREAKER_FULL_US / 1000 : least;
     return request_fail(rq, ERR_UNAVAILABLE, "model '%s' has no target that may be asked:%s",
                         rq->plan.model_name, text.len ? text.p : "");

@@ -34,6 +34,7 @@ static void take_current(const struct request *rq, const struct config_target *t
 
     o->provider = t->provider->label;
     o->model = t->model_label;
+    o->cycle = attempt_cycle(rq, t);
     o->usage = is_said ? a->answer.usage : (struct usage){.source = USAGE_ESTIMATED};
     if (!is_said && operation_row(rq->op)->body == BODY_JSON) {
         o->usage.input = body_estimate_input(exchange_bytes_in(rq->ex));
@@ -65,6 +66,7 @@ static void fill(const struct request *rq, struct fact_open *o)
         o->provider = last->fact.provider;
         o->model = last->fact.model;
         o->is_priced = last->fact.is_priced;
+        o->cycle = last->fact.cycle;
     }
 }
 
@@ -104,16 +106,18 @@ static uint64_t most_output(const struct config_target *t)
     return model && model < LIMIT_BUDGET_OUTPUT ? model : LIMIT_BUDGET_OUTPUT;
 }
 
-static bool puts_max(const struct request *rq)
+/* An account has to hold what it costs: of the key, its tenant, all, or the target's provider. */
+static bool puts_max(const struct request *rq, const struct config_target *t)
 {
     return !rq->plan.max_tokens && has_output(rq) && rq->op != OP_MESSAGES &&
-           limits_holds_money(limits_chain_of(rq->config, rq->key));
+           (limits_holds_money(limits_chain_of(rq->config, rq->key)) ||
+            limits_point_holds_money(limits_provider_of(rq->config, t->provider)));
 }
 
 void statement_put_max(struct request *rq, const struct config_target *t)
 {
     rq->plan.put_max_name = NULL;
-    if (!puts_max(rq))
+    if (!puts_max(rq, t))
         return;
     rq->plan.put_max = most_output(t);
     rq->plan.put_max_name = rq->op == OP_RESPONSES ? "max_output_tokens"
@@ -153,17 +157,16 @@ int64_t statement_bound_at(const struct request *rq, const struct config_target 
 {
     struct bound_facts f = bound_facts_of(rq);
 
-    return bound_at(&f, t, puts_max(rq));
+    return bound_at(&f, t, puts_max(rq, t));
 }
 
 int64_t statement_bound(struct request *rq)
 {
     struct bound_facts f = bound_facts_of(rq);
-    bool puts = puts_max(rq);
     int64_t most = 0;
 
     for (size_t i = 0; i < rq->n_targets; i++) {
-        int64_t cost = bound_at(&f, &rq->targets[i], puts);
+        int64_t cost = bound_at(&f, &rq->targets[i], puts_max(rq, &rq->targets[i]));
 
         most = cost > most ? cost : most;
     }
@@ -184,13 +187,17 @@ bool statement_afford_another(struct request *rq)
 bool statement_reserve(struct request *rq)
 {
     const struct limits_chain *chain = limits_chain_of(rq->config, rq->key);
+    struct cycle key = limits_cycle(chain, LINK_KEY), global = limits_cycle(chain, LINK_GLOBAL);
     struct fact_open o;
 
     rq->reservation = (struct fact_reservation){.amount_nanousd = rq->bound_nanousd,
                                                 .at = rq->arrived_wall,
-                                                .key_period = limits_period(chain, LINK_KEY),
+                                                .key_period = key.period,
                                                 .tenant_period = rq->key->tenant->budget.period,
-                                                .global_period = limits_period(chain, LINK_GLOBAL)};
+                                                .global_period = global.period,
+                                                .key_zone = key.zone,
+                                                .tenant_zone = rq->key->tenant->budget.zone,
+                                                .global_zone = global.zone};
     fill(rq, &o);
     if (journal_reserve(rq->proxy->journal, &o) != ERR_OK) {
         rq->reservation = (struct fact_reservation){0};

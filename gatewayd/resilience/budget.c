@@ -16,16 +16,19 @@
 
 struct window {
     int64_t start_us; /* names it */
+    int64_t end_us;   /* so that no calendar is asked while it lasts */
     int64_t posted, held;
     int64_t settled; /* of posted, what was settled here */
+    /* What was taken off that again by corrections, and how much of it the store knows. */
+    int64_t credited, credited_known;
 };
 
 struct budget_account {
     pthread_mutex_t lock;
     unsigned number;
     char name[BUDGET_ACCOUNT];
-    int64_t limit;
-    enum period period;
+    struct budget_rule rule;
+    int64_t limit;                  /* with what topped it up when it was last looked at */
     struct window windows[WINDOWS]; /* in no order */
     unsigned n_windows;
     int64_t read_from_us;        /* older windows are not known; 0: it follows no books */
@@ -116,7 +119,7 @@ static struct budget_account *make(struct budget_book *b, const char *name, size
     (void)pthread_mutex_init(&a->lock, NULL);
     memcpy(a->name, name, len);
     a->number = (unsigned)b->n++;
-    a->period = PERIOD_MONTH;
+    a->rule.cycle.period = PERIOD_MONTH;
     a->next = b->buckets[at];
     b->buckets[at] = a;
     return a;
@@ -140,6 +143,21 @@ struct budget_account *budget_account_get(struct budget_book *b, const char *nam
 }
 
 /* ---- one account, locked ---- */
+
+static int64_t added(int64_t a, int64_t b)
+{
+    int64_t sum;
+
+    return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+
+static void sum_limit(struct budget_account *a, struct wall now)
+{
+    a->limit = a->rule.limit_nanousd;
+    for (unsigned i = 0; a->limit && i < a->rule.n_topups; i++)
+        if (now.us < a->rule.topups[i].until_us)
+            a->limit = added(a->limit, a->rule.topups[i].amount_nanousd);
+}
 
 /* What is forgotten first: nothing, then the oldest. */
 static struct window *least_worth(struct budget_account *a)
@@ -168,25 +186,27 @@ static struct window *find_window(struct budget_account *a, int64_t start_us)
     return NULL;
 }
 
-static struct window *window_from(struct budget_account *a, int64_t start_us)
+static struct window *window_at(struct budget_account *a, struct wall now)
 {
-    struct window *w = find_window(a, start_us);
+    struct window_span span;
+    struct window *w;
 
-    if (w)
+    sum_limit(a, now);
+    for (unsigned i = 0; i < a->n_windows; i++)
+        if (a->windows[i].start_us <= now.us && now.us < a->windows[i].end_us)
+            return &a->windows[i];
+    span = cycle_window(a->rule.cycle, now);
+    w = find_window(a, span.start_us);
+    if (w) /* of a time before 1970 */
         return w;
     w = a->n_windows < WINDOWS ? &a->windows[a->n_windows++] : least_worth(a);
-    *w = (struct window){.start_us = start_us};
+    *w = (struct window){.start_us = span.start_us, .end_us = span.end_us};
     return w;
 }
 
-static struct window *window_at(struct budget_account *a, struct wall now)
+static struct window *window_of(struct budget_account *a, struct cycle cycle, int64_t start_us)
 {
-    return window_from(a, period_start(a->period, now).us);
-}
-
-static struct window *window_of(struct budget_account *a, enum period period, int64_t start_us)
-{
-    return period == a->period ? find_window(a, start_us) : NULL;
+    return cycle_is(cycle, a->rule.cycle) ? find_window(a, start_us) : NULL;
 }
 
 /* Written so that no sum can overflow: limit, posted and held are never negative. */
@@ -194,40 +214,32 @@ static bool has_room(const struct budget_account *a, const struct window *w, int
 {
     int64_t used;
 
-    if (!a->limit)
+    if (!a->limit || a->rule.is_soft)
         return true;
     if (__builtin_add_overflow(w->posted, w->held, &used))
         return false;
     return used <= a->limit && amount <= a->limit - used;
 }
 
-static int64_t added(int64_t a, int64_t b)
-{
-    int64_t sum;
-
-    return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
-}
-
 static void fill_view(const struct budget_account *a, const struct window *w, struct budget_view *out)
 {
     memcpy(out->account, a->name, sizeof(out->account));
-    out->period = a->period;
-    (void)period_window(a->period, (struct wall){w->start_us}, out->window);
+    out->cycle = a->rule.cycle;
+    (void)cycle_name(a->rule.cycle, (struct wall){w->start_us}, out->window);
     out->limit_nanousd = a->limit;
     out->posted_nanousd = w->posted;
     out->held_nanousd = w->held;
-    out->resets_at = period_end(a->period, (struct wall){w->start_us});
+    out->resets_at = (struct wall){w->end_us};
 }
 
-void budget_account_set(struct budget_account *a, int64_t limit_nanousd, enum period period)
+void budget_account_set(struct budget_account *a, const struct budget_rule *rule)
 {
     (void)pthread_mutex_lock(&a->lock);
-    a->limit = limit_nanousd;
-    if (a->period != period) {
-        a->period = period;
+    if (!cycle_is(a->rule.cycle, rule->cycle)) {
         a->n_windows = 0;
         a->read_from_us = 0;
     }
+    a->rule = *rule;
     (void)pthread_mutex_unlock(&a->lock);
 }
 
@@ -245,17 +257,23 @@ struct budget_mark budget_account_mark(struct budget_account *a, struct wall now
 
     (void)pthread_mutex_lock(&a->lock);
     w = window_at(a, now);
-    m = (struct budget_mark){w->start_us, a->period, w->settled};
+    m = (struct budget_mark){w->start_us, a->rule.cycle, w->settled, w->credited};
     (void)pthread_mutex_unlock(&a->lock);
     return m;
 }
 
 /* The store holds what was spent elsewhere and, of what was settled here, at least the mark's part (when it has that) and at
- * most all. So what was spent elsewhere is within `least` and `most`, and what we took it for stays as long as it fits. */
-static void follow(struct window *w, int64_t marked, bool store_has_mark, int64_t stored)
+ * most all. So what was spent elsewhere is within `least` and `most`, and what we took it for stays as long as it fits. A
+ * credit that it may have or lack widens both. */
+static void follow(struct window *w, const struct budget_mark *m, bool store_has_mark, int64_t stored)
 {
-    int64_t elsewhere = w->posted - w->settled, least = stored - w->settled, most = stored - marked;
+    int64_t elsewhere = w->posted - w->settled, least, most, unsure;
 
+    if (store_has_mark)
+        w->credited_known = m->credited_nanousd;
+    unsure = w->credited - w->credited_known;
+    least = stored - w->settled - unsure;
+    most = stored - m->settled_nanousd + unsure;
     if (elsewhere < least)
         elsewhere = least;
     if (store_has_mark && elsewhere > most)
@@ -267,10 +285,10 @@ void budget_account_follow(struct budget_account *a, const struct budget_mark *m
                            int64_t stored_nanousd)
 {
     (void)pthread_mutex_lock(&a->lock);
-    if (a->period == mark->period) {
+    if (cycle_is(a->rule.cycle, mark->cycle)) {
         bool is_read = store_has_mark || !a->read_from_us;
 
-        follow(window_from(a, mark->start_us), mark->settled_nanousd, store_has_mark, stored_nanousd);
+        follow(window_at(a, (struct wall){mark->start_us}), mark, store_has_mark, stored_nanousd);
         if (is_read && (!a->read_from_us || mark->start_us < a->read_from_us))
             a->read_from_us = mark->start_us;
     }
@@ -282,9 +300,22 @@ bool budget_account_knows(struct budget_account *a, struct wall now)
     bool knows;
 
     (void)pthread_mutex_lock(&a->lock);
-    knows = period_start(a->period, now).us >= a->read_from_us;
+    knows = window_at(a, now)->start_us >= a->read_from_us;
     (void)pthread_mutex_unlock(&a->lock);
     return knows;
+}
+
+void budget_account_correct(struct budget_account *a, struct wall at, int64_t amount_nanousd)
+{
+    struct window *w;
+
+    (void)pthread_mutex_lock(&a->lock);
+    w = window_at(a, at);
+    w->posted = added(w->posted, amount_nanousd);
+    w->settled = added(w->settled, amount_nanousd);
+    if (amount_nanousd < 0)
+        w->credited = added(w->credited, -amount_nanousd);
+    (void)pthread_mutex_unlock(&a->lock);
 }
 
 struct budget_sums budget_account_sums(struct budget_account *a, struct wall now)
@@ -294,7 +325,7 @@ struct budget_sums budget_account_sums(struct budget_account *a, struct wall now
 
     (void)pthread_mutex_lock(&a->lock);
     w = window_at(a, now);
-    s = (struct budget_sums){w->start_us, w->posted, w->held};
+    s = (struct budget_sums){w->start_us, w->end_us, w->posted, w->held, a->limit, a->rule.cycle};
     (void)pthread_mutex_unlock(&a->lock);
     return s;
 }
@@ -357,7 +388,7 @@ enum err_code budget_reserve(const struct budget_chain *chain, int64_t amount_na
 
         w->held = added(w->held, amount_nanousd);
         out->chain.at[i] = at[i];
-        out->window[i].period = at[i]->period;
+        out->window[i].cycle = at[i]->rule.cycle;
         out->window[i].start_us = w->start_us;
     }
     unlock_all(at, n);
@@ -379,7 +410,7 @@ enum err_code budget_raise(struct budget_hold *h, int64_t amount_nanousd, struct
     lock_all(h->chain.at, n);
     for (unsigned i = 0; i < n && !e; i++) {
         struct budget_account *a = h->chain.at[i];
-        const struct window *w = window_of(a, h->window[i].period, h->window[i].start_us);
+        const struct window *w = window_of(a, h->window[i].cycle, h->window[i].start_us);
 
         if (!w || has_room(a, w, more))
             continue;
@@ -388,7 +419,7 @@ enum err_code budget_raise(struct budget_hold *h, int64_t amount_nanousd, struct
             fill_view(a, w, why);
     }
     for (unsigned i = 0; i < n && !e; i++) {
-        struct window *w = window_of(h->chain.at[i], h->window[i].period, h->window[i].start_us);
+        struct window *w = window_of(h->chain.at[i], h->window[i].cycle, h->window[i].start_us);
 
         if (w)
             w->held = added(w->held, more);
@@ -409,7 +440,7 @@ void budget_settle(struct budget_hold *h, int64_t cost_nanousd)
         struct window *w;
 
         (void)pthread_mutex_lock(&a->lock);
-        w = window_of(a, h->window[i].period, h->window[i].start_us);
+        w = window_of(a, h->window[i].cycle, h->window[i].start_us);
         if (w) {
             w->held -= h->amount_nanousd;
             w->posted = added(w->posted, cost_nanousd);

@@ -9,12 +9,15 @@
 #ifndef RESILIENCE_BUDGET_H
 #define RESILIENCE_BUDGET_H
 
+#include <stdbool.h>
+
 #include "libshared/base/compiler.h"
 #include "libshared/base/err.h"
 #include "libshared/catalog/period.h"
 
 #define BUDGET_CHAIN   4u   /* key, tenant, global, provider */
 #define BUDGET_ACCOUNT 160u /* bytes of an account's name */
+#define BUDGET_TOPUPS  8u   /* of one account at a time */
 
 struct budget_book; /* all accounts of a process */
 struct budget_account;
@@ -23,11 +26,21 @@ struct budget_chain { /* NULLs are skipped */
     struct budget_account *at[BUDGET_CHAIN];
 };
 
+struct budget_rule {
+    int64_t limit_nanousd; /* 0: none */
+    struct cycle cycle;
+    bool is_soft; /* the limit is looked at, and nothing is refused by it */
+    struct budget_topup {
+        int64_t amount_nanousd, until_us; /* is added to the limit before that instant */
+    } topups[BUDGET_TOPUPS];
+    unsigned n_topups;
+};
+
 struct budget_hold { /* what a reservation must remember; a plain value */
     struct budget_chain chain;
     int64_t amount_nanousd;
     struct {
-        enum period period;
+        struct cycle cycle;
         int64_t start_us;
     } window[BUDGET_CHAIN]; /* where each account holds it */
     bool is_open;
@@ -35,9 +48,9 @@ struct budget_hold { /* what a reservation must remember; a plain value */
 
 struct budget_view {
     char account[BUDGET_ACCOUNT];
-    enum period period;
+    struct cycle cycle;
     char window[PERIOD_WINDOW_CAP];
-    int64_t limit_nanousd; /* 0: none */
+    int64_t limit_nanousd; /* with what tops it up now; 0: none */
     int64_t posted_nanousd, held_nanousd;
     struct wall resets_at;
 };
@@ -46,8 +59,8 @@ struct budget_book *budget_book_new(void);
 void budget_book_free(struct budget_book *b);
 /* Finds or makes it; lives as long as the book. NULL when the name is too long. */
 struct budget_account *budget_account_get(struct budget_book *b, const char *name);
-/* A limit of 0 is none. Another period begins another window with nothing posted. */
-void budget_account_set(struct budget_account *a, int64_t limit_nanousd, enum period period);
+/* Another cycle begins another window with nothing posted: what the books say of it is followed (below). */
+void budget_account_set(struct budget_account *a, const struct budget_rule *rule);
 void budget_account_view(struct budget_account *a, struct wall now, struct budget_view *out);
 
 /* Following a store that others post to as well, and that has what was settled here a little later. A mark says what was
@@ -55,8 +68,8 @@ void budget_account_view(struct budget_account *a, struct wall now, struct budge
  * was spent elsewhere, and before that it can only be too little. Nothing that was settled here is ever lost by it. */
 struct budget_mark {
     int64_t start_us; /* of the window */
-    enum period period;
-    int64_t settled_nanousd;
+    struct cycle cycle;
+    int64_t settled_nanousd, credited_nanousd;
 };
 struct budget_mark budget_account_mark(struct budget_account *a, struct wall now);
 /* `stored` is what the store says of the mark's window. */
@@ -67,9 +80,14 @@ void budget_account_follow(struct budget_account *a, const struct budget_mark *m
 bool budget_account_knows(struct budget_account *a, struct wall now);
 /* Posted and held of the current window, for what is asked on every request. */
 struct budget_sums {
-    int64_t start_us, posted_nanousd, held_nanousd;
+    int64_t start_us, end_us, posted_nanousd, held_nanousd;
+    int64_t limit_nanousd; /* with what tops it up now; 0: none */
+    struct cycle cycle;
 };
 struct budget_sums budget_account_sums(struct budget_account *a, struct wall now);
+
+/* Posts an amount, negative for a credit, to the window that holds `at`: a correction that is on its way into the books. */
+void budget_account_correct(struct budget_account *a, struct wall at, int64_t amount_nanousd);
 
 /* All or none. ERR_OVER_BUDGET fills `why` (may be NULL) with the first account that has no room. */
 NODISCARD enum err_code budget_reserve(const struct budget_chain *chain, int64_t amount_nanousd,

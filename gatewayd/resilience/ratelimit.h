@@ -16,7 +16,7 @@
 #include "libshared/base/clock.h"
 #include "libshared/base/compiler.h"
 
-#define RATE_CHAIN 3u /* key, tenant, and one to come */
+#define RATE_CHAIN 4u /* key, tenant, all, model */
 
 enum rate_kind { RATE_REQUESTS, RATE_TOKENS, RATE_CONCURRENT, RATE_KINDS };
 const char *rate_kind_name(enum rate_kind k); /* "requests" "tokens" "concurrent" */

@@ -201,8 +201,8 @@ static enum err_code read_measures(struct db *db, int64_t hour, struct reader *r
     buf_addz(&sql, "SELECT provider, model");
     for (unsigned m = 0; m < MEASURE_COUNT; m++)
         buf_addf(&sql, ", CAST(sum(%s) AS bigint)", FROM_LEDGER[m]);
-    buf_addz(&sql,
-             " FROM ledger WHERE minute >= $1 AND minute < $2 AND provider <> '' GROUP BY provider, model");
+    buf_addz(&sql, " FROM ledger WHERE minute >= $1 AND minute < $2 AND provider <> '' AND kind <> 'reset' "
+                   "GROUP BY provider, model");
     return reader_result(r, db_query(db, "rollup_ledger", sql.p, p, 2, take_measures, r, err), hour, err);
 }
 

@@ -62,14 +62,15 @@ static bool take_window(void *user, const struct db_value *v, unsigned n)
     enum period p;
     struct window one = {.end = INT64_MAX};
 
-    if (n != 4 || !period_parse(v[1].s, &p))
-        return n == 4; /* a period of a newer gateway */
+    if (n != 5 || !period_parse(v[1].s, &p))
+        return n == 5; /* a period of a newer gateway */
     w->is_full = !reserve(w);
     if (w->is_full)
         return false;
     if (v[3].type == DB_INT) {
         one.end = v[3].i;
-        one.start = period_start(p, (struct wall){(v[3].i - 1) * 1000000}).us / 1000000;
+        one.start = v[4].type == DB_INT ? v[4].i
+                                        : period_start(p, (struct wall){(v[3].i - 1) * 1000000}).us / 1000000;
     }
     one.account = dup_span(v[0].s);
     one.period = dup_span(v[1].s);
@@ -93,20 +94,25 @@ static bool add_filter(struct question *q, const char *account)
 
     buf_addf(&q->sum,
              "(SELECT CAST(COALESCE(sum(cost_nano), 0) AS bigint) FROM ledger "
-             "WHERE minute >= $4 AND budget_hour >= $2 AND budget_hour < $3 AND kind IN ('%s', 'adjust')",
+             "WHERE minute >= $4 AND budget_hour >= $2 AND budget_hour < $3 AND (kind IN ('%s', 'adjust') "
+             "OR (kind = 'reset'",
              span_is(kind, "provider") ? "attempt" : "request");
     if (span_is(kind, "tenant") || span_is(kind, "provider")) {
-        buf_addf(&q->sum, " AND %s = $5", span_is(kind, "tenant") ? "tenant" : "provider");
+        bool is_tenant = span_is(kind, "tenant");
+
+        buf_addf(&q->sum, "%s)) AND %s = $5)", is_tenant ? " AND key = ''" : "",
+                 is_tenant ? "tenant" : "provider");
         q->p[q->n++] = db_text(a);
     } else if (span_is(kind, "key")) {
         tenant = span_split(&a, '/');
-        buf_addz(&q->sum, " AND tenant = $5 AND key = $6");
+        buf_addz(&q->sum, ")) AND tenant = $5 AND key = $6)");
         q->p[q->n++] = db_text(tenant);
         q->p[q->n++] = db_text(a);
-    } else if (!span_is(kind, "global")) {
+    } else if (span_is(kind, "global")) {
+        buf_addz(&q->sum, " AND tenant = '' AND provider = '')))");
+    } else {
         return false;
     }
-    buf_addz(&q->sum, ")");
     return true;
 }
 
@@ -265,7 +271,7 @@ enum err_code compare_budgets(struct comparison *c, bool is_repair)
     struct db_value p = db_int(c->from);
     enum err_code e =
         db_query(c->o->db, "reconcile_windows",
-                 "SELECT account, period, window_id, ends_at FROM budget_windows WHERE account IN "
+                 "SELECT account, period, window_id, ends_at, starts_at FROM budget_windows WHERE account IN "
                  "(SELECT account FROM budget_windows WHERE ends_at IS NULL OR ends_at > $1)",
                  &p, 1, take_window, &w, c->err);
 

@@ -38,12 +38,13 @@ struct trace_id {
 #define FACT_ATTEMPTS 8u /* per request, all targets together */
 
 /* Money held for a request from `admit` to its end, on three accounts: its key, its tenant, all. The window of
- * an account is period_window(its period, at); so settling finds the same window, whatever the clock or the
+ * an account is that of its cycle which holds `at`; so settling finds the same window, whatever the clock or the
  * configuration did meanwhile. */
 struct fact_reservation {
     int64_t amount_nanousd; /* upper bound of the cost; 0: nothing is held */
     struct wall at;
     enum period key_period, tenant_period, global_period;
+    const struct zone *key_zone, *tenant_zone, *global_zone; /* by whose clocks; NULL: UTC */
 };
 
 struct fact_attempt {
@@ -62,6 +63,8 @@ struct fact_attempt {
     struct usage usage;
     int64_t cost_nanousd;
     bool is_priced;
+    struct cycle
+        cycle; /* of its provider's budget, which it is posted to in the window of the request's arrival */
 };
 
 /* What of an attempt's request its own record repeats, so that it can be booked without the request's. */
@@ -115,14 +118,19 @@ struct fact_open {
     struct usage usage;   /* of it so far; before the first answer the prompt's estimate */
     int64_t cost_nanousd; /* what that usage costs, rounded up */
     bool is_priced;
+    struct cycle cycle;       /* of that provider's budget */
     uint8_t ended;            /* attempts that are over and have records of their own; */
     struct usage ended_usage; /* their sums */
     int64_t ended_cost_nanousd;
 };
 
-/* A correction of what was booked, by an operator. */
+/* A correction of what was booked, by an operator. It counts by the month, on all accounts that the request would have been
+ * posted to. A reset is posted to one account alone, the one that the labels name (a provider's, a key's, a tenant's, or with
+ * none the one of all), in the window of its cycle; no cost changes by it. */
 struct fact_adjust {
     struct id id; /* its own */
+    bool is_reset;
+    struct cycle cycle; /* of a reset */
     struct wall at;
     label tenant, key, provider, model;
     int64_t amount_nanousd; /* may be negative */

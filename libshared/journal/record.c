@@ -30,10 +30,12 @@ _Static_assert(PERIOD_TOTAL == 0 && PERIOD_HOUR == 1 && PERIOD_DAY == 2 && PERIO
 #define MAX_TEXT        (TEXT_MAX + 1)
 #define MAX_NUMBER      10u
 #define MAX_USAGE       (1 + 7 * MAX_NUMBER)
-#define MAX_RESERVATION (2 * MAX_NUMBER + 3)
+#define MAX_CYCLE       (2 + ZONE_NAME_MAX)
+#define MAX_RESERVATION (2 * MAX_NUMBER + 3 * MAX_CYCLE)
 #define MAX_CONTEXT     (16 + MAX_NUMBER + 3 * MAX_TEXT)
-#define MAX_ATTEMPT     (5 * MAX_TEXT + 4 + 5 * MAX_NUMBER + MAX_USAGE)
-_Static_assert(MAX_CONTEXT + MAX_RESERVATION + 3 * MAX_TEXT + 3 + 3 * MAX_NUMBER + 2 * MAX_USAGE <=
+#define MAX_ATTEMPT     (5 * MAX_TEXT + 4 + 5 * MAX_NUMBER + MAX_USAGE + MAX_CYCLE)
+_Static_assert(MAX_CONTEXT + MAX_RESERVATION + 3 * MAX_TEXT + 3 + 3 * MAX_NUMBER + 2 * MAX_USAGE +
+                       MAX_CYCLE <=
                    RECORD_OPEN_MAX,
                "no statement is longer");
 _Static_assert(MAX_CONTEXT + MAX_ATTEMPT <= RECORD_ATTEMPT_MAX, "no attempt is longer");
@@ -42,7 +44,8 @@ _Static_assert(32 + 11 * MAX_TEXT + MAX_TEXT + 4 + 9 * MAX_NUMBER + MAX_USAGE + 
                    MAX_ATTEMPT <= RECORD_SETTLE_MAX(1) - RECORD_SETTLE_MAX(0),
                "no settlement is longer");
 _Static_assert(MAX_CONTEXT + MAX_RESERVATION + MAX_TEXT <= RECORD_RELEASE_MAX, "no release is longer");
-_Static_assert(16 + 2 * MAX_NUMBER + 6 * MAX_TEXT <= RECORD_ADJUST_MAX, "no correction is longer");
+_Static_assert(16 + 2 * MAX_NUMBER + 6 * MAX_TEXT + 1 + MAX_CYCLE <= RECORD_ADJUST_MAX,
+               "no correction is longer");
 
 enum record_flag { FLAG_STREAM = 1, FLAG_PRICED = 2, FLAG_RECOVERY = 4 };
 
@@ -122,6 +125,12 @@ static unsigned char *put_context(unsigned char *p, const struct fact_context *c
     return put_operation(p, c->op);
 }
 
+static unsigned char *put_cycle(unsigned char *p, enum period period, const struct zone *z)
+{
+    *p++ = (unsigned char)period;
+    return put_text(p, z ? span_of(zone_name(z)) : SPAN_LIT(""));
+}
+
 /* Where nothing is held there is no window either. */
 static unsigned char *put_reservation(unsigned char *p, const struct fact_reservation *r)
 {
@@ -129,10 +138,9 @@ static unsigned char *put_reservation(unsigned char *p, const struct fact_reserv
     if (!r->amount_nanousd)
         return p;
     p = put_i(p, r->at.us);
-    *p++ = (unsigned char)r->key_period;
-    *p++ = (unsigned char)r->tenant_period;
-    *p++ = (unsigned char)r->global_period;
-    return p;
+    p = put_cycle(p, r->key_period, r->key_zone);
+    p = put_cycle(p, r->tenant_period, r->tenant_zone);
+    return put_cycle(p, r->global_period, r->global_zone);
 }
 
 static bool is_same_usage(const struct usage *a, const struct usage *b)
@@ -169,7 +177,8 @@ static unsigned char *put_attempt(unsigned char *p, const struct fact_attempt *a
         *p++ = SAME;
     else
         p = put_usage(p, &a->usage);
-    return put_i(p, a->cost_nanousd);
+    p = put_i(p, a->cost_nanousd);
+    return put_cycle(p, a->cycle.period, a->cycle.zone);
 }
 
 size_t record_encode_open(unsigned char *dst, const struct fact_open *o)
@@ -185,6 +194,7 @@ size_t record_encode_open(unsigned char *dst, const struct fact_open *o)
     p = put_i(p, o->started_us);
     p = put_usage(p, &o->usage);
     p = put_i(p, o->cost_nanousd);
+    p = put_cycle(p, o->cycle.period, o->cycle.zone);
     *p++ = o->ended;
     if (o->ended) {
         p = put_usage(p, &o->ended_usage);
@@ -261,6 +271,8 @@ size_t record_encode_adjust(unsigned char *dst, const struct fact_adjust *a)
     p = put_i(p, a->amount_nanousd);
     p = put_text(p, span_make(a->who, strnlen(a->who, sizeof(a->who))));
     p = put_text(p, span_make(a->why, strnlen(a->why, sizeof(a->why))));
+    *p++ = a->is_reset;
+    p = put_cycle(p, a->cycle.period, a->cycle.zone);
     assert((size_t)(p - dst) <= RECORD_ADJUST_MAX);
     return (size_t)(p - dst);
 }
@@ -270,6 +282,7 @@ size_t record_encode_adjust(unsigned char *dst, const struct fact_adjust *a)
 struct in {
     const unsigned char *p, *end;
     bool bad;
+    unsigned version;
 };
 
 static unsigned get_byte(struct in *in)
@@ -420,15 +433,34 @@ static void get_context(struct in *in, struct fact_context *c)
     c->op = get_operation(in);
 }
 
+/* Without time zones all was UTC, and providers had no budgets. A zone that is not there any more counts as UTC, too. */
+static struct cycle get_cycle(struct in *in)
+{
+    struct cycle c = {.period = (enum period)get_below(in, PERIOD_COUNT)};
+    struct span zone = in->version > 2 ? get_text(in) : SPAN_LIT("");
+
+    if (zone.len && !in->bad)
+        (void)!zone_find_mt(zone, &c.zone, NULL);
+    return c;
+}
+
 static void get_reservation(struct in *in, struct fact_reservation *r)
 {
+    struct cycle c;
+
     r->amount_nanousd = get_i(in);
     if (!r->amount_nanousd)
         return;
     r->at.us = get_i(in);
-    r->key_period = (enum period)get_below(in, PERIOD_COUNT);
-    r->tenant_period = (enum period)get_below(in, PERIOD_COUNT);
-    r->global_period = (enum period)get_below(in, PERIOD_COUNT);
+    c = get_cycle(in);
+    r->key_period = c.period;
+    r->key_zone = c.zone;
+    c = get_cycle(in);
+    r->tenant_period = c.period;
+    r->tenant_zone = c.zone;
+    c = get_cycle(in);
+    r->global_period = c.period;
+    r->global_zone = c.zone;
 }
 
 static void get_attempt(struct in *in, struct fact_attempt *a, const struct fact_request *rq)
@@ -452,6 +484,7 @@ static void get_attempt(struct in *in, struct fact_attempt *a, const struct fact
     a->ttft_us = get_i(in);
     a->usage = rq && take_same(in) ? rq->usage : get_usage(in);
     a->cost_nanousd = get_i(in);
+    a->cycle = in->version > 2 ? get_cycle(in) : (struct cycle){PERIOD_MONTH, NULL};
 }
 
 static void decode_open(struct in *in, struct fact_open *o)
@@ -470,6 +503,7 @@ static void decode_open(struct in *in, struct fact_open *o)
     o->started_us = get_i(in);
     o->usage = get_usage(in);
     o->cost_nanousd = get_i(in);
+    o->cycle = in->version > 2 ? get_cycle(in) : (struct cycle){PERIOD_MONTH, NULL};
     o->ended = (uint8_t)get_byte(in);
     if (o->ended) {
         o->ended_usage = get_usage(in);
@@ -527,14 +561,19 @@ static void decode_adjust(struct in *in, struct fact_adjust *a)
     a->amount_nanousd = get_i(in);
     get_copy(in, a->who, sizeof(a->who));
     get_copy(in, a->why, sizeof(a->why));
+    if (in->version < 3)
+        return;
+    a->is_reset = get_below(in, 2);
+    a->cycle = get_cycle(in);
 }
 
 enum err_code record_decode(unsigned type, unsigned version, struct span payload, struct journal_record *out)
 {
     struct in in = {.p = (const unsigned char *)payload.p,
-                    .end = (const unsigned char *)payload.p + payload.len};
+                    .end = (const unsigned char *)payload.p + payload.len,
+                    .version = version};
 
-    if (version != RECORD_VERSION || !record_type_name(type))
+    if (version < 2 || version > RECORD_VERSION || !record_type_name(type))
         return ERR_UNSUPPORTED;
     memset(out, 0, sizeof(*out));
     out->type = (enum journal_type)type;

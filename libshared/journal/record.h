@@ -44,13 +44,13 @@ struct journal_record {
     };
 };
 
-#define RECORD_VERSION 2
+#define RECORD_VERSION 3 /* since then with time zones; version 2 is read, too */
 
 /* No payload is longer; see the assertions in record.c. */
-#define RECORD_OPEN_MAX      1152u
+#define RECORD_OPEN_MAX      1216u
 #define RECORD_ATTEMPT_MAX   1280u
-#define RECORD_SETTLE_MAX(n) (2048u + 776u * (n)) /* with `n` attempts */
-#define RECORD_RELEASE_MAX   640u
+#define RECORD_SETTLE_MAX(n) (2048u + 824u * (n)) /* with `n` attempts */
+#define RECORD_RELEASE_MAX   704u
 #define RECORD_ADJUST_MAX    896u
 #define RECORD_PAYLOAD_MAX   RECORD_SETTLE_MAX(FACT_ATTEMPTS)
 

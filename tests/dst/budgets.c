@@ -86,7 +86,7 @@ static struct config_budget budget_of(enum limits_link at, unsigned key)
     return (struct config_budget){.limit_nanousd = LIMITS[at],
                                   .period =
                                       at == LINK_GLOBAL ? PERIOD_MONTH : (enum period)(key % PERIOD_COUNT),
-                                  .warn_percent = 80,
+                                  .warn = {1, {80}},
                                   .at_limit = "block",
                                   .when_store_down = world->plan.is_closed ? "closed" : "bounded"};
 }
@@ -100,10 +100,11 @@ static void bind(struct budgets *b)
             (struct config_tenant){.id = label_text(world_tenants[i]), .budget = budget_of(LINK_TENANT, i)};
     for (unsigned i = 0; i < GATES; i++)
         b->keys[i] = (struct config_key){.id = label_text(world_keys[i]), .tenant = &b->tenants[i]};
-    b->accounts[0] = (struct config_account){"global", budget_of(LINK_GLOBAL, 0)};
+    b->accounts[0] = (struct config_account){.account = "global", .budget = budget_of(LINK_GLOBAL, 0)};
     for (unsigned i = 0; i < KEYS_HELD; i++) {
         (void)snprintf(b->names[i], BUDGET_ACCOUNT, "key:%s/%s", b->tenants[i].id, b->keys[i].id);
-        b->accounts[i + 1] = (struct config_account){b->names[i], budget_of(LINK_KEY, i)};
+        b->accounts[i + 1] =
+            (struct config_account){.account = b->names[i], .budget = budget_of(LINK_KEY, i)};
     }
     c->tenants = b->tenants;
     c->n_tenants = WORLD_NAMES;

@@ -126,6 +126,17 @@ static void want_windows(struct sums *s, const struct fact_reservation *r, label
     want_window(s, account, r->key_period, r->at, posted);
 }
 
+/* Attempts are posted to their provider. */
+static void want_provider(struct sums *s, label provider, enum period p, struct wall at, int64_t posted)
+{
+    char account[300];
+
+    if (!provider || !posted)
+        return;
+    (void)snprintf(account, sizeof(account), "provider:%s", label_text(provider));
+    want_window(s, account, p, at, posted);
+}
+
 /* Money that nothing was reserved for counts by the month. */
 static struct fact_reservation by_month(struct wall at)
 {
@@ -181,6 +192,7 @@ static void want_record(struct want *w, const struct journal_record *r)
                                                .ttft = a->ttft_us,
                                                .is_priced = a->is_priced});
         want_attempt_hour(w->hours, c, a);
+        want_provider(w->windows, a->provider, a->cycle.period, c->arrived, a->cost_nanousd);
     } else if (r->type == JOURNAL_ADJUST) {
         const struct fact_adjust *d = &r->adjust;
 
@@ -196,6 +208,7 @@ static void want_record(struct want *w, const struct journal_record *r)
         hour_of(w->hours, d->at, d->provider, d->model)[MEASURE_cost_nano] += d->amount_nanousd;
         month = by_month(d->at);
         want_windows(w->windows, &month, d->tenant, d->key, d->amount_nanousd);
+        want_provider(w->windows, d->provider, PERIOD_MONTH, d->at, d->amount_nanousd);
     }
 }
 

@@ -157,12 +157,13 @@ static void test_a_budget_of_an_account_yields_to_the_file_only(void **state)
 {
     const struct config_extra_tenant tenants[] = {
         {.id = "new", .plan = "p", .is_defined = true, .is_enabled = true, .budget.limit_nanousd = 1}};
-    const struct config_account accounts[] = {{"tenant:acme", {.limit_nanousd = 100, .period = PERIOD_DAY}},
-                                              {"tenant:bare", {.limit_nanousd = 200, .period = PERIOD_DAY}},
-                                              {"tenant:new", {.limit_nanousd = 300, .period = PERIOD_HOUR}},
-                                              {"global", {.limit_nanousd = 400, .period = PERIOD_TOTAL}},
-                                              {"tenant:nobody", {.limit_nanousd = 1, .period = PERIOD_DAY}},
-                                              {"tenant", {.limit_nanousd = 1, .period = PERIOD_DAY}}};
+    const struct config_account accounts[] = {
+        {.account = "tenant:acme", .budget = {.limit_nanousd = 100, .period = PERIOD_DAY}},
+        {.account = "tenant:bare", .budget = {.limit_nanousd = 200, .period = PERIOD_DAY}},
+        {.account = "tenant:new", .budget = {.limit_nanousd = 300, .period = PERIOD_HOUR}},
+        {.account = "global", .budget = {.limit_nanousd = 400, .period = PERIOD_TOTAL}},
+        {.account = "tenant:nobody", .budget = {.limit_nanousd = 1, .period = PERIOD_DAY}},
+        {.account = "tenant", .budget = {.limit_nanousd = 1, .period = PERIOD_DAY}}};
     struct config *c = join(
         load_file(),
         &(struct config_extra){.tenants = tenants, .n_tenants = 1, .accounts = accounts, .n_accounts = 6});

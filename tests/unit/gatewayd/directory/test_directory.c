@@ -315,7 +315,9 @@ static void test_rows_that_make_no_sense_are_left_out(void **state)
         "'{\"no\":\"list\"}', 1, 1)",
         "INSERT INTO api_keys (tenant, id, sha256, prefix, is_enabled, created_at) VALUES ('acme', 'short', "
         "x'00', '', 1, 1)",
-        "INSERT INTO budgets VALUES ('nobody', 1, 'month', 80, 'block', 'bounded', 1, 1), "
+        "INSERT INTO budgets (account, limit_nano, period, warn_percent, at_limit, when_store_down, "
+        "created_at, "
+        "updated_at) VALUES ('nobody', 1, 'month', 80, 'block', 'bounded', 1, 1), "
         "('global', 1, 'century', 80, 'block', 'bounded', 1, 1), ('key:acme/web', 7, 'day', 80, 'warn', "
         "'open', 1, 1)",
         insert_sesame(sesame, "NULL"), NULL};

@@ -41,6 +41,17 @@ static inline struct usage sample_usage(uint64_t n)
                           .source = (enum usage_source)(n % 3)};
 }
 
+static inline const struct zone *sample_zone(uint64_t n)
+{
+    const struct zone *z = NULL;
+
+    if (n % 3 &&
+        zone_find_mt(n % 3 == 1 ? SPAN_LIT("Asia/Kolkata") : SPAN_LIT("America/Argentina/ComodRivadavia"), &z,
+                     NULL))
+        abort();
+    return z;
+}
+
 static inline struct fact_attempt sample_attempt(uint64_t n)
 {
     return (struct fact_attempt){.provider = intern_z("openrouter"),
@@ -58,7 +69,8 @@ static inline struct fact_attempt sample_attempt(uint64_t n)
                                  .ttft_us = -1,
                                  .usage = sample_usage(n),
                                  .cost_nanousd = INT64_MIN + (int64_t)n,
-                                 .is_priced = !(n & 1)};
+                                 .is_priced = !(n & 1),
+                                 .cycle = {(enum period)((n + 1) % PERIOD_COUNT), sample_zone(n)}};
 }
 
 static inline struct fact_context sample_context(uint64_t n)
@@ -76,7 +88,10 @@ static inline struct fact_reservation sample_reservation(uint64_t n)
                                      .at = {1790000000123450 + (int64_t)n},
                                      .key_period = (enum period)(n % PERIOD_COUNT),
                                      .tenant_period = (enum period)((n + 1) % PERIOD_COUNT),
-                                     .global_period = (enum period)((n + 2) % PERIOD_COUNT)};
+                                     .global_period = (enum period)((n + 2) % PERIOD_COUNT),
+                                     .key_zone = sample_zone(n),
+                                     .tenant_zone = sample_zone(n + 1),
+                                     .global_zone = sample_zone(n + 2)};
 }
 
 static inline struct fact_open sample_open(uint64_t n)

@@ -45,7 +45,7 @@ static struct world *world(int64_t limit_nanousd, enum period p, const char *at_
     w->tenant = (struct config_tenant){.id = "acme",
                                        .budget = {.limit_nanousd = limit_nanousd,
                                                   .period = p,
-                                                  .warn_percent = 80,
+                                                  .warn = {1, {80}},
                                                   .at_limit = at_limit,
                                                   .when_store_down = "bounded"}};
     bind(w);
@@ -144,18 +144,21 @@ static void test_the_chain_is_key_tenant_and_all(void **state)
     struct explain why;
 
     (void)state;
-    w->accounts[0] = (struct config_account){
-        "key:acme/web",
-        {.limit_nanousd = 5 * USD, .period = PERIOD_DAY, .at_limit = "block", .when_store_down = "bounded"}};
-    w->accounts[1] = (struct config_account){"global",
-                                             {.limit_nanousd = 20 * USD,
-                                              .period = PERIOD_TOTAL,
-                                              .at_limit = "block",
-                                              .when_store_down = "bounded"}};
+    w->accounts[0] = (struct config_account){.account = "key:acme/web",
+                                             .budget = {.limit_nanousd = 5 * USD,
+                                                        .period = PERIOD_DAY,
+                                                        .at_limit = "block",
+                                                        .when_store_down = "bounded"}};
+    w->accounts[1] = (struct config_account){.account = "global",
+                                             .budget = {.limit_nanousd = 20 * USD,
+                                                        .period = PERIOD_TOTAL,
+                                                        .at_limit = "block",
+                                                        .when_store_down = "bounded"}};
     w->config.n_accounts = 2;
     bind(w);
-    assert_int_equal(limits_period(limits_chain_of(&w->config, &w->keys[0]), LINK_KEY), PERIOD_DAY);
-    assert_int_equal(limits_period(limits_chain_of(&w->config, &w->keys[0]), LINK_GLOBAL), PERIOD_TOTAL);
+    assert_int_equal(limits_cycle(limits_chain_of(&w->config, &w->keys[0]), LINK_KEY).period, PERIOD_DAY);
+    assert_int_equal(limits_cycle(limits_chain_of(&w->config, &w->keys[0]), LINK_GLOBAL).period,
+                     PERIOD_TOTAL);
     assert_int_equal(ask(w, 0, 6 * USD, NOON, &h, &why), ERR_OVER_BUDGET);
     assert_string_equal(explain_refusal(&why)->scope, "key:acme/web");
     assert_int_equal(ask(w, 1, 21 * USD, NOON, &h, &why), ERR_OVER_BUDGET);

@@ -12,6 +12,11 @@
 
 static const struct wall NOON = {(int64_t)1763640000 * 1000000}; /* 2025-11-20T12:00:00Z */
 
+static void set(struct budget_account *a, int64_t limit_nanousd, enum period p)
+{
+    budget_account_set(a, &(struct budget_rule){.limit_nanousd = limit_nanousd, .cycle = {p, NULL}});
+}
+
 static struct budget_view view(struct budget_account *a, struct wall now)
 {
     struct budget_view v;
@@ -30,8 +35,8 @@ static void test_a_chain_is_held_as_a_whole_or_not_at_all(void **state)
     struct budget_view why;
 
     (void)state;
-    budget_account_set(key, 100, PERIOD_DAY);
-    budget_account_set(tenant, 60, PERIOD_DAY);
+    set(key, 100, PERIOD_DAY);
+    set(tenant, 60, PERIOD_DAY);
     assert_int_equal(budget_reserve(&chain, 50, NOON, &one, NULL), ERR_OK);
     assert_int_equal(budget_reserve(&chain, 20, NOON, &two, &why), ERR_OVER_BUDGET);
     assert_string_equal(why.account, "tenant:acme");
@@ -74,7 +79,7 @@ static void test_a_window_that_ends_takes_its_holds_with_it(void **state)
     struct budget_hold early, late;
 
     (void)state;
-    budget_account_set(a, 100, PERIOD_HOUR);
+    set(a, 100, PERIOD_HOUR);
     assert_int_equal(budget_reserve(&chain, 100, NOON, &early, NULL), ERR_OK);
     assert_int_equal(budget_reserve(&chain, 100, later, &late, NULL), ERR_OK); /* a new hour, a new budget */
     budget_settle(&early, 90);                                                 /* belongs to the old one */
@@ -95,7 +100,7 @@ static void test_a_clock_that_steps_back_finds_what_was_spent_there(void **state
     struct budget_hold h, held;
 
     (void)state;
-    budget_account_set(a, 100, PERIOD_HOUR);
+    set(a, 100, PERIOD_HOUR);
     assert_int_equal(budget_reserve(&chain, 70, before, &h, NULL), ERR_OK);
     assert_int_equal(budget_reserve(&chain, 60, NOON, &held, NULL), ERR_OK);
     budget_settle(&h, 70);
@@ -119,7 +124,7 @@ static void test_a_window_that_was_never_read_is_not_known(void **state)
     struct budget_mark mark;
 
     (void)state;
-    budget_account_set(a, 100, PERIOD_HOUR);
+    set(a, 100, PERIOD_HOUR);
     assert_true(budget_account_knows(a, before)); /* it follows no books */
     mark = budget_account_mark(a, NOON);
     budget_account_follow(a, &mark, false, 10);
@@ -145,7 +150,7 @@ static void test_of_many_windows_the_oldest_is_forgotten_and_not_known(void **st
     struct budget_hold h;
 
     (void)state;
-    budget_account_set(a, 100, PERIOD_HOUR);
+    set(a, 100, PERIOD_HOUR);
     mark = budget_account_mark(a, NOON);
     budget_account_follow(a, &mark, false, 1);
     for (int i = 0; i < 8; i++) {
@@ -168,7 +173,7 @@ static void test_amounts_near_the_end_of_integers_do_not_wrap(void **state)
     struct budget_hold h;
 
     (void)state;
-    budget_account_set(a, INT64_MAX, PERIOD_TOTAL);
+    set(a, INT64_MAX, PERIOD_TOTAL);
     mark = budget_account_mark(a, NOON);
     budget_account_follow(a, &mark, true, INT64_MAX - 5);
     assert_int_equal(budget_reserve(&chain, 6, NOON, &h, NULL), ERR_OVER_BUDGET);
@@ -221,7 +226,7 @@ static void test_racing_reservations_never_pass_a_limit(void **state)
     int64_t spent = 0;
 
     (void)state;
-    budget_account_set(shared, 400000, PERIOD_MONTH);
+    set(shared, 400000, PERIOD_MONTH);
     for (unsigned i = 0; i < THREADS; i++) {
         char name[32];
 
@@ -251,7 +256,7 @@ static void test_thousands_of_accounts_are_found_again(void **state)
         for (int i = 0; i < 3000; i++) {
             (void)snprintf(name, sizeof(name), "tenant:%d", i);
             if (pass == 0)
-                budget_account_set(budget_account_get(b, name), i, PERIOD_DAY);
+                set(budget_account_get(b, name), i, PERIOD_DAY);
             assert_int_equal(view(budget_account_get(b, name), NOON).limit_nanousd, i);
         }
     }
@@ -270,7 +275,7 @@ static void test_following_a_store_that_lags_loses_nothing_and_learns_of_others(
     struct budget_mark mark = budget_account_mark(a, NOON);
 
     (void)state;
-    budget_account_set(a, 1000, PERIOD_MONTH);
+    set(a, 1000, PERIOD_MONTH);
     mark = budget_account_mark(a, NOON);
     budget_account_follow(a, &mark, false, 100); /* what was spent before the start */
     assert_int_equal(view(a, NOON).posted_nanousd, 100);
@@ -304,8 +309,8 @@ static void test_a_hold_is_raised_on_the_whole_chain_or_not_at_all(void **state)
     struct budget_view why;
 
     (void)state;
-    budget_account_set(key, 100, PERIOD_DAY);
-    budget_account_set(tenant, 60, PERIOD_DAY);
+    set(key, 100, PERIOD_DAY);
+    set(tenant, 60, PERIOD_DAY);
     assert_int_equal(budget_reserve(&chain, 50, NOON, &h, NULL), ERR_OK);
     assert_int_equal(budget_raise(&h, 61, &why), ERR_OVER_BUDGET);
     assert_string_equal(why.account, "tenant:acme");

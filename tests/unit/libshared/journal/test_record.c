@@ -34,6 +34,9 @@ static void assert_same_reservation(const struct fact_reservation *a, const stru
     assert_int_equal(a->key_period, b->key_period);
     assert_int_equal(a->tenant_period, b->tenant_period);
     assert_int_equal(a->global_period, b->global_period);
+    assert_ptr_equal(a->key_zone, b->key_zone);
+    assert_ptr_equal(a->tenant_zone, b->tenant_zone);
+    assert_ptr_equal(a->global_zone, b->global_zone);
 }
 
 static void assert_same_attempt(const struct fact_attempt *a, const struct fact_attempt *b)
@@ -54,6 +57,8 @@ static void assert_same_attempt(const struct fact_attempt *a, const struct fact_
     assert_same_usage(&a->usage, &b->usage);
     assert_int_equal(a->cost_nanousd, b->cost_nanousd);
     assert_int_equal(a->is_priced, b->is_priced);
+    assert_int_equal(a->cycle.period, b->cycle.period);
+    assert_ptr_equal(a->cycle.zone, b->cycle.zone);
 }
 
 static void assert_same_request(const struct fact_request *a, const struct fact_request *b)
@@ -187,6 +192,7 @@ static void test_what_a_request_and_its_only_attempt_share_is_written_once(void 
     a[0].cost_nanousd = 4200;
     a[0].error = a[0].retry_reason = ERR_OK;
     a[0].from_provider = 0;
+    a[0].cycle.zone = NULL;
     rq.attempts = 0;
     none = record_encode_settle(bytes, &rq, a);
     rq.attempts = 1;
@@ -334,10 +340,36 @@ static void test_types_and_versions_of_another_release_are_unsupported_not_corru
     assert_int_equal(record_decode(JOURNAL_TYPES, RECORD_VERSION, span_make(bytes, len), &r),
                      ERR_UNSUPPORTED);
     assert_int_equal(record_decode(255, RECORD_VERSION, span_make(bytes, len), &r), ERR_UNSUPPORTED);
-    assert_int_equal(record_decode(JOURNAL_SETTLE, RECORD_VERSION - 1, span_make(bytes, len), &r),
+    assert_int_equal(record_decode(JOURNAL_SETTLE, RECORD_VERSION - 2, span_make(bytes, len), &r),
                      ERR_UNSUPPORTED);
     assert_int_equal(record_decode(JOURNAL_SETTLE, RECORD_VERSION + 1, span_make(bytes, len), &r),
                      ERR_UNSUPPORTED);
+}
+
+/* Journals of the release before have no zones: what they hold is not lost with it. */
+static void test_records_without_time_zones_are_read(void **state)
+{
+    struct fact_reservation held = {.amount_nanousd = 7,
+                                    .at = {5000000},
+                                    .key_period = PERIOD_DAY,
+                                    .tenant_period = PERIOD_HOUR,
+                                    .global_period = PERIOD_TOTAL};
+    struct fact_context c = sample_context(3);
+    unsigned char bytes[RECORD_RELEASE_MAX], old[RECORD_RELEASE_MAX];
+    struct journal_record r;
+    size_t len = record_encode_release(bytes, &c, &held, "why"), n = 0;
+
+    (void)state;
+    for (size_t i = 0; i < len; i++) /* behind each of the three periods an empty zone */
+        if (i != len - 5 && i != len - 7 && i != len - 9)
+            old[n++] = bytes[i];
+    assert_int_equal(n, len - 3);
+    assert_int_equal(record_decode(JOURNAL_RELEASE, 2, span_make(old, n), &r), ERR_OK);
+    assert_int_equal(r.release.reservation.key_period, PERIOD_DAY);
+    assert_int_equal(r.release.reservation.tenant_period, PERIOD_HOUR);
+    assert_int_equal(r.release.reservation.global_period, PERIOD_TOTAL);
+    assert_string_equal(r.release.why, "why");
+    assert_int_equal(record_decode(JOURNAL_RELEASE, 3, span_make(old, n), &r), ERR_BAD_BODY);
 }
 
 static void test_random_payloads_never_read_outside(void **state)
@@ -386,6 +418,7 @@ int main(void)
         cmocka_unit_test(test_the_longest_record_of_each_type_fits),
         cmocka_unit_test(test_a_payload_cut_anywhere_or_too_long_is_refused),
         cmocka_unit_test(test_types_and_versions_of_another_release_are_unsupported_not_corrupt),
+        cmocka_unit_test(test_records_without_time_zones_are_read),
         cmocka_unit_test(test_random_payloads_never_read_outside),
         cmocka_unit_test(test_the_time_of_a_record_is_the_latest_moment_it_speaks_of),
     };
