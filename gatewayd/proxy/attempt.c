@@ -399,6 +399,7 @@ void attempt_close(struct attempt *a, enum fact_status status, enum err_code err
 void attempt_release(struct attempt *a)
 {
     attempt_stop(a);
+    queue_leave(&a->slot, loop_now(a->rq->proxy->loop));
     load_end(a->load);
     a->load = NULL;
     buf_release(&a->body);
