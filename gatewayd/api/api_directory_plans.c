@@ -6,7 +6,19 @@
 
 /* ---- plans ----------------------------------------------------------------------------------------------------------- */
 
-enum { P_PRICE, P_TRIAL, P_RPM, P_TPM, P_CONCURRENT, P_BUDGET, P_PERIOD, P_REASON, P_COUNT };
+enum {
+    P_PRICE,
+    P_TRIAL,
+    P_RPM,
+    P_TPM,
+    P_CONCURRENT,
+    P_BUDGET,
+    P_PERIOD,
+    P_PRIORITY,
+    P_CAP,
+    P_REASON,
+    P_COUNT
+};
 
 static const struct field PLAN_FIELDS[P_COUNT] = {
     [P_PRICE] = {.name = "price_usd", .type = FIELD_USD},
@@ -16,6 +28,8 @@ static const struct field PLAN_FIELDS[P_COUNT] = {
     [P_CONCURRENT] = {.name = "concurrent", .type = FIELD_COUNT, .max = 1000000},
     [P_BUDGET] = {.name = "budget_usd", .type = FIELD_USD},
     [P_PERIOD] = {.name = "period", .type = FIELD_CHOICE, .choices = "hour day week month total"},
+    [P_PRIORITY] = {.name = "priority", .type = FIELD_COUNT, .max = 5},
+    [P_CAP] = {.name = "max_priority", .type = FIELD_COUNT, .max = 5},
     [P_REASON] = FIELD_REASON,
 };
 
@@ -34,6 +48,8 @@ static json_t *json_plan(const struct call *c, const struct directory_plan *p)
     (void)json_object_set_new(o, "concurrent", json_integer(p->concurrent));
     api_set_cost(o, "budget_usd", "budget_nanousd", p->budget_nano);
     (void)json_object_set_new(o, "period", json_string(period_name(p->period)));
+    (void)json_object_set_new(o, "priority", json_integer(p->priority));
+    (void)json_object_set_new(o, "max_priority", json_integer(p->max_priority));
     (void)json_object_set_new(o, "tenants", api_json_count(tenants));
     (void)json_object_set_new(o, "created_at", json_seconds(p->created_at));
     return o;
@@ -83,14 +99,17 @@ static enum err_code write_plan(struct db *db, int64_t now_s, void *user, struct
                              db_int(v[P_TRIAL].i),  db_int(v[P_RPM].i),
                              db_int(v[P_TPM].i),    db_int(v[P_CONCURRENT].i),
                              db_int(v[P_BUDGET].i), db_textz(v[P_PERIOD].text ? v[P_PERIOD].text : "month"),
-                             db_int(now_s)};
+                             db_int(now_s),         db_int(v[P_PRIORITY].i),
+                             db_int(v[P_CAP].i)};
 
     return db_exec(
         db, "plan_put",
-        "INSERT INTO plans (id, price_nano, is_trial, rpm, tpm, concurrent, budget_nano, period, created_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET price_nano = $2, "
+        "INSERT INTO plans (id, price_nano, is_trial, rpm, tpm, concurrent, budget_nano, period, created_at, "
+        "priority, max_priority) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO "
+        "UPDATE SET price_nano = $2, "
         "is_trial = "
-        "$3, rpm = $4, tpm = $5, concurrent = $6, budget_nano = $7, period = $8, deleted_at = NULL",
+        "$3, rpm = $4, tpm = $5, concurrent = $6, budget_nano = $7, period = $8, deleted_at = NULL, "
+        "priority = $10, max_priority = $11",
         row, ARRAY_LEN(row), NULL, err);
 }
 

@@ -13,7 +13,9 @@
 static const struct table {
     const char *name, *columns, *rest;
 } TABLES[] = {
-    {"plans", "id,price_nano,is_trial,rpm,tpm,concurrent,budget_nano,period,created_at,deleted_at",
+    {"plans",
+     "id,price_nano,is_trial,rpm,tpm,concurrent,budget_nano,period,created_at,deleted_at,priority,max_"
+     "priority",
      "ORDER BY id"},
     {"tenants", "id,plan,name,is_enabled,models,rpm,tpm,concurrent,created_at,updated_at",
      "WHERE deleted_at IS NULL ORDER BY id"},
@@ -194,6 +196,14 @@ static enum period period(struct maker *m)
     return p;
 }
 
+static unsigned rank(struct maker *m, const char *name)
+{
+    int64_t v = later(m, name);
+
+    m->is_bad |= v > 5;
+    return (unsigned)v;
+}
+
 static void make_plan(struct maker *m, void *row)
 {
     struct directory_plan *p = row;
@@ -208,6 +218,8 @@ static void make_plan(struct maker *m, void *row)
     p->period = period(m);
     p->created_at = integer(m, "created_at", 0);
     p->is_deleted = optional(m, "deleted_at", 0) != 0;
+    p->priority = rank(m, "priority");
+    p->max_priority = rank(m, "max_priority");
 }
 
 /* "" is all models; anything that is no list of names is none, never all. */
@@ -443,6 +455,8 @@ static struct config_extra_tenant extra_tenant(const struct directory_rows *r,
         .is_enabled = t->is_enabled,
         .models = t->models,
         .n_models = t->n_models,
+        .priority = p->priority,
+        .max_priority = p->max_priority,
         .limits = {limit(t->rpm, p->rpm), limit(t->tpm, p->tpm), limit(t->concurrent, p->concurrent), false},
         .budget = {.limit_nanousd = p->budget_nano,
                    .period = p->period,

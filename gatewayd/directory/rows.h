@@ -18,6 +18,7 @@ struct directory_plan {
     int64_t budget_nano;          /* 0: none */
     enum period period;
     int64_t created_at;
+    unsigned priority, max_priority; /* in queues, 1 … 5; 0: as usual */
 };
 
 struct directory_tenant {

@@ -259,6 +259,7 @@ enum step waiting_refuse(struct request *rq, const struct config_target *t)
     (void)snprintf(x->row[0].scope, sizeof(x->row[0].scope), "provider:%s", t->provider->name);
     rq->refusal = x;
     rq->retry_after_ms = ms;
+    limits_remember_mt(rq->proxy->limits, &rq->id, x);
     return request_fail(rq, ERR_OVERLOADED,
                         "provider '%s' is at its limit of %u attempts at once, and %u requests wait: %s",
                         t->provider->name, r->slots, r->depth, why(rq->wait_refusal.verdict));

@@ -198,7 +198,7 @@ def test_injection_in_every_field_is_an_error_that_names_it(stage, upstream):
         ("POST", "/api/admin/tenants", {"id": "ok"}, ["id", "plan"]),
         ("POST", "/api/admin/keys", {"tenant": "acme", "id": "ok"}, ["tenant", "id", "expires_at"]),
         ("PATCH", "/api/admin/tenants/acme", {"enabled": True}, ["enabled", "plan", "models", "rpm"]),
-        ("PUT", "/api/admin/plans/ok", {}, ["price_usd", "trial", "rpm", "period", "budget_usd"]),
+        ("PUT", "/api/admin/plans/ok", {}, ["price_usd", "trial", "rpm", "period", "budget_usd", "priority", "max_priority"]),
         ("PUT", "/api/admin/budgets/global", {"limit_usd": 1}, ["limit_usd", "period", "warn", "at_limit", "when_store_down"]),
     ]
     for method, path, body, fields in calls:

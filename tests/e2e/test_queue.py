@@ -151,6 +151,26 @@ def test_a_tenant_cannot_raise_itself_above_its_cap(stage):
     assert all(c.result().status == 200 for c in clients)
 
 
+def test_a_plan_of_the_database_gives_its_tenants_a_priority(stage):
+    gateway, turnstile = start(stage)
+
+    def admin(method, path, body):
+        answer = http(f"{gateway.admin_url}/api/admin/{path}", method, body, {"authorization": f"Bearer {gateway.ready['admin_token']}"})
+        assert answer.status in (200, 201), answer
+        return answer.json
+
+    plan = admin("PUT", "plans/gold", {"priority": 2, "max_priority": 2})
+    assert (plan["priority"], plan["max_priority"]) == (2, 2)
+    admin("POST", "tenants", {"id": "db", "plan": "gold"})
+    key = admin("POST", "keys", {"tenant": "db", "id": "k"})["key"]
+    asked = [{"name": "normal"}, {"name": "gold", "key": key}, {"name": "greedy", "key": key, "x_priority": 1}]
+    clients = queue_up(gateway, turnstile, *asked)
+    assert gateway.metric("task_queue_depth", priority="p2") == 2
+    let_all_go(turnstile, 4)
+    assert all(c.result().status == 200 for c in clients)
+    assert turnstile.names[1] == "gold"
+
+
 @pytest.mark.parametrize("header, value", [("x-priority", v) for v in ("0", "6", "p9", "urgent", "1.5", "", "p")] + [("x-gatewayd-timeout-ms", v) for v in ("0", "-1", "soon", "")])
 def test_a_bad_header_is_refused_by_its_name(gateway_for_headers, header, value):
     answer = gateway_for_headers.post("/v1/chat/completions", {"model": "chat", "messages": []}, headers={header: value})
