@@ -98,6 +98,11 @@ static int ask(const struct change *c)
     return ctl_fail(CLI_CANCELLED, "nothing was done");
 }
 
+int change_confirm(enum danger danger, const char *what, const char *name)
+{
+    return ask(&(struct change){.danger = danger, .what = what, .name = name});
+}
+
 /* ---- calling --------------------------------------------------------------------------------------------------------- */
 
 static void add_escaped(struct buf *b, const char *z)

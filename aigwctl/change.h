@@ -39,6 +39,8 @@ struct change {
 
 /* Asks, calls. *out is the caller's; NULL after --dry-run. An exit code; it has said why when it is not CLI_OK. */
 int change_make(struct ctl *ctl, const struct change *c, json_t **out);
+/* The question alone, for what is no call of the admin interface; CLI_OK: go on. */
+int change_confirm(enum danger danger, const char *what, const char *name);
 /* "plan: gold → silver" for each member of `names` (ended by NULL) that differs, or "nothing changed". */
 void change_show(FILE *f, const json_t *was, const json_t *is, const char *const *names);
 /* A name as one part of a path. */

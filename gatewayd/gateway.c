@@ -186,6 +186,11 @@ struct loads *gateway_loads_mt(struct gateway *gw)
     return gw->loads;
 }
 
+struct tracker *gateway_tracker_mt(struct gateway *gw)
+{
+    return gw->tracker;
+}
+
 enum err_code gateway_adjust_mt(struct gateway *gw, const struct fact_adjust *a, struct err *err)
 {
     return worker_adjust_mt(gw->workers[0], a, err);
@@ -194,6 +199,11 @@ struct queues *gateway_queues_mt(struct gateway *gw)
 {
     return gw->queues;
 }
+uint16_t gateway_port_mt(struct gateway *gw)
+{
+    return gw->port;
+}
+
 const char *gateway_simulator_mt(struct gateway *gw)
 {
     return gw->o.simulator;

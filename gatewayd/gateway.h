@@ -15,6 +15,7 @@ struct gateway;
 struct loads;
 struct loop;
 struct queues;
+struct tracker;
 
 struct gateway_options {
     struct config_options config;
@@ -60,12 +61,15 @@ struct breakers *gateway_breakers_mt(struct gateway *gw);
 struct forecast;
 bool gateway_forecast_mt(struct gateway *gw, const char *account, struct forecast *out);
 struct loads *gateway_loads_mt(struct gateway *gw);
+struct tracker *gateway_tracker_mt(struct gateway *gw);
 /* What happened, for operators; lives as long as the gateway. */
 struct events *gateway_events_mt(struct gateway *gw);
 /* Likewise: slots of providers, and who waits for them. */
 struct queues *gateway_queues_mt(struct gateway *gw);
 /* Books a correction, durably when it returns. May wait: not for a worker's or the api thread. */
 NODISCARD enum err_code gateway_adjust_mt(struct gateway *gw, const struct fact_adjust *a, struct err *err);
+/* Of the main listener. */
+uint16_t gateway_port_mt(struct gateway *gw);
 /* Base URL of the simulated provider in demo mode, NULL otherwise. */
 const char *gateway_simulator_mt(struct gateway *gw);
 

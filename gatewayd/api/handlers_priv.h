@@ -18,6 +18,8 @@ api_handler api_metrics, api_metrics_json;
 api_handler api_provider_healths, api_provider_health, api_realtime, api_cost, api_error_rates;
 /* api_breakers.c */
 api_handler api_breakers, api_breakers_of, api_breaker_change;
+/* api_providers.c */
+api_handler api_providers, api_provider, api_provider_change, api_provider_probe;
 /* api_admin.c */
 api_handler api_reload, api_sim;
 /* api_directory.c, api_directory_keys.c, api_directory_plans.c */

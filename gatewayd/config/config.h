@@ -179,6 +179,20 @@ struct config_account {
     size_t n_topups;
 };
 
+/* What operators said of a provider, over what the file says. */
+enum provider_state {
+    PROVIDER_ENABLED,
+    PROVIDER_DRAINING, /* no new attempts; those under way may end */
+    PROVIDER_DISABLED  /* those under way are cut */
+};
+struct config_provider_state {
+    const char *provider;
+    label label;
+    enum provider_state state;
+    int64_t at_us, until_us; /* wall clock; until 0: until it is said otherwise */
+    const char *reason, *actor;
+};
+
 struct config_cidr {
     unsigned char addr[16]; /* IPv4 as ::ffff:a.b.c.d */
     unsigned prefix;        /* 0..128 */
@@ -252,6 +266,8 @@ struct config {
     size_t n_keys;
     const struct config_account *accounts;
     size_t n_accounts;
+    const struct config_provider_state *provider_states; /* those that are not just enabled; may be over */
+    size_t n_provider_states;
     const struct limits_chain *limits;          /* by key; given once, before it is published (limits_bind) */
     struct queue **queues;                      /* by provider; likewise (queues_bind) */
     const struct limits_point *provider_limits; /* by provider; likewise */
@@ -303,6 +319,8 @@ struct config_extra {
     size_t n_keys;
     const struct config_account *accounts;
     size_t n_accounts;
+    const struct config_provider_state *provider_states;
+    size_t n_provider_states;
     bool lacks_keys;
 };
 /* The file's configuration and the rest in one. What the file defines wins over the rest's definition of the same tenant,
@@ -321,6 +339,10 @@ const struct config_key *config_find_key(const struct config *c, const unsigned 
 /* An alias; NULL when there is none of that name. */
 const struct config_model *config_find_model(const struct config *c, struct span name);
 const struct config_provider *config_find_provider(const struct config *c, struct span name);
+/* What an operator said of it and is not over; NULL: it is enabled. */
+const struct config_provider_state *config_provider_state(const struct config *c, label provider,
+                                                          int64_t now_us);
+const char *provider_state_name(enum provider_state s); /* "enabled" "draining" "disabled" */
 /* A name that is no alias: `provider/model`, or a model that the catalogue knows under an enabled provider
  * (the first in configured order), or any name when exactly one provider is enabled. A prefix that names a
  * disabled provider fits none. Fills `out` (its `model` is copied to `a`); false when none fits. */

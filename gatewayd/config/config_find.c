@@ -6,6 +6,7 @@
 
 #include "gatewayd/config/config_priv.h"
 #include "gatewayd/provider/pricing.h"
+#include "libshared/base/clock.h"
 
 struct table {
     uint32_t *slots;
@@ -115,6 +116,25 @@ const struct config_provider *config_find_provider(const struct config *c, struc
     return NULL;
 }
 
+const char *provider_state_name(enum provider_state s)
+{
+    static const char *const NAMES[] = {"enabled", "draining", "disabled"};
+
+    return NAMES[s];
+}
+
+const struct config_provider_state *config_provider_state(const struct config *c, label provider,
+                                                          int64_t now_us)
+{
+    for (size_t i = 0; i < c->n_provider_states; i++) {
+        const struct config_provider_state *s = &c->provider_states[i];
+
+        if (s->label == provider && s->state != PROVIDER_ENABLED && (!s->until_us || s->until_us > now_us))
+            return s;
+    }
+    return NULL;
+}
+
 /* ---- names that are no alias ---- */
 
 static bool is_configured_target(const struct config *c, const struct config_provider *p, struct span model)
@@ -163,7 +183,8 @@ bool config_resolve_direct(const struct config *c, struct span name, struct aren
         p = &c->providers[i];
         if (!p->is_enabled)
             continue;
-        if (price_is_known_model(c->prices, span_of(p->name), name))
+        if (price_is_known_model(c->prices, span_of(p->name), name) &&
+            !(c->n_provider_states && config_provider_state(c, p->label, wall_now().us)))
             return fill(c, p, name, a, out);
         n_enabled++;
         only = p;

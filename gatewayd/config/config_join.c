@@ -235,6 +235,29 @@ static void join_accounts(struct join *j)
     j->c->n_accounts = j->x->n_accounts;
 }
 
+static void join_states(struct join *j)
+{
+    struct arena *a = &j->c->arena;
+    struct config_provider_state *out =
+        arena_array(a, struct config_provider_state, j->x->n_provider_states + 1);
+    size_t n = 0;
+
+    for (size_t i = 0; i < j->x->n_provider_states; i++) {
+        const struct config_provider_state *s = &j->x->provider_states[i];
+        const struct config_provider *p = config_find_provider(j->c, span_of(s->provider));
+
+        if (!p)
+            continue;
+        out[n] = *s;
+        out[n].provider = p->name;
+        out[n].label = p->label;
+        out[n].reason = arena_dup(a, span_of(s->reason));
+        out[n++].actor = arena_dup(a, span_of(s->actor));
+    }
+    j->c->provider_states = out;
+    j->c->n_provider_states = n;
+}
+
 struct config *config_join(struct config *file, const struct config_extra *x)
 {
     struct join j = {.x = x, .c = calloc(1, sizeof(*j.c))};
@@ -253,6 +276,7 @@ struct config *config_join(struct config *file, const struct config_extra *x)
     join_tenants(&j, file);
     join_keys(&j, file);
     join_accounts(&j);
+    join_states(&j);
     j.c->tenants = j.tenants;
     j.c->n_tenants = j.n_tenants;
     j.c->keys = j.keys;

@@ -26,6 +26,7 @@ static const struct table {
      "warn_levels,cuts_streams",
      "ORDER BY account"},
     {"budget_topups", "id,account,amount_nano,until_at,created_at", "ORDER BY account, until_at, id"},
+    {"settings", "name,value", "WHERE name LIKE '" ROWS_PROVIDER "%' ORDER BY name"},
 };
 
 struct reading {
@@ -335,6 +336,41 @@ static void make_topup(struct maker *m, void *row)
     t->created_at = integer(m, "created_at", 0);
 }
 
+static int64_t wall_us(const json_t *o, const char *name)
+{
+    json_int_t us = json_integer_value(json_object_get(o, name));
+
+    return us > 0 && us / 1000000 <= YEAR_9999 ? us : 0;
+}
+
+static const char *short_text(struct maker *m, const json_t *o, const char *name)
+{
+    const char *z = json_string_value(json_object_get(o, name));
+
+    return arena_dup(m->a, span_of(z && strlen(z) <= 512 && value_is_printable(span_of(z)) ? z : ""));
+}
+
+static void make_state(struct maker *m, void *row)
+{
+    struct config_provider_state *s = row;
+    struct span name = text(m, "name"), value = text(m, "value");
+    json_t *o = json_loadb(value.p, value.len, 0, NULL);
+    const char *state = json_string_value(json_object_get(o, "state"));
+
+    (void)span_split(&name, ' ');
+    m->is_bad |= !name.p || !value_is_name(name) || !state;
+    s->provider = arena_dup(m->a, name.p ? name : SPAN_LIT(""));
+    s->state = PROVIDER_ENABLED;
+    for (int i = PROVIDER_ENABLED; state && i <= PROVIDER_DISABLED; i++)
+        if (strcmp(state, provider_state_name((enum provider_state)i)) == 0)
+            s->state = (enum provider_state)i;
+    s->at_us = wall_us(o, "at");
+    s->until_us = wall_us(o, "until");
+    s->reason = short_text(m, o, "reason");
+    s->actor = short_text(m, o, "actor");
+    json_decref(o);
+}
+
 static bool make_all(struct directory_rows *r, const json_t *doc, const char *name, size_t size,
                      void (*make)(struct maker *, void *), const void *out, size_t *out_n)
 {
@@ -369,6 +405,8 @@ struct directory_rows *rows_read(const json_t *doc)
     ok &= make_all(r, doc, "api_keys", sizeof(*r->keys), make_key, &r->keys, &r->n_keys);
     ok &= make_all(r, doc, "budgets", sizeof(*r->budgets), make_budget, &r->budgets, &r->n_budgets);
     (void)make_all(r, doc, "budget_topups", sizeof(*r->topups), make_topup, &r->topups, &r->n_topups);
+    (void)make_all(r, doc, "settings", sizeof(*r->states), make_state, &r->states,
+                   &r->n_states); /* an older snapshot has none */
     if (ok)
         return r;
     rows_free(r);
@@ -520,5 +558,7 @@ struct config_extra rows_extra(const struct directory_rows *r, struct arena *a)
                                  .keys = keys,
                                  .n_keys = r->n_keys,
                                  .accounts = accounts,
-                                 .n_accounts = n_accounts};
+                                 .n_accounts = n_accounts,
+                                 .provider_states = r->states,
+                                 .n_provider_states = r->n_states};
 }

@@ -59,11 +59,12 @@ struct directory_rows {
     const struct directory_key *keys;
     const struct directory_budget *budgets;
     const struct directory_topup *topups; /* by account and end */
-    size_t n_plans, n_tenants, n_keys, n_budgets, n_topups;
-    size_t n_bad; /* rows left out */
+    size_t n_plans, n_tenants, n_keys, n_budgets, n_topups, n_states;
+    const struct config_provider_state *states; /* labels are 0 */
+    size_t n_bad;                               /* rows left out */
 };
 
-/* All of it as {"version","plans","tenants","api_keys","budgets"}, lists of objects named like the columns, hashes in
+/* All of it as {"version","plans","tenants","api_keys","budgets","settings"}, lists of objects named like the columns, hashes in
  * hexadecimal digits. Each table is read by itself: what changes meanwhile raises the version, and is read again. */
 NODISCARD enum err_code rows_load(struct db *db, json_t **out, struct err *err);
 /* The version alone; 0 before the first change. */
@@ -77,6 +78,8 @@ const struct directory_tenant *rows_tenant(const struct directory_rows *r, const
 const struct directory_key *rows_key(const struct directory_rows *r, const char *tenant, const char *id);
 const struct directory_budget *rows_budget(const struct directory_rows *r, const char *account);
 
+/* The row of `settings` that holds a provider's state is named "provider NAME". */
+#define ROWS_PROVIDER "provider "
 /* What config_join() takes. Arrays are in `a`, strings are borrowed from `r`. */
 struct config_extra rows_extra(const struct directory_rows *r, struct arena *a);
 /* "global", "tenant:ID", "key:TENANT/ID", "provider:NAME", with names as everywhere. */

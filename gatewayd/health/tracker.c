@@ -243,7 +243,8 @@ static void fill_row(struct tracker *t, size_t i, const struct shut *s, struct w
                                        .breakers_half_open = s->half_open,
                                        .p95_target_s = (double)p->p95_target_us / 1e6,
                                        .probe = probe_of(t, &sum.probed, now),
-                                       .is_stopped = !p->is_enabled};
+                                       .is_stopped = !p->is_enabled ||
+                                                     config_provider_state(t->config, p->label, now.us)};
     row->p50_s = sketch_quantile_us(&sum.sketch, 0.5) / 1e6;
     row->health = health_of(&row->facts);
     row->last_attempt = sum.last_attempt;
@@ -516,7 +517,8 @@ static void start_probes(struct tracker *t, struct wall now)
         const struct health_row *row = health_board_find(t->board, p->label);
         struct wall last = prober_last(t->prober, p->label).at;
 
-        if (!p->is_probed || !row || !prober_can(p) || prober_is_busy(t->prober, p->label) ||
+        if (!p->is_probed || !row || config_provider_state(c, p->label, now.us) || !prober_can(p) ||
+            prober_is_busy(t->prober, p->label) ||
             (last.us && now.us - last.us < c->health.probe_interval_us / 2) || !is_due(t, p, row, now))
             continue;
         (void)prober_start(t->prober, p, c->health.probe_timeout_us);

@@ -61,6 +61,16 @@ enum step request_fail(struct request *rq, enum err_code code, const char *fmt, 
     return STEP_DONE;
 }
 
+void request_pass_over(struct request *rq, const struct config_target *t, const char *why)
+{
+    size_t n = strlen(rq->passed);
+    char text[sizeof(rq->passed)];
+
+    (void)snprintf(text, sizeof(text), "%s/%s (%s)", t->provider->name, t->model, why);
+    if (!strstr(rq->passed, text) && n + strlen(text) + 3 < sizeof(rq->passed))
+        (void)snprintf(rq->passed + n, sizeof(rq->passed) - n, "%s%s", n ? ", " : "", text);
+}
+
 bool pipeline_match(struct span method, struct span path, enum operation *op, struct span *model,
                     enum err_code *why)
 {

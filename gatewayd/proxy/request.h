@@ -134,7 +134,7 @@ struct request {
     struct config_target *targets;
     size_t n_targets;
     unsigned attempts_allowed;
-    char passed[96]; /* targets that its breakers let it pass over, for the log; "" none */
+    char passed[96]; /* targets that it passed over, and why, for the log; "" none */
 
     struct limits_hold hold;       /* open from admit to settle */
     int64_t bound_nanousd;         /* what it was opened with: of one attempt */
@@ -185,5 +185,8 @@ static inline struct attempt *request_attempt(const struct request *rq)
 }
 /* Ends the request with an error; for `return request_fail(…)` in a stage. */
 enum step request_fail(struct request *rq, enum err_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* Notes a target that is not asked, each once and as far as there is room. */
+void request_pass_over(struct request *rq, const struct config_target *t, const char *why);
 
 #endif

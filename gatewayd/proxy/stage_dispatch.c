@@ -34,29 +34,27 @@ static bool look(struct request *rq, size_t at, struct breaker_view *out)
                         now_of(rq), out);
 }
 
-/* Each target once, as far as there is room. */
-static void note_passed(struct request *rq, size_t at, const char *why)
+/* What operators say now, not when the request came. */
+static const struct config_provider_state *stopped(const struct request *rq, size_t at)
 {
-    const struct config_target *t = &rq->targets[at];
-    size_t n = strlen(rq->passed);
-    char text[sizeof(rq->passed)];
-
-    (void)snprintf(text, sizeof(text), "%s/%s (%s)", t->provider->name, t->model, why);
-    if (!strstr(rq->passed, text) && n + strlen(text) + 3 < sizeof(rq->passed))
-        (void)snprintf(rq->passed + n, sizeof(rq->passed) - n, "%s%s", n ? ", " : "", text);
+    return config_provider_state(rq->proxy->config, rq->targets[at].provider->label,
+                                 loop_wall(rq->proxy->loop).us);
 }
 
 static bool admits(struct request *rq, size_t at, struct breaker_ticket *out)
 {
     const struct config_target *t = &rq->targets[at];
-    bool ok = breaker_admit(rq->proxy->breakers, t->provider->label, t->model_label, &rq->config->breaker,
-                            now_of(rq), out);
-
+    const struct config_provider_state *s = stopped(rq, at);
     struct breaker_view v;
 
-    if (!ok && look(rq, at, &v))
-        note_passed(rq, at, breaker_state_name(v.state));
-    return ok;
+    if (!s && breaker_admit(rq->proxy->breakers, t->provider->label, t->model_label, &rq->config->breaker,
+                            now_of(rq), out))
+        return true;
+    if (s)
+        request_pass_over(rq, t, provider_state_name(s->state));
+    else if (look(rq, at, &v))
+        request_pass_over(rq, t, breaker_state_name(v.state));
+    return false;
 }
 
 static enum step give_up(struct request *rq, const struct attempt *a)
@@ -110,7 +108,7 @@ static bool holds(struct request *rq, size_t at, struct limits_hold *out)
         *kept = why;
         rq->passed_over = kept;
     }
-    note_passed(rq, at, explain_refusal(&why)->kind);
+    request_pass_over(rq, t, explain_refusal(&why)->kind);
     return false;
 }
 
@@ -133,7 +131,7 @@ static bool is_ready(struct request *rq, size_t at)
 {
     struct breaker_view v;
 
-    return !look(rq, at, &v) || v.is_available;
+    return !stopped(rq, at) && (!look(rq, at, &v) || v.is_available);
 }
 
 /* Nobody has a slot free: it waits for the first that takes it. */
@@ -234,20 +232,44 @@ static enum step spent(struct request *rq, bool is_any_open, int64_t least_ms)
                         text);
 }
 
+static void tell_of_state(struct buf *b, const struct config_provider_state *s)
+{
+    char until[WALL_TEXT_CAP] = "";
+
+    if (s->until_us)
+        (void)wall_format((struct wall){s->until_us}, until, sizeof(until));
+    buf_addf(b, "%s provider '%s' is %s by an operator%s%s", b->len ? ";" : "", s->provider,
+             provider_state_name(s->state), until[0] ? " until " : "", until);
+}
+
+/* Why one target may not be asked, and for how long; false when it might be. */
+static bool why_not(struct request *rq, size_t at, struct buf *text, int64_t *out_ms)
+{
+    const struct config_provider_state *s = stopped(rq, at);
+    struct breaker_view v;
+
+    if (s) {
+        *out_ms = s->until_us ? (s->until_us - loop_wall(rq->proxy->loop).us) / 1000 + 1 : NO_END_WAIT_MS;
+        if (at < TOLD)
+            tell_of_state(text, s);
+        return true;
+    }
+    if (!look(rq, at, &v) || (rq->passed_over && v.is_available))
+        return false;
+    *out_ms = wait_ms(&v, now_of(rq));
+    if (at < TOLD)
+        tell_of(text, &rq->targets[at], &v);
+    return true;
+}
+
 static enum step shut_off(struct request *rq)
 {
     struct buf text AUTO(buf_release) = {.max = 2048};
-    struct breaker_view v;
-    int64_t least = INT64_MAX, ms;
+    int64_t least = INT64_MAX, ms = 0;
 
-    for (size_t i = 0; i < rq->n_targets; i++) {
-        if (!look(rq, i, &v) || (rq->passed_over && v.is_available))
-            continue;
-        ms = wait_ms(&v, now_of(rq));
-        least = ms < least ? ms : least;
-        if (i < TOLD)
-            tell_of(&text, &rq->targets[i], &v);
-    }
+    for (size_t i = 0; i < rq->n_targets; i++)
+        if (why_not(rq, i, &text, &ms))
+            least = ms < least ? ms : least;
     if (rq->passed_over)
         return spent(rq, least != INT64_MAX, least);
     rq->retry_after_ms = least == INT64_MAX ? BREAKER_FULL_US / 1000 : least;

@@ -26,6 +26,30 @@ static void take_targets(struct request *rq, const struct config_target *from, s
             rq->targets[rq->n_targets++] = from[i];
 }
 
+/* Those that an operator stopped; when that is all, they stay, and dispatch says why nobody may be asked. */
+static void drop_stopped(struct request *rq)
+{
+    const struct config *c = rq->proxy->config;
+    int64_t now_us = loop_wall(rq->proxy->loop).us;
+    size_t n = 0;
+
+    for (size_t i = 0; c->n_provider_states && i < rq->n_targets; i++)
+        n += !config_provider_state(c, rq->targets[i].provider->label, now_us);
+    if (!n || n == rq->n_targets)
+        return;
+    n = 0;
+    for (size_t i = 0; i < rq->n_targets; i++) {
+        const struct config_provider_state *s =
+            config_provider_state(c, rq->targets[i].provider->label, now_us);
+
+        if (s)
+            request_pass_over(rq, &rq->targets[i], provider_state_name(s->state));
+        else
+            rq->targets[n++] = rq->targets[i];
+    }
+    rq->n_targets = n;
+}
+
 /* ---- in which order -------------------------------------------------------------------------------------------------- */
 
 static double health_of_target(const struct health_board *board, const struct config_target *t)
@@ -94,6 +118,7 @@ enum step stage_route(struct request *rq)
     rq->alias = config_find_model(rq->config, name);
     if (rq->alias) {
         take_targets(rq, rq->alias->targets, rq->alias->n_targets);
+        drop_stopped(rq);
         order_targets(rq);
         retries = rq->alias->retries;
     } else if (config_resolve_direct(rq->config, name, rq->arena, &direct)) {

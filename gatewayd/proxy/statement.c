@@ -245,6 +245,16 @@ enum step statement_refuse(struct request *rq)
 
 /* ---- the watch ----------------------------------------------------------------------------------------------------- */
 
+static bool is_shut_off(const struct proxy *p, const struct attempt *a)
+{
+    const struct config_provider_state *s;
+
+    if (breaker_is_cut(&a->ticket))
+        return true;
+    s = config_provider_state(p->config, a->target->provider->label, loop_wall(p->loop).us);
+    return s && s->state == PROVIDER_DISABLED;
+}
+
 static void on_watch(struct timer *t)
 {
     struct proxy *p = CONTAINER_OF(t, struct proxy, watch);
@@ -253,7 +263,7 @@ static void on_watch(struct timer *t)
     for (struct request *rq = p->live; rq; rq = rq->next) {
         struct attempt *a = request_attempt(rq);
 
-        if (a && !a->is_closed && !a->has_ended && breaker_is_cut(&a->ticket))
+        if (a && !a->is_closed && !a->has_ended && is_shut_off(p, a))
             attempt_cut(a);
         if (!rq->stated || rq->is_settled)
             continue;

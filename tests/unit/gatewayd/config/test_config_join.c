@@ -198,6 +198,31 @@ static void test_thousands_of_keys_are_all_found(void **state)
     config_unref(c);
 }
 
+static void test_states_of_providers_hold_until_their_end(void **state)
+{
+    const struct config_provider_state states[] = {
+        {.provider = "p",
+         .state = PROVIDER_DRAINING,
+         .at_us = 1,
+         .until_us = 1000,
+         .reason = "r",
+         .actor = "token"},
+        {.provider = "unknown", .state = PROVIDER_DISABLED, .reason = "", .actor = ""}};
+    struct config *c =
+        join(load_file(), &(struct config_extra){.provider_states = states, .n_provider_states = 2});
+    const struct config_provider_state *s;
+
+    (void)state;
+    assert_int_equal(c->n_provider_states, 1);
+    s = config_provider_state(c, c->providers[0].label, 999);
+    assert_non_null(s);
+    assert_int_equal(s->state, PROVIDER_DRAINING);
+    assert_string_equal(s->reason, "r");
+    assert_null(config_provider_state(c, c->providers[0].label, 1000));
+    assert_null(config_provider_state(c, 0, 1));
+    config_unref(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -209,6 +234,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_refusal_wins_wherever_it_was_said, enter_dir, leave_dir),
         cmocka_unit_test_setup_teardown(test_a_budget_of_an_account_yields_to_the_file_only, enter_dir,
                                         leave_dir),
+        cmocka_unit_test_setup_teardown(test_states_of_providers_hold_until_their_end, enter_dir, leave_dir),
         cmocka_unit_test_setup_teardown(test_thousands_of_keys_are_all_found, enter_dir, leave_dir),
     };
 

@@ -154,6 +154,32 @@ static void test_a_change_is_known_at_once_and_told_once(void **state)
     close_world(&w);
 }
 
+static void test_a_provider_s_state_is_in_the_snapshot_and_nonsense_is_left_out(void **state)
+{
+    const char *const all[] = {"INSERT INTO settings (name, value) VALUES ('provider p', "
+                               "'{\"state\":\"disabled\",\"at\":5,\"until\":0,"
+                               "\"reason\":\"invoice\",\"actor\":\"token\"}'), ('provider q', 'no "
+                               "document'), ('provider a b', '{}'), "
+                               "('provider', 'x')",
+                               NULL};
+    struct world w = {0};
+    const struct config_provider_state *s;
+    struct config *c;
+    struct err err;
+
+    (void)state;
+    open_world(&w);
+    assert_int_equal(change(&w, all, &err), ERR_OK);
+    assert_int_equal(directory_rows(w.d)->n_states, 1);
+    c = directory_config_mt(w.d);
+    s = config_provider_state(c, c->providers[0].label, 1);
+    assert_non_null(s);
+    assert_int_equal(s->state, PROVIDER_DISABLED);
+    assert_string_equal(s->reason, "invoice");
+    config_unref(c);
+    close_world(&w);
+}
+
 static void test_a_change_that_fails_leaves_nothing(void **state)
 {
     const char *const all[] = {"INSERT INTO settings (name, value) VALUES ('left', '1')", "SELECT nonsense",
@@ -429,6 +455,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_TEMP(test_a_change_is_known_at_once_and_told_once),
+        WITH_TEMP(test_a_provider_s_state_is_in_the_snapshot_and_nonsense_is_left_out),
         WITH_TEMP(test_a_change_that_fails_leaves_nothing),
         WITH_TEMP(test_a_start_without_the_database_knows_the_snapshot_s_keys),
         WITH_TEMP(test_a_snapshot_that_is_old_or_changed_is_not_used),
