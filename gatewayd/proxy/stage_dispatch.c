@@ -177,7 +177,7 @@ static bool start_from(struct request *rq, size_t at, enum step *out)
         if (!waiting_try(rq, &rq->targets[i], &l.slot)) {
             was_full |= is_ready(rq, i);
             if (rq->config->queue.spills && rq->n_targets > 1)
-                note_passed(rq, i, "no slot free");
+                request_pass_over(rq, &rq->targets[i], "no slot free");
             if (was_full && !rq->config->queue.spills)
                 break;
             continue;
