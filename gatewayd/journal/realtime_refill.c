@@ -95,10 +95,11 @@ static enum err_code read_sums(struct refill *f, const char *instance, int64_t s
 
     return db_query(f->r->refill, "refill_ledger",
                     "SELECT minute - minute % 3600, provider, model, kind, outcome" SUM(count) SUM(tokens_in)
-                        SUM(tokens_cached) SUM(tokens_cwrite) SUM(tokens_out) SUM(tokens_reasoning) SUM(
-                            images) SUM(searches) SUM(cost_nano) SUM(unpriced) SUM(latency_us) SUM(ttft_us)
-                            SUM(ttft_count) " FROM ledger WHERE instance = $1 AND minute >= $2 "
-                                            "AND provider <> '' AND kind <> 'reset' GROUP BY 1, 2, 3, 4, 5",
+                        SUM(tokens_cached) SUM(tokens_cwrite) SUM(tokens_out) SUM(tokens_reasoning)
+                            SUM(images) SUM(searches) SUM(cost_nano) SUM(unpriced) SUM(latency_us)
+                                SUM(ttft_us)
+                                    SUM(ttft_count) " FROM ledger WHERE instance = $1 AND minute >= $2 "
+                                                    "AND provider <> '' GROUP BY 1, 2, 3, 4, 5",
                     p, ARRAY_LEN(p), take_sums, f, err);
 }
 
@@ -248,12 +249,16 @@ static enum err_code set_instance(struct refill *f, struct instance *i, bool wit
     return ERR_OK;
 }
 
-/* This instance first; a dead one with nothing to show stays away. */
+/* This instance first; a dead one with nothing to show stays away. Without a row of our own nothing of ours is in the history, so
+ * it cannot be what the realtime store lost; but whoever comes first to an empty store brings what was spent, since leases are
+ * granted by that. */
 static enum err_code set_all(struct refill *f, struct err *err)
 {
-    bool any = false;
+    bool any = false, is_ours = strcmp(f->instances[0].id, f->r->instance) == 0;
     enum err_code e = find_set(f, &any, err);
 
+    if (any && !is_ours)
+        return e;
     for (size_t i = 0; i < f->n && e == ERR_OK; i++)
         if (!f->instances[i].is_set)
             e = set_instance(f, &f->instances[i], i == 0 && !any, err);
@@ -280,8 +285,7 @@ static enum err_code fill(struct refill *f, struct err *err)
     e = begin(f, err);
     if (e == ERR_OK)
         e = read_instances(f, err);
-    /* Without a row of our own nothing of ours is in the history, so it cannot be what the realtime store lost. */
-    if (e == ERR_OK && f->n && strcmp(f->instances[0].id, f->r->instance) == 0)
+    if (e == ERR_OK && f->n)
         e = set_all(f, err);
     if (db_in_transaction(f->r->refill))
         db_rollback(f->r->refill);

@@ -77,7 +77,7 @@ bool lease_plan(struct lease *l, struct lease_use u, bool holds, bool lets_go, s
                 struct lease_ask *out)
 {
     int64_t used = used_of(l, u), spare = lets_go ? 0 : spare_of(l, now), free;
-    bool was_due = l->is_due;
+    bool was_due = l->is_due || l->is_unanswered;
 
     if (!holds || l->granted < used || spare == 0)
         l->granted = used;
@@ -99,7 +99,9 @@ bool lease_plan(struct lease *l, struct lease_use u, bool holds, bool lets_go, s
     }
     l->short_of = l->short_sum = 0;
     l->is_due = false;
-    return was_due || out->want > out->granted || l->granted != l->told;
+    l->is_unanswered = was_due || out->want > out->granted || l->granted != l->told;
+    l->is_named |= out->want > out->granted;
+    return l->is_unanswered;
 }
 
 void lease_is_wanted(struct lease *l, struct mono now)
@@ -128,6 +130,7 @@ void lease_hear(struct lease *l, struct lease_use u, const struct lease_ask *ask
 {
     int64_t posted;
 
+    l->is_unanswered = false;
     l->granted = l->told = r->granted;
     l->is_named = r->granted || r->outstanding;
     l->rest = r->rest;

@@ -56,7 +56,8 @@ struct lease {             /* zero: nothing is granted */
     int64_t short_sum;     /* all of those */
     struct mono used_at;   /* the last reservation that was asked for */
     struct mono wanted_at; /* another node had no room; 0: none */
-    bool is_named;         /* the store has a record of this lease */
+    bool is_named;         /* the store has a record of this lease, or may have one */
+    bool is_unanswered;    /* it was told or asked something, and what it made of that is not known */
     bool is_due;           /* the store must be told in any case */
     enum lease_denial denial;
     int64_t denied;        /* the amount that was denied */

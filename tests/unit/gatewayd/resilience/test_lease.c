@@ -163,6 +163,22 @@ static void test_what_is_known_to_be_posted_is_outstanding_no_more(void **state)
     assert_int_equal(ask.posted, 0);
 }
 
+static void test_what_was_asked_and_not_answered_is_stated_again(void **state)
+{
+    struct lease l = {0};
+    struct lease_use u = {0, 0};
+    struct lease_ask ask;
+
+    (void)state;
+    assert_true(lease_note(&l, u, 10, false, at(0)));
+    assert_true(lease_plan(&l, u, true, false, at(0), &ask)); /* granted, and the answer is lost */
+    assert_true(lease_plan(&l, u, true, false, at(9000), &ask));
+    assert_int_equal(ask.granted, 0);
+    assert_int_equal(ask.want, 0);
+    lease_hear(&l, u, &ask, &(struct lease_reply){.rest = 1000});
+    assert_false(lease_plan(&l, u, true, false, at(9000), &ask));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -174,6 +190,7 @@ int main(void)
         cmocka_unit_test(test_what_was_posted_under_the_lease_but_not_settled_here_counts_as_spent),
         cmocka_unit_test(test_who_is_denied_learns_why),
         cmocka_unit_test(test_what_is_known_to_be_posted_is_outstanding_no_more),
+        cmocka_unit_test(test_what_was_asked_and_not_answered_is_stated_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
