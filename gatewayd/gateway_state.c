@@ -190,7 +190,9 @@ static void take_health(struct gateway *gw, struct arena *a, struct metrics_stat
     if (!b)
         return;
     copy = arena_alloc(a, bytes);
-    memcpy((void *)copy, (const void *)b, bytes);
+    /* Others write the counter meanwhile; everything else of a board never changes. */
+    memcpy((char *)copy + offsetof(struct health_board, at),
+           (const char *)b + offsetof(struct health_board, at), bytes - offsetof(struct health_board, at));
     probes = arena_array(a, struct metrics_probes, b->n + 1);
     for (size_t i = 0; i < b->n; i++) {
         probes[i].provider = b->rows[i].provider;

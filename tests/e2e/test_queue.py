@@ -110,6 +110,7 @@ def let_all_go(turnstile, n):
 
 
 @pytest.mark.asan
+@pytest.mark.tsan
 def test_the_first_priority_overtakes_the_third_and_the_last_is_served(stage):
     gateway, turnstile = start(stage)
     asked = [{"name": "last", "x_priority": "low"}, *({"name": f"third{i}"} for i in range(6)), {"name": "first", "x_priority": "p1"}]
@@ -194,6 +195,7 @@ def refusal(answer):
 
 
 @pytest.mark.asan
+@pytest.mark.tsan
 def test_a_full_queue_refuses_at_once_and_says_what_is_full(stage):
     gateway, turnstile = start(stage, queue={"max_depth": 2})
     clients = queue_up(gateway, turnstile, {"name": "a"}, {"name": "b"})
@@ -271,6 +273,7 @@ PRICES = {"prices": [{"provider": "up", "model": "m", "input_usd_per_mtok": "1",
 
 
 @pytest.mark.asan
+@pytest.mark.tsan
 def test_who_goes_away_while_he_waits_leaves_nothing_behind(stage):
     prices = stage.directory / "prices.json"
     prices.write_text(json.dumps(PRICES))
