@@ -16,7 +16,7 @@ from support.gateway import KEY, http, model, provider, sha256
 from support.load import read_answer
 from support.process import SLOWNESS, is_sanitized
 from support.rawhttp import RawClient, chunked, request
-from support.upstream import CLOSE, DONE, LAST_CHUNK, STALL, Gate, as_chunk, chat_completion, json_answer, sse_head, stream_events
+from support.upstream import CLOSE, DONE, LAST_CHUNK, STALL, Gate, as_chunk, chat_completion, error_answer, json_answer, sse_head, stream_events
 from support.wait import eventually
 
 OTHER = "sk-aigw-other-0123456789abcdef012345678"
@@ -315,6 +315,32 @@ def test_a_slot_comes_free_however_the_attempt_ends(stage):
     clients = [Client(gateway, str(i)) for i in range(4)]
     assert sorted(c.result().status for c in clients) == [200, 502, 502, 504]
     eventually(lambda: gateway.metric("gatewayd_provider_in_flight", provider="up") == 0)
+
+
+def test_a_failed_attempt_waits_for_the_next_provider(stage):
+    turnstile = Turnstile()
+    broken, second = stage.upstream(error_answer(500)), stage.upstream(turnstile)
+    gateway = stage.gateway(
+        [provider("broken", broken.base_url), provider("second", second.base_url, max_concurrent=1)],
+        [model("chat", "broken/m", "second/m"), model("direct", "second/m")],
+    )
+    holder = Client(gateway, "holder", model="direct")
+    turnstile.wait_for(1)
+    patient = Client(gateway, "patient")
+    waits(gateway, 1)
+    turnstile.open()
+    answer = patient.result()
+    assert (answer.status, answer.headers["x-gatewayd-provider"], answer.headers["x-gatewayd-attempts"]) == (200, "second", "2")
+    assert "x-gatewayd-queue-ms" in answer.headers and holder.result().status == 200
+
+
+def test_a_breaker_that_opens_sends_away_who_waits(stage):
+    gateway, turnstile = start(stage, answer=error_answer(500), breaker={"failures": 1})
+    clients = queue_up(gateway, turnstile, *({"name": str(i)} for i in range(3)))
+    turnstile.let_go("holder")
+    assert [c.result().json["error"]["code"] for c in clients[1:]] == 3 * ["unavailable"]
+    assert turnstile.names == ["holder"]
+    assert gateway.metric("gatewayd_provider_in_flight", provider="up") == 0
 
 
 def test_a_reload_gives_more_slots_to_who_waits(stage):

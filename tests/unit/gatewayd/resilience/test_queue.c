@@ -181,6 +181,35 @@ static void test_under_saturation_each_priority_has_its_share(void **state)
     free(all);
 }
 
+static void test_a_priority_that_nobody_used_is_owed_nothing(void **state)
+{
+    struct queue *q = with(1);
+    struct guest one[120], last[20];
+    struct queue_slot s;
+    unsigned of_last = 0;
+
+    (void)state;
+    assert_true(queue_try(q, 1, &s));
+    for (unsigned i = 0; i < 120; i++)
+        one[i] = guest(1, 1);
+    for (unsigned i = 0; i < 20; i++)
+        last[i] = guest(2, 5);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_equal(enter(q, &one[i], i), QUEUE_WAITS);
+        assert_ptr_equal(pass(q, &s, i), &one[i]);
+    }
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(enter(q, &last[i], 100), QUEUE_WAITS);
+        assert_int_equal(enter(q, &one[100 + i], 100), QUEUE_WAITS);
+    }
+    for (unsigned i = 0; i < 16; i++)
+        of_last += pass(q, &s, i)->w.priority == 5;
+    assert_in_range(of_last, 0, 2);
+    for (unsigned i = 16; i < 40; i++)
+        (void)pass(q, &s, i);
+    end(q, &s);
+}
+
 static void test_tenants_of_one_priority_take_turns(void **state)
 {
     struct queue *q = with(1);
@@ -579,6 +608,7 @@ int main(void)
         TEST(test_a_slot_that_came_free_meanwhile_is_taken_without_waiting),
         TEST(test_the_first_priority_overtakes_a_long_queue_of_the_third),
         TEST(test_under_saturation_each_priority_has_its_share),
+        TEST(test_a_priority_that_nobody_used_is_owed_nothing),
         TEST(test_tenants_of_one_priority_take_turns),
         TEST(test_a_tenant_that_holds_the_slots_waits_longer_but_is_served),
         TEST(test_coming_anew_each_time_is_no_way_to_the_front),
