@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The metric families as text, and the main ones as JSON for programs that do not speak Prometheus. */
-#include "gatewayd/api/handlers_priv.h"
+#include "gatewayd/api/provider_health_priv.h"
 
 void api_metrics(const struct api_request *rq, struct api_reply *reply)
 {
@@ -29,15 +29,16 @@ static json_t *requests_json(const struct facts_totals *t)
     return o;
 }
 
-static json_t *provider_json(const struct facts_provider_sum *s)
+static json_t *provider_json(const struct picture *p, const struct facts_provider_sum *s)
 {
+    struct health_row row = provider_health(p, s->provider);
     json_t *o = json_object();
 
     (void)json_object_set_new(o, "attempts", api_json_count(s->attempts));
     (void)json_object_set_new(o, "errors", api_json_count(s->errors));
-    (void)json_object_set_new(o, "error_rate", api_json_ratio(s->window_errors, s->window_attempts));
-    (void)json_object_set_new(o, "latency_p50_seconds", api_json_number(s->window_p50_s));
-    (void)json_object_set_new(o, "latency_p95_seconds", api_json_number(s->window_p95_s));
+    (void)json_object_set_new(o, "error_rate", api_json_number(row.health.error_rate));
+    (void)json_object_set_new(o, "latency_p50_seconds", api_json_number(row.p50_s));
+    (void)json_object_set_new(o, "latency_p95_seconds", api_json_number(row.facts.p95_s));
     (void)json_object_set_new(o, "input_tokens", api_json_count(s->input_tokens));
     (void)json_object_set_new(o, "output_tokens", api_json_count(s->output_tokens));
     api_set_cost(o, "cost_usd", "cost_nanousd", s->cost_nanousd);
@@ -67,7 +68,7 @@ void api_metrics_json(const struct api_request *rq, struct api_reply *reply)
     picture_take(&p, rq->gw);
     for (size_t i = 0; i < p.n_providers; i++)
         (void)json_object_set_new(providers, label_text(p.providers[i].provider),
-                                  provider_json(&p.providers[i]));
+                                  provider_json(&p, &p.providers[i]));
     (void)json_object_set_new(o, "timestamp", api_json_time(p.state.now));
     (void)json_object_set_new(o, "since", api_json_time(p.state.started));
     (void)json_object_set_new(o, "version", json_string(p.state.version));

@@ -14,6 +14,7 @@
 #define RECORD_BYTES ((size_t)128 << 10)
 #define GONE_MAX     64u /* ended records that are removed in one turn */
 #define FIELD_CAP    200
+#define GONE_US      ((int64_t)3600 * 1000000) /* a node that said nothing for so long is forgotten */
 #define AHEAD_US     ((int64_t)3600 * 1000000) /* a record of a clock that is further ahead is not believed */
 
 void health_record_release(struct health_record *r)
@@ -188,15 +189,20 @@ static void hear(void *user, struct span field, struct span value)
 
     if (!provider.p || span_is(node, h->node))
         return;
-    if (!read_record(value, h->now, &r) || r.until.us < h->now.us) {
+    if (!read_record(value, h->now, &r) || r.until.us + GONE_US < h->now.us) {
         drop(h, field);
         health_record_release(&r);
         return;
     }
+    if (r.until.us <
+        h->now.us) { /* its node is gone; what it last heard of the provider still says something */
+        r.attempts = r.errors = 0;
+        sketch_clear(&r.sketch);
+    }
     for (size_t i = 0; i < h->n; i++)
         if (span_is(provider, label_text(h->records[i].provider)) &&
             health_record_add(&h->records[i], &r) == ERR_OK)
-            h->nodes_of[i]++;
+            h->nodes_of[i] += r.attempts > 0;
     health_record_release(&r);
 }
 

@@ -18,7 +18,7 @@ struct health_probed { /* the last probe; at 0: none */
 struct health_record {
     label provider;
     uint64_t attempts, errors;
-    struct wall until; /* when it is too old to count */
+    struct wall until; /* when its attempts are too old to count */
     struct wall last_attempt;
     struct health_probed probed;
     struct sketch sketch;

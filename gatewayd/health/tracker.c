@@ -18,7 +18,7 @@
 #include <time.h>
 
 #include "gatewayd/telemetry/window.h"
-#include "libshared/base/id.h"
+#include "libshared/base/hash.h"
 #include "libshared/base/log.h"
 
 #define TICK_US    200000
@@ -128,8 +128,6 @@ static void tell(struct tracker *t, struct wall now, const struct health_board *
         struct health_record r = own_record(t, &t->config->providers[i]);
 
         r.until.us = now.us + 3 * t->config->health.interval_us;
-        if (r.probed.at.us && r.until.us < r.probed.at.us + 2 * t->config->health.probe_interval_us)
-            r.until.us = r.probed.at.us + 2 * t->config->health.probe_interval_us;
         if (r.last_attempt.us || r.probed.at.us)
             records[n++] = r;
     }
@@ -491,21 +489,28 @@ enum err_code tracker_probe_mt(struct tracker *t, const char *provider, int64_t 
     return e ? refusal(e, provider, err) : ERR_OK;
 }
 
+/* The same for one node and one silence, and different from node to node: the first that asks spares it the others. */
+static int64_t jitter_us(const struct tracker *t, int64_t idle_since_us, int64_t most_us)
+{
+    uint64_t h = hash_bytes(span_of(t->node)) + (uint64_t)idle_since_us * 0x9e3779b97f4a7c15u;
+
+    h = (h ^ h >> 31) * 0x94d049bb133111ebu;
+    return (int64_t)((h ^ h >> 29) % (uint64_t)(most_us + 1));
+}
+
 /* Nobody used it and no node asked it for an interval, give or take a tenth. */
 static bool is_due(struct tracker *t, const struct config_provider *p, const struct health_row *row,
                    struct wall now)
 {
     int64_t interval = t->config->health.probe_interval_us, idle_since;
     struct wall first = prober_first(t->prober, p->label, now, interval / FIRST_PART);
-    uint64_t r;
 
     if (now.us < first.us)
         return false;
     idle_since = row->last_attempt.us > row->probed.us ? row->last_attempt.us : row->probed.us;
     if (!idle_since)
         return true;
-    random_bytes(&r, sizeof(r));
-    return now.us - idle_since > interval - interval / 10 + (int64_t)(r % (uint64_t)(interval / 5 + 1));
+    return now.us - idle_since > interval - interval / 10 + jitter_us(t, idle_since, interval / 5);
 }
 
 static void start_probes(struct tracker *t, struct wall now)

@@ -106,16 +106,13 @@ const char *exposition_content_type(enum exposition_format f);
 void exposition_render(struct buf *out, enum exposition_format format, struct facts *const *workers,
                        size_t n_workers, const struct metrics_state *state);
 
-/* Sums for the monitoring API, since process start and over the last five minutes. */
+/* Sums for the monitoring API, since process start. */
 struct facts_provider_sum {
     label provider;
     uint64_t attempts, errors;
-    uint64_t window_attempts, window_errors;
-    double window_p50_s, window_p95_s; /* NaN when empty */
     uint64_t input_tokens, output_tokens;
     int64_t cost_nanousd;
-    uint64_t unpriced;     /* attempts whose model has no price */
-    struct wall last_seen; /* 0 when never */
+    uint64_t unpriced; /* attempts whose model has no price */
 };
 /* Fills at most `cap` rows (one per provider of `state->targets` and any seen), returns their number. */
 size_t facts_sum_providers(struct facts *const *workers, size_t n_workers, const struct metrics_state *state,

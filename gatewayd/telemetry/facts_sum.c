@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The same cells for the monitoring API: sums per provider and in total. Api thread. */
-#include <math.h>
 #include <stdlib.h>
 
 #include "gatewayd/telemetry/exposition.h"
@@ -14,7 +13,7 @@ static struct facts_provider_sum *row_of(struct facts_provider_sum *out, size_t 
             return &out[i];
     if (*n == cap)
         return NULL;
-    out[*n] = (struct facts_provider_sum){.provider = provider, .window_p50_s = NAN, .window_p95_s = NAN};
+    out[*n] = (struct facts_provider_sum){.provider = provider};
     return &out[(*n)++];
 }
 
@@ -33,7 +32,7 @@ size_t facts_sum_providers(struct facts *const *workers, size_t n_workers, const
                            struct facts_provider_sum *out, size_t cap)
 {
     struct snapshot s AUTO(snapshot_release);
-    const struct snapshot_kind *attempts, *windows;
+    const struct snapshot_kind *attempts;
     struct facts_provider_sum *row;
     size_t n = 0;
 
@@ -44,19 +43,6 @@ size_t facts_sum_providers(struct facts *const *workers, size_t n_workers, const
     for (size_t i = 0; i < attempts->n; i++)
         if ((row = row_of(out, cap, &n, cells_part(attempts->keys[i], 0))))
             add_attempts(row, (const struct attempt_words *)(const void *)snapshot_words(attempts, i));
-    windows = snapshot_kind(&s, KIND_PROVIDER);
-    for (size_t i = 0; i < windows->n; i++) {
-        const struct window_stats *st = &windows->stats[i];
-
-        row = row_of(out, cap, &n, cells_part(windows->keys[i], 0));
-        if (!row)
-            continue;
-        row->window_attempts = st->count;
-        row->window_errors = st->errors;
-        row->window_p50_s = st->p50;
-        row->window_p95_s = st->p95;
-        row->last_seen = (struct wall){(int64_t)st->last_us};
-    }
     return n;
 }
 

@@ -7,6 +7,8 @@ import sqlite3
 import threading
 import time
 import urllib.request
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -93,6 +95,26 @@ def test_it_recovers_by_probes_and_says_how_long_it_took(stage):
     assert row["last_recovery_s"] > 0.5 and row["failure_count"] == 0
     assert [h["to"] for h in row["history"]] == ["CLOSED", "HALF_OPEN", "OPEN"]
     assert gateway.metric("aigateway_circuit_breaker_recovery_seconds_count", provider="first") == 1
+
+
+def test_half_open_asks_exactly_as_many_as_configured_whoever_comes(stage):
+    release, is_ill = threading.Event(), True
+    good = [sse_head() + b"".join(as_chunk(e) for e in [*stream_events(("one", "two")), DONE]) + LAST_CHUNK]
+    up = stage.upstream(lambda r: error_answer(500) if is_ill else [Gate(release), *good])
+    gateway = start(stage, up.base_url, {**QUICK, "probes": 3, "close_after": 3})
+    fail_until_open(gateway)
+    is_ill = False
+    eventually(lambda: state(gateway) == "HALF_OPEN", 5)
+    with ThreadPoolExecutor(200) as pool:
+        answers = [pool.submit(gateway.chat, stream=True, timeout=60) for _ in range(200)]
+        eventually(lambda: sum(a.done() for a in answers) == 197, 20 * SLOWNESS)
+        assert breaker(gateway)["probes"] == 3 and len(up.requests) == 5 + 3
+        release.set()
+        statuses = Counter(a.result().status for a in answers)
+    assert statuses == {200: 3, 503: 197}
+    eventually(lambda: state(gateway) == "CLOSED", 5)
+    row = breaker(gateway)
+    assert [h["to"] for h in row["history"]] == ["CLOSED", "HALF_OPEN", "OPEN"] and row["last_recovery_s"] > 0.5
 
 
 @pytest.mark.asan
