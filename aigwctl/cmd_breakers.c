@@ -6,17 +6,18 @@
 #include "aigwctl/change.h"
 #include "libshared/cli/human.h"
 
-enum { KEY_STATE = 0x2000, KEY_ALL, KEY_FOR, KEY_UNTIL, KEY_DRAIN, KEY_ALL_OPEN };
+enum { KEY_STATE = 0x2000, KEY_ALL, KEY_FOR, KEY_UNTIL, KEY_DRAIN, KEY_ALL_OPEN, KEY_HISTORY };
 
 static struct {
     const char *state, *length;
     char until[32]; /* what is left of --until, as a duration */
-    bool is_all, is_drain, is_all_open;
+    bool is_all, is_drain, is_all_open, has_history;
 } opt;
 
 static const struct argp_option OPTIONS[] = {
     {"state", KEY_STATE, "STATE", 0, "list: only those that are open, half_open or closed", 0},
     {"all", KEY_ALL, 0, 0, "list: the quiet ones too", 0},
+    {"history", KEY_HISTORY, 0, 0, "list: what each one went through", 0},
     {"for", KEY_FOR, "TIME", 0, "open, close: how long, at most 30d, such as 30m", 0},
     {"until", KEY_UNTIL, "INSTANT", 0, "open, close: the same as an RFC 3339 time", 0},
     {"drain", KEY_DRAIN, 0, 0, "open: let answers that are under way end", 0},
@@ -51,6 +52,9 @@ static error_t take(int key, char *arg, struct argp_state *state)
     case KEY_ALL:
         opt.is_all = true;
         return 0;
+    case KEY_HISTORY:
+        opt.has_history = true;
+        return 0;
     case KEY_FOR:
         opt.length = arg;
         return 0;
@@ -82,6 +86,11 @@ static const struct table_column HISTORY[] = {
     {"to", "TO", FORM_TEXT},
     {"cause", "CAUSE", FORM_TEXT},
     {0},
+};
+
+static const struct table_column CHANGES[] = {
+    {"at", "WHEN", FORM_AGE}, {"target", "PROVIDER/MODEL", FORM_TEXT}, {"from", "FROM", FORM_TEXT},
+    {"to", "TO", FORM_TEXT},  {"cause", "CAUSE", FORM_TEXT},           {0},
 };
 
 /* ---- rows ------------------------------------------------------------------------------------------------------------ */
@@ -222,6 +231,81 @@ static int exit_of(const struct ctl *ctl, const json_t *rows)
     return count(rows, "OPEN") ? CLI_CRITICAL : count(rows, "HALF_OPEN") ? CLI_WARNING : CLI_OK;
 }
 
+static int by_newest(const void *a, const void *b)
+{
+    return strcmp(text(*(json_t *const *)b, "at"), text(*(json_t *const *)a, "at"));
+}
+
+/* What all breakers of `rows` went through, newest first. */
+static json_t *changes_of(const json_t *rows)
+{
+    json_t *all = json_array(), *row, *change, **list, *sorted = json_array();
+    size_t i, k, n;
+
+    json_array_foreach(rows, i, row)
+    {
+        json_array_foreach(json_object_get(row, "history"), k, change)
+        {
+            json_t *o = json_copy(change);
+
+            (void)json_object_set_new(o, "target",
+                                      json_sprintf("%s/%s", text(row, "provider"), text(row, "model")));
+            (void)json_array_append_new(all, o);
+        }
+    }
+    n = json_array_size(all);
+    list = calloc(n + 1, sizeof(json_t *));
+    if (!list)
+        abort();
+    json_array_foreach(all, i, row) list[i] = row;
+    qsort(list, n, sizeof(*list), by_newest);
+    for (i = 0; i < n; i++)
+        (void)json_array_append(sorted, list[i]);
+    free(list);
+    json_decref(all);
+    return sorted;
+}
+
+/* Only the page of a provider tells what was before, so each is asked once. */
+static int fetch_history(struct ctl *ctl, const char *target, json_t **out)
+{
+    json_t *rows, *row, *seen = json_object(), *some, *all = json_array();
+    size_t i;
+    int rc = fetch(ctl, target, opt.state, &rows);
+
+    ctl->is_raw = false;
+    json_array_foreach(rows, i, row)
+    {
+        char only_model[600];
+
+        (void)snprintf(only_model, sizeof(only_model), "%s/%s", text(row, "provider"), text(row, "model"));
+        if (!opt.state && json_object_get(seen, text(row, "provider")))
+            continue;
+        (void)json_object_set_new(seen, text(row, "provider"), json_true());
+        rc = fetch(ctl, target || opt.state ? only_model : text(row, "provider"), opt.state, &some);
+        if (rc)
+            break;
+        (void)json_array_extend(all, some);
+        json_decref(some);
+    }
+    json_decref(seen);
+    json_decref(rows);
+    *out = changes_of(all);
+    json_decref(all);
+    return rc;
+}
+
+static int list_history(struct ctl *ctl, FILE *f)
+{
+    json_t *rows;
+    int rc = fetch_history(ctl, ctl->n_args == 2 ? ctl->args[1] : NULL, &rows);
+
+    if (!rc)
+        ctl_print(ctl, f, "history", CHANGES, rows, NULL);
+    json_decref(rows);
+    return rc;
+}
+
 static int list(struct ctl *ctl, FILE *f)
 {
     json_t *rows;
@@ -351,7 +435,7 @@ static int change_all(struct ctl *ctl, const char *verb, const char *target)
     rc = fetch(ctl, target, opt.is_all_open ? "OPEN" : NULL, &rows);
     if (rc)
         return rc;
-    if (json_array_size(rows) != 1)
+    if (opt.is_all_open || json_array_size(rows) != 1)
         (void)fprintf(stderr, "%s: %zu breakers\n", verb, json_array_size(rows));
     json_array_foreach(rows, i, row)
     {
@@ -369,7 +453,7 @@ static int run(struct ctl *ctl)
     bool is_forced = strcmp(verb, "open") == 0 || strcmp(verb, "close") == 0;
 
     if (strcmp(verb, "list") == 0)
-        return ctl_watch(ctl, list);
+        return ctl_watch(ctl, opt.has_history ? list_history : list);
     if (strcmp(verb, "show") == 0)
         return target ? ctl_watch(ctl, show)
                       : ctl_fail(CLI_USAGE, "breakers show: name PROVIDER or PROVIDER/MODEL");

@@ -3,12 +3,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "aigwctl/budgets.h"
 #include "aigwctl/change.h"
 #include "libshared/base/span.h"
 
-enum { KEY_LIMIT = 0x2000, KEY_PERIOD, KEY_WARN, KEY_AT_LIMIT, KEY_STORE_DOWN };
+enum {
+    KEY_LIMIT = 0x2000,
+    KEY_PERIOD,
+    KEY_WARN,
+    KEY_AT_LIMIT,
+    KEY_STORE_DOWN,
+    KEY_OVER,
+    KEY_TENANT,
+    KEY_ALL,
+    KEY_FORECAST,
+    KEY_APPLY
+};
+
+static bool applies; /* budgets reconcile --apply */
 
 static const struct argp_option OPTIONS[] = {
+    {"over", KEY_OVER, "PERCENT", 0, "list: only those that have used so much", 0},
+    {"tenant", KEY_TENANT, "TENANT", 0, "list: only those of a tenant and its keys", 0},
+    {"all", KEY_ALL, 0, 0, "list: those that spent nothing, too", 0},
+    {"forecast", KEY_FORECAST, "HOW", 0,
+     "list: auto (by the hour of the week where history allows it), linear or none", 0},
+    {"apply", KEY_APPLY, 0, 0, "reconcile: let the counters follow the ledger", 0},
     {"limit", KEY_LIMIT, "USD", 0, "dollars per period", 0},
     {"period", KEY_PERIOD, "PERIOD", 0, "hour, day, week, month or total", 0},
     {"warn", KEY_WARN, "PERCENT", 0, "when to warn", 0},
@@ -18,11 +38,40 @@ static const struct argp_option OPTIONS[] = {
     {0},
 };
 
+static error_t take_forecast(const char *arg, struct argp_state *state)
+{
+    static const char *const NAMES[] = {"auto", "linear", "none"};
+
+    for (unsigned i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
+        if (strcmp(arg, NAMES[i]) == 0) {
+            budgets_view.forecast = i;
+            return 0;
+        }
+    argp_error(state, "--forecast is auto, linear or none, not '%s'", arg);
+    return 0;
+}
+
 static error_t take(int key, char *arg, struct argp_state *state)
 {
     uint64_t n = 0;
 
     switch (key) {
+    case KEY_OVER:
+        if (!span_to_u64(span_of(arg), &n) || n > 1000)
+            argp_error(state, "--over takes a percentage, not '%s'", arg);
+        budgets_view.over_percent = (int)n;
+        return 0;
+    case KEY_TENANT:
+        budgets_view.tenant = arg;
+        return 0;
+    case KEY_ALL:
+        budgets_view.is_all = true;
+        return 0;
+    case KEY_FORECAST:
+        return take_forecast(arg, state);
+    case KEY_APPLY:
+        applies = true;
+        return 0;
     case KEY_LIMIT:
         change_give("limit_usd", json_string(arg));
         return 0;
@@ -45,46 +94,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct table_column COLUMNS[] = {
-    {"account", "ACCOUNT", FORM_TEXT},
-    {"period", "PERIOD", FORM_TEXT},
-    {"spent_nanousd", "SPENT", FORM_USD},
-    {"held_nanousd", "HELD", FORM_USD},
-    {"limit_nanousd", "LIMIT", FORM_USD},
-    {"used_ratio", "USED", FORM_PERCENT},
-    {"at_limit", "AT LIMIT", FORM_TEXT},
-    {"verdict", "NOW", FORM_TEXT},
-    {"resets_at", "RESETS", FORM_TEXT},
-    {"source", "FROM", FORM_TEXT},
-    {0},
-};
-static const struct table_column CHECKS[] = {
-    {"scope", "SCOPE", FORM_TEXT},     {"kind", "KIND", FORM_TEXT},
-    {"limit", "LIMIT", FORM_TEXT},     {"used", "USED", FORM_TEXT},
-    {"held", "HELD", FORM_TEXT},       {"requested", "ASKED", FORM_TEXT},
-    {"unit", "UNIT", FORM_TEXT},       {"resets_at", "RESETS", FORM_TEXT},
-    {"verdict", "VERDICT", FORM_TEXT}, {0},
-};
 static const char *const CHANGED[] = {"limit_usd", "period", "warn", "at_limit", "when_store_down", NULL};
-
-static int list(struct ctl *ctl, FILE *f)
-{
-    json_t *doc;
-    int rc = ctl_get(ctl, "/api/admin/budgets", &doc);
-
-    if (!rc && doc)
-        ctl_print(ctl, f, "budgets", COLUMNS, json_object_get(doc, "budgets"), NULL);
-    json_decref(doc);
-    return rc;
-}
-
-static void print_one(struct ctl *ctl, const json_t *is)
-{
-    json_t *rows = json_pack("[O]", is);
-
-    ctl_print(ctl, stdout, "budget", COLUMNS, rows, is);
-    json_decref(rows);
-}
 
 static int show(struct ctl *ctl, const char *path)
 {
@@ -92,44 +102,7 @@ static int show(struct ctl *ctl, const char *path)
     int rc = ctl_get(ctl, path, &doc);
 
     if (!rc && doc)
-        print_one(ctl, doc);
-    json_decref(doc);
-    return rc;
-}
-
-/* Numbers of checks as texts, so that one column shows dollars and requests alike. */
-static void put_as_text(json_t *row, const char *name)
-{
-    const json_t *v = json_object_get(row, name);
-    char text[32];
-
-    if (!json_is_integer(v))
-        return;
-    (void)snprintf(text, sizeof(text), "%lld", (long long)json_integer_value(v));
-    (void)json_object_set_new(row, name, json_string(text));
-}
-
-static int explain(struct ctl *ctl, const char *what)
-{
-    char path[256];
-    json_t *doc, *rows, *row;
-    size_t i;
-    int rc;
-
-    (void)snprintf(path, sizeof(path), "/api/admin/explain/%s", what);
-    rc = ctl_get(ctl, path, &doc);
-    if (!rc && doc) {
-        rows = json_deep_copy(json_object_get(doc, "checks"));
-        json_array_foreach(rows, i, row)
-        {
-            put_as_text(row, "limit");
-            put_as_text(row, "used");
-            put_as_text(row, "held");
-            put_as_text(row, "requested");
-        }
-        ctl_print(ctl, stdout, "explain", CHECKS, rows, doc);
-        json_decref(rows);
-    }
+        budgets_show(ctl, stdout, doc);
     json_decref(doc);
     return rc;
 }
@@ -184,7 +157,7 @@ static int set(struct ctl *ctl, const char *account, const char *path)
     if (!rc && out && ctl->output == OUTPUT_TABLE)
         change_show(stdout, was ? was : nothing, out, CHANGED);
     else if (!rc && out)
-        print_one(ctl, out);
+        budgets_show(ctl, stdout, out);
     json_decref(nothing);
     json_decref(out);
     json_decref(doc);
@@ -213,7 +186,9 @@ static int run(struct ctl *ctl)
     const char *verb = ctl->n_args ? ctl->args[0] : "list";
 
     if (strcmp(verb, "list") == 0 && ctl->n_args <= 1)
-        return ctl_watch(ctl, list);
+        return ctl_watch(ctl, budgets_list);
+    if (strcmp(verb, "reconcile") == 0 && ctl->n_args == 1)
+        return reconcile_budgets(ctl, applies);
     if (ctl->n_args != 2)
         return ctl_fail(CLI_USAGE, "budgets %s: name one account: a tenant, TENANT/KEY, or 'global'", verb);
     if (!account_of(ctl->args[1], account, sizeof(account)))
@@ -222,15 +197,16 @@ static int run(struct ctl *ctl)
     if (strcmp(verb, "show") == 0)
         return show(ctl, path);
     if (strcmp(verb, "explain") == 0)
-        return explain(ctl, ctl->args[1]);
+        return explain_show(ctl, ctl->args[1]);
     if (strcmp(verb, "set") == 0)
         return set(ctl, account, path);
-    return ctl_fail(CLI_USAGE, "budgets: the verbs are list, show, set and explain, not '%s'", verb);
+    return ctl_fail(CLI_USAGE, "budgets: the verbs are list, show, set, explain and reconcile, not '%s'",
+                    verb);
 }
 
 const struct command CMD_BUDGETS = {
     .name = "budgets",
-    .args = "list\nshow ACCOUNT\nset ACCOUNT\nexplain ACCOUNT|REQUEST",
+    .args = "list\nshow ACCOUNT\nset ACCOUNT\nexplain ACCOUNT|REQUEST\nreconcile",
     .group = GROUP_CONTROL,
     .summary = "money: what is spent, held and left",
     .help = "An account is a tenant, a key (TENANT/KEY) or 'global'. The numbers are those that requests are "

@@ -53,8 +53,8 @@ static error_t take(int key, char *arg, struct argp_state *state)
 }
 
 static const struct table_column COLUMNS[] = {
-    {"at", "WHEN", FORM_AGE},          {"kind", "KIND", FORM_TEXT}, {"severity", "SEVERITY", FORM_TEXT},
-    {"subject", "SUBJECT", FORM_TEXT}, {"text", "WHAT", FORM_TEXT}, {0},
+    {"at", "WHEN", FORM_AGE},          {"kind", "KIND", FORM_NAME}, {"severity", "SEVERITY", FORM_NAME},
+    {"subject", "SUBJECT", FORM_NAME}, {"text", "WHAT", FORM_TEXT}, {0},
 };
 
 static void add_param(struct buf *b, const char *name, const char *value)

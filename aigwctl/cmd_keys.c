@@ -96,6 +96,32 @@ static int list(struct ctl *ctl, FILE *f)
     return rc;
 }
 
+static int show(struct ctl *ctl, FILE *f)
+{
+    const char *name = ctl->args[1], *slash = strchr(name, '/');
+    char path[160];
+    json_t *doc, *rows = json_array(), *row;
+    size_t i;
+    int rc;
+
+    (void)snprintf(path, sizeof(path), "/api/admin/keys?tenant=%.*s", (int)(slash - name), name);
+    rc = ctl_get(ctl, path, &doc);
+    json_array_foreach(json_object_get(doc, "keys"), i, row)
+    {
+        const char *id = json_string_value(json_object_get(row, "id"));
+
+        if (id && strcmp(id, slash + 1) == 0)
+            (void)json_array_append(rows, row);
+    }
+    if (!rc && doc && !json_array_size(rows))
+        rc = ctl_fail(CLI_NOT_FOUND, "there is no key '%s'", name);
+    else if (!rc && doc)
+        ctl_print(ctl, f, "key", COLUMNS, rows, json_array_get(rows, 0));
+    json_decref(rows);
+    json_decref(doc);
+    return rc;
+}
+
 /* ---- the text of a key ----------------------------------------------------------------------------------------------- */
 
 /* -1: to stdout. A file that is there already is left alone. */
@@ -244,6 +270,8 @@ static int run_verb(struct ctl *ctl, const char *verb, const char *name)
                                              : ctl_fail(CLI_USAGE, "keys revoke --all: name a tenant");
     if (tenant_span.len >= sizeof(tenant) || !id.p || !change_is_name(tenant) || !change_is_name(id.p))
         return ctl_fail(CLI_USAGE, "keys %s: name a key as TENANT/KEY, not '%s'", verb, name);
+    if (strcmp(verb, "show") == 0)
+        return ctl_watch(ctl, show);
     if (strcmp(verb, "create") == 0)
         return create(ctl, tenant, id.p, name);
     if (strcmp(verb, "rotate") == 0)
@@ -253,7 +281,8 @@ static int run_verb(struct ctl *ctl, const char *verb, const char *name)
     if (strcmp(verb, "disable") == 0 || strcmp(verb, "enable") == 0)
         return set_enabled(ctl, name, verb[0] == 'e');
     return ctl_fail(CLI_USAGE,
-                    "keys: the verbs are list, create, rotate, revoke, disable and enable, not '%s'", verb);
+                    "keys: the verbs are list, show, create, rotate, revoke, disable and enable, not '%s'",
+                    verb);
 }
 
 static int run(struct ctl *ctl)
@@ -272,7 +301,8 @@ static int run(struct ctl *ctl)
 
 const struct command CMD_KEYS = {
     .name = "keys",
-    .args = "list [TENANT]\ncreate TENANT/KEY\nrotate TENANT/KEY\nrevoke TENANT/KEY\nrevoke --all "
+    .args = "list [TENANT]\nshow TENANT/KEY\ncreate TENANT/KEY\nrotate TENANT/KEY\nrevoke TENANT/KEY\nrevoke "
+            "--all "
             "TENANT\ndisable "
             "TENANT/KEY\nenable TENANT/KEY",
     .group = GROUP_CONTROL,

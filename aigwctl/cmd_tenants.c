@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tenants: list, show, create, update, suspend, resume, delete. What the file defines can only be suspended. */
+#include <langinfo.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "aigwctl/change.h"
 
-enum { KEY_PLAN = 0x2000, KEY_NAME, KEY_MODELS, KEY_RPM, KEY_TPM, KEY_CONCURRENT };
+enum { KEY_PLAN = 0x2000, KEY_NAME, KEY_MODELS, KEY_RPM, KEY_TPM, KEY_CONCURRENT, KEY_TREE };
 
 static const struct argp_option OPTIONS[] = {
+    {"tree", KEY_TREE, 0, 0, "list: each tenant with its keys", 0},
     {"plan", KEY_PLAN, "PLAN", 0, "its plan", 0},
     {"name", KEY_NAME, "TEXT", 0, "its name for people", 0},
     {"models", KEY_MODELS, "A,B", 0, "models it may use, 'all' for every one", 0},
@@ -48,9 +50,14 @@ static json_t *list_of(const char *arg)
     return list;
 }
 
+static bool is_tree;
+
 static error_t take(int key, char *arg, struct argp_state *state)
 {
     switch (key) {
+    case KEY_TREE:
+        is_tree = true;
+        return 0;
     case KEY_PLAN:
         change_give("plan", json_string(arg));
         return 0;
@@ -98,6 +105,102 @@ static int list(struct ctl *ctl, FILE *f)
         (void)fputs("aigwctl: the gateway cannot reach its database: tenants made there may be missing\n",
                     stderr);
     json_decref(doc);
+    return rc;
+}
+
+/* ---- the tree -------------------------------------------------------------------------------------------------------- */
+
+static const char *text(const json_t *o, const char *name)
+{
+    const char *z = json_string_value(json_object_get(o, name));
+
+    return z ? z : "-";
+}
+
+/* Each tenant gets its keys; *out is the caller's. */
+static int fetch_tree(struct ctl *ctl, json_t **out)
+{
+    json_t *doc, *keys = NULL, *tenant, *key;
+    size_t i, k;
+    int rc;
+
+    *out = NULL;
+    ctl->is_raw = false;
+    rc = ctl_get(ctl, "/api/admin/tenants", &doc);
+    if (!rc)
+        rc = ctl_get(ctl, "/api/admin/keys", &keys);
+    if (!rc) {
+        *out = json_deep_copy(json_object_get(doc, "tenants"));
+        json_array_foreach(*out, i, tenant)
+        {
+            json_t *own = json_array();
+
+            json_array_foreach(json_object_get(keys, "keys"), k, key)
+            {
+                if (strcmp(text(key, "tenant"), text(tenant, "id")) == 0)
+                    (void)json_array_append(own, key);
+            }
+            (void)json_object_set_new(tenant, "keys", own);
+        }
+    }
+    json_decref(keys);
+    json_decref(doc);
+    return rc;
+}
+
+static void put(FILE *f, int width, const char *value)
+{
+    char cell[160];
+
+    (void)snprintf(cell, sizeof(cell), "%-*s", width, value);
+    term_put(f, cell);
+}
+
+static void put_keys(FILE *f, const json_t *keys, int width)
+{
+    bool is_utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+    size_t i, n = json_array_size(keys);
+    const json_t *key;
+
+    json_array_foreach(keys, i, key)
+    {
+        (void)fputs(i + 1 < n ? (is_utf8 ? "├─ " : "|- ") : (is_utf8 ? "└─ " : "`- "), f);
+        put(f, width - 3, text(key, "id"));
+        (void)fputs("  ", f);
+        put(f, 10, text(key, "prefix"));
+        (void)fputs("  ", f);
+        put(f, 0, text(key, "state"));
+        (void)fputc('\n', f);
+    }
+}
+
+static int tree(struct ctl *ctl, FILE *f)
+{
+    const json_t *tenant, *key;
+    json_t *all;
+    size_t i, k;
+    int width = 12, rc = fetch_tree(ctl, &all);
+
+    if (!rc && ctl->output != OUTPUT_TABLE)
+        ctl_print(ctl, f, "tenants", COLUMNS, all, NULL);
+    json_array_foreach(all, i, tenant)
+    {
+        width = (int)strlen(text(tenant, "id")) > width ? (int)strlen(text(tenant, "id")) : width;
+        json_array_foreach(json_object_get(tenant, "keys"), k, key) width =
+            (int)strlen(text(key, "id")) + 3 > width ? (int)strlen(text(key, "id")) + 3 : width;
+    }
+    json_array_foreach(all, i, tenant)
+    {
+        if (rc || ctl->output != OUTPUT_TABLE)
+            break;
+        put(f, width, text(tenant, "id"));
+        (void)fputs("  ", f);
+        put(f, 10, text(tenant, "plan"));
+        (void)fprintf(f, "  %s\n",
+                      json_is_false(json_object_get(tenant, "enabled")) ? "suspended" : "enabled");
+        put_keys(f, json_object_get(tenant, "keys"), width);
+    }
+    json_decref(all);
     return rc;
 }
 
@@ -230,7 +333,7 @@ static int run_verb(struct ctl *ctl, const char *verb, const char *id)
 static int run(struct ctl *ctl)
 {
     if (!ctl->n_args || (ctl->n_args == 1 && strcmp(ctl->args[0], "list") == 0))
-        return ctl_watch(ctl, list);
+        return ctl_watch(ctl, is_tree ? tree : list);
     if (ctl->n_args != 2)
         return ctl_fail(CLI_USAGE, "tenants %s: name one tenant", ctl->args[0]);
     if (!change_is_name(ctl->args[1]))
@@ -240,7 +343,8 @@ static int run(struct ctl *ctl)
 
 const struct command CMD_TENANTS = {
     .name = "tenants",
-    .args = "list\nshow TENANT\ncreate TENANT\nupdate TENANT\nsuspend TENANT\nresume TENANT\ndelete TENANT",
+    .args = "list [--tree]\nshow TENANT\ncreate TENANT\nupdate TENANT\nsuspend TENANT\nresume TENANT\ndelete "
+            "TENANT",
     .group = GROUP_CONTROL,
     .summary = "who may use the gateway, with which plan and limits",
     .help = "Tenants of the configuration file and of the database. Those of the file can be suspended and "

@@ -31,8 +31,14 @@ const struct argp_option GLOBAL_OPTIONS[] = {
 static const char *const GROUP_NAMES[GROUP_COUNT] = {"Look", "Control", "Data", "Alerts and dashboards",
                                                      "Setup"};
 
+/* The only other names that there are. */
+static const char *const ALIASES[][2] = {{"cb", "breakers"}, {"b", "budgets"}};
+
 static const struct command *find(const char *name)
 {
+    for (unsigned i = 0; i < ARRAY_LEN(ALIASES); i++)
+        if (strcmp(ALIASES[i][0], name) == 0)
+            name = ALIASES[i][1];
     for (const struct command *const *c = COMMANDS; *c; c++)
         if (strcmp((*c)->name, name) == 0)
             return *c;

@@ -6,6 +6,7 @@
 
 #include "gatewayd/api/handlers_priv.h"
 #include "gatewayd/books/aggregator.h"
+#include "gatewayd/telemetry/events.h"
 #include "libshared/store/kv_keys.h"
 
 #define WAIT_US ((int64_t)8 * 1000000)
@@ -191,9 +192,33 @@ static json_t *lines_json(const struct books_job *j)
     return rows;
 }
 
+static bool take_only(const json_t *body, bool *out, struct err *err)
+{
+    const char *z = json_string_value(json_object_get(body, "only"));
+
+    *out = z && strcmp(z, "budgets") == 0;
+    if (json_object_get(body, "only") && !*out)
+        (void)err_set(err, ERR_BAD_REQUEST, "'only' takes budgets");
+    return *out || !json_object_get(body, "only");
+}
+
+/* Money was moved: whoever looks at the events later wants to know by whom. */
+static void tell_repair(const struct api_request *rq, const struct books_job *j, const char *reason)
+{
+    struct event ev;
+
+    if (!j->changed[RECONCILE_LEDGER_BUDGETS])
+        return;
+    event_make(&ev, EVENT_BUDGET, EVENT_INFO, "budgets",
+               "%u of them were made to follow the ledger by '%s'%s%.120s",
+               j->changed[RECONCILE_LEDGER_BUDGETS], rq->actor, reason ? ": " : "", reason ? reason : "");
+    event_add_count(&ev, "changed", j->changed[RECONCILE_LEDGER_BUDGETS]);
+    events_tell_mt(gateway_events_mt(rq->gw), &ev);
+}
+
 void api_reconcile(const struct api_request *rq, struct api_reply *reply)
 {
-    static const char *const NAMES[] = {"from", "repair", "apply", NULL};
+    static const char *const NAMES[] = {"from", "repair", "apply", "only", "reason", NULL};
     json_t *body = body_of(rq, NAMES, reply), *o;
     struct books_job *j;
     struct err err = {0};
@@ -203,7 +228,7 @@ void api_reconcile(const struct api_request *rq, struct api_reply *reply)
         return;
     j = job_new(BOOKS_RECONCILE);
     if (!take_hour(body, "from", &j->from_hour, &err) || !take_flag(body, "repair", &j->is_repair, &err) ||
-        !take_flag(body, "apply", &apply, &err)) {
+        !take_flag(body, "apply", &apply, &err) || !take_only(body, &j->is_budgets_only, &err)) {
         api_reply_error(reply, err.code, "%s", err_text(&err));
     } else {
         j->is_dry_run = !apply;
@@ -214,6 +239,8 @@ void api_reconcile(const struct api_request *rq, struct api_reply *reply)
             (void)json_object_set_new(o, "pairs", pairs_json(j));
             (void)json_object_set_new(o, "differences", lines_json(j));
             api_reply_json(reply, o);
+            if (apply && j->is_repair)
+                tell_repair(rq, j, json_string_value(json_object_get(body, "reason")));
         }
     }
     free(j);

@@ -72,7 +72,7 @@ static enum err_code compare(struct aggregator *a, struct books_job *j)
     e = reconcile_run(&o, &j->compared, &j->err);
     o.fn = NULL;
     for (unsigned p = RECONCILE_LEDGER_HOURLY; p < RECONCILE_COUNT && !e && j->is_repair; p++)
-        if (j->compared.pairs[p].different)
+        if (j->compared.pairs[p].different && (!j->is_budgets_only || p == RECONCILE_LEDGER_BUDGETS))
             e = reconcile_repair(&o, (enum reconcile_pair)p, j->is_dry_run, &j->changed[p], &j->err);
     return e;
 }

@@ -41,7 +41,8 @@ struct books_job {
     bool allow_gaps, is_dry_run;
     struct aggregate_result rolled;
     /* BOOKS_RECONCILE; from_hour counts here, too */
-    bool is_repair; /* say what a repair would change, or change it unless is_dry_run */
+    bool is_budgets_only; /* what is repaired, of all that is compared */
+    bool is_repair;       /* say what a repair would change, or change it unless is_dry_run */
     struct reconcile_result compared;
     unsigned changed[RECONCILE_COUNT];
     struct books_line lines[BOOKS_LINES];

@@ -32,7 +32,7 @@ struct account {
     int64_t began_s;
     bool is_named; /* in this round */
     int64_t limit, posted, start_us, ends_us;
-    enum period period;
+    char window[PERIOD_WINDOW_CAP];
     struct wall spent_since;
     int64_t told_us; /* start of the window of which the event was told */
     bool is_made;
@@ -77,7 +77,7 @@ static void take_figures(struct account *a, const struct limits_view *v)
     a->posted = v->sums.posted_nanousd;
     a->start_us = v->sums.start_us;
     a->ends_us = v->resets_at.us;
-    a->period = v->period;
+    (void)cycle_name(v->sums.cycle, (struct wall){v->sums.start_us}, a->window);
 }
 
 struct gathering {
@@ -113,6 +113,7 @@ static void gather(void *user, const struct limits_view *v)
 {
     struct gathering *g = user;
     struct account *a = v->has_budget ? find(g->f, v->scope) : NULL;
+    char window[PERIOD_WINDOW_CAP];
 
     if (!v->has_budget)
         return;
@@ -120,9 +121,10 @@ static void gather(void *user, const struct limits_view *v)
         add_fresh(g, v);
         return;
     }
-    g->is_changed |=
-        a->limit != v->limit_nanousd || a->start_us != v->sums.start_us || a->period != v->period;
+    memcpy(window, a->window, sizeof(window));
+    g->is_changed |= a->limit != v->limit_nanousd;
     take_figures(a, v);
+    g->is_changed |= strcmp(a->window, window) != 0;
 }
 
 /* Under the lock. */
@@ -311,15 +313,14 @@ static void tell(struct forecaster *f, struct account *a, struct wall now)
 {
     const struct forecast *x = &a->forecast;
     bool has_end = a->ends_us != INT64_MAX;
-    char at[WALL_TEXT_CAP], end[WALL_TEXT_CAP] = "", window[PERIOD_WINDOW_CAP];
+    char at[WALL_TEXT_CAP], end[WALL_TEXT_CAP] = "";
     struct event ev;
 
     if (x->state != FORECAST_AT || a->told_us == a->start_us ||
         (!has_end && x->exhausts_at.us - now.us > FOR_EVER_US))
         return;
     a->told_us = a->start_us;
-    (void)period_window(a->period, (struct wall){a->start_us}, window);
-    if (events_has_mt(f->o.events, EVENT_BUDGET, a->name, "forecast_of", window))
+    if (events_has_mt(f->o.events, EVENT_BUDGET, a->name, "forecast_of", a->window))
         return; /* told before the start, or by another node */
     (void)wall_format(x->exhausts_at, at, sizeof(at));
     if (has_end)
@@ -327,7 +328,7 @@ static void tell(struct forecaster *f, struct account *a, struct wall now)
     event_make(&ev, EVENT_BUDGET, EVENT_WARNING, a->name,
                "at this rate the limit is reached at %.19sZ, %s%.19s%s", at,
                has_end ? "before it resets at " : "and it never resets", end, has_end ? "Z" : "");
-    event_add_text(&ev, "forecast_of", window);
+    event_add_text(&ev, "forecast_of", a->window);
     event_add_time(&ev, "exhausts_at", x->exhausts_at);
     event_add_usd(&ev, "spent", a->posted);
     event_add_usd(&ev, "limit", a->limit);

@@ -15,7 +15,7 @@
 
 static bool is_figure(enum table_form form)
 {
-    return form != FORM_TEXT && form != FORM_HEALTH;
+    return form != FORM_TEXT && form != FORM_NAME && form != FORM_HEALTH;
 }
 
 static void age_text(char dst[HUMAN_CAP], const char *z, const struct table_style *style)
@@ -29,6 +29,16 @@ static void age_text(char dst[HUMAN_CAP], const char *z, const struct table_styl
     }
     human_duration(d, style->now.us > t.us ? (style->now.us - t.us) / 1000000 : 0);
     (void)snprintf(dst, HUMAN_CAP, "%.40s ago", d);
+}
+
+static void until_text(char dst[HUMAN_CAP], const char *z, const struct table_style *style)
+{
+    struct wall t;
+
+    if (style->is_relative && human_parse_time(z, &t))
+        human_duration(dst, t.us > style->now.us ? (t.us - style->now.us) / 1000000 : 0);
+    else
+        (void)span_copy(dst, HUMAN_CAP, span_of(z));
 }
 
 static void figure_text(char dst[HUMAN_CAP], enum table_form form, const json_t *v)
@@ -74,6 +84,9 @@ void table_cell(char *dst, size_t cap, enum table_form form, const json_t *v, co
         (void)span_copy(dst, cap, SPAN_LIT("-"));
     } else if (json_is_string(v) && form == FORM_AGE) {
         age_text(text, json_string_value(v), style);
+        (void)span_copy(dst, cap, span_of(text));
+    } else if (json_is_string(v) && form == FORM_UNTIL) {
+        until_text(text, json_string_value(v), style);
         (void)span_copy(dst, cap, span_of(text));
     } else if (json_is_string(v)) {
         (void)span_copy(dst, cap, span_of(json_string_value(v)));
@@ -137,7 +150,9 @@ void table_print(FILE *f, const struct table_column *columns, const json_t *rows
     (void)scols_table_enable_colors(t, style->has_color);
     (void)scols_table_set_column_separator(t, "  ");
     for (i = 0; columns[i].key; i++) {
-        int flags = is_figure(columns[i].form) ? SCOLS_FL_RIGHT : SCOLS_FL_TRUNC;
+        int flags = is_figure(columns[i].form)     ? SCOLS_FL_RIGHT
+                    : columns[i].form == FORM_NAME ? 0
+                                                   : SCOLS_FL_TRUNC;
 
         if (!scols_table_new_column(t, columns[i].heading, 0, style->width ? flags : flags & ~SCOLS_FL_TRUNC))
             abort();

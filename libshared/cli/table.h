@@ -21,6 +21,9 @@ enum table_form {
     FORM_YES,    /* of 1 and 0: yes, no */
     FORM_SCORE,  /* one decimal */
     FORM_AGE,    /* of an RFC 3339 time: "3s ago" on a terminal, the time itself elsewhere */
+    FORM_UNTIL,  /* of an RFC 3339 time to come: "10d" on a terminal, the time itself elsewhere */
+    FORM_WORD,   /* a text among figures: to the right */
+    FORM_NAME,   /* a text that is never cut */
     FORM_HEALTH, /* a text; healthy, degraded, unhealthy have their colours */
 };
 

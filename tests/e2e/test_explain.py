@@ -12,6 +12,7 @@ import pytest
 
 from support.gateway import KEY, http, model, provider, run, sha256
 from support.process import BIN, SLOWNESS, Process
+from support.terminal import on_terminal
 from support.wait import eventually
 
 BREAKER = {"failures": 3, "error_rate": 0, "min_requests": 20, "open_for": "1h", "max_open_for": "1h", "probes": 1, "close_after": 2}
@@ -36,6 +37,12 @@ def events(gw, **query):
     answer = admin(gw, "/api/admin/events?" + text)
     assert answer.status == 200, answer
     return answer.json["events"]
+
+
+def terminal(gw, *words, columns=80):
+    lines = on_terminal(["aigwctl", "--url", "unix:" + gw.ready["admin_socket"], *words], gw.directory, columns)
+    assert all(len(line) <= columns for line in lines), lines
+    return lines
 
 
 class Follower(Process):
@@ -126,15 +133,18 @@ def longest_window(now):
 def spend_in_the_past(gw, account_rows, days=10):
     """Rows of a ledger and of windows, as if they had been booked: two dollars in every hour."""
     now = int(time.time())
+    columns = ("instance, seq, line, kind, minute, budget_hour, tenant, key, provider, model, endpoint, outcome, error, stream_end, "
+               "usage_source, count, tokens_in, tokens_cached, tokens_cwrite, tokens_out, tokens_reasoning, images, searches, cost_nano, "
+               "unpriced, latency_us, ttft_us, ttft_count")
     db = sqlite3.connect(gw.state_dir / "history.db")
     with db:
         for i, (tenant, window, posted, ends) in enumerate(account_rows):
             for h in range(days * 24 + 1):
                 minute = (now // 3600 - h) * 3600
                 cost = HOURLY if h else HOURLY * (now % 3600) // 3600
-                db.execute("INSERT INTO ledger VALUES ('past', ?, 0, 'request', ?, ?, ?, 'test', 'up', 'm', '/v1/chat/completions', 'success', '', "
+                db.execute("INSERT INTO ledger (" + columns + ") VALUES ('past', ?, 0, 'request', ?, ?, ?, 'test', 'up', 'm', '/v1/chat/completions', 'success', '', "
                            "'none', 'reported', 1, 0, 0, 0, 0, 0, 0, 0, ?, 0, 0, 0, 0)", (h + 1000 * i, minute, minute, tenant, cost))
-            db.execute("INSERT INTO budget_windows VALUES (?, ?, ?, ?, 0, ?, ?)", (f"tenant:{tenant}", *window, posted, int(ends.timestamp()), now))
+            db.execute("INSERT INTO budget_windows (account, period, window_id, posted_nano, held_nano, ends_at, updated_at) VALUES (?, ?, ?, ?, 0, ?, ?)", (f"tenant:{tenant}", *window, posted, int(ends.timestamp()), now))
     db.close()
 
 
@@ -172,7 +182,7 @@ def test_a_forecast_is_in_the_list_the_metrics_and_the_events(stage):
     assert 0 < metric.sum(name, tenant_id="spent") <= time.time()
     assert set(metric.by(name, "tenant_id")) == {"soon", "later", "spent"}
 
-    (told,) = eventually(lambda: events(gw, kind="budget"), 10 * SLOWNESS, what="the event")
+    (told,) = eventually(lambda: [e for e in events(gw, kind="budget") if "forecast_of" in e["facts"]], 10 * SLOWNESS, what="the event")
     assert (told["subject"], told["severity"]) == ("tenant:soon", "warning")
     assert told["facts"]["exhausts_at"] == rows["soon"]["exhausts_at"] and told["facts"]["forecast_of"] == window
 
@@ -183,10 +193,10 @@ PRICES = {"prices": [{"provider": p, "model": "m", "input_usd_per_mtok": "1", "o
                       "context_tokens": 1000, "max_output_tokens": 4000} for p in ("first", "second")]}
 
 
-def two_providers(stage, sim, budget="100", **more):
+def two_providers(stage, sim, budget="100", rpm=600, **more):
     prices = stage.directory / "prices.json"
     prices.write_text(json.dumps(PRICES))
-    tenant = {"id": "acme", "plan": "pro", "keys": [{"id": "test", "sha256": sha256(KEY)}], "limits": {"rpm": 600},
+    tenant = {"id": "acme", "plan": "pro", "keys": [{"id": "test", "sha256": sha256(KEY)}], "limits": {"rpm": rpm},
               "budget": {"usd": budget, "period": "month"}}
     return stage.gateway([provider("first", sim.base_url("bad")), provider("second", sim.base_url("good"))],
                          [model("chat", "first/m", "second/m", retries=1)], tenants=[tenant], prices=str(prices), **more)
@@ -259,6 +269,10 @@ def test_what_explain_says_of_an_account_is_what_decides(stage):
     assert why["last_refusal"]["request"] == done.headers["x-request-id"]
     assert {**done.json["error"]["limit"], "source": "local"} == why["last_refusal"]["check"]
     assert explain(gw, "acme/test")["checks"] == why["checks"], "the key has no limits of its own"
+    words = "\n".join(terminal(gw, "budgets", "explain", "acme"))
+    for part in ("limit $0.006, warn 80/95 %, at limit: block", "enforced counter", "local (this number decides)", "sqlite, through ",
+                 "held for open requests", "drift              $0.00", "keys               test 100 %", f"last refusal       {done.headers['x-request-id']} (budget)"):
+        assert part in words, words
     explain(gw, "nobody", 404)
     explain(gw, "01a1fe83-adec-71f5-9c60-637c63abee33", 404)
 
@@ -278,3 +292,76 @@ def test_what_explain_says_of_a_provider_is_what_its_pages_say(stage):
     assert why["aliases"] == [{"alias": "chat", "place": 1, "of": 2, "model": "m"}]
     assert explain(gw, "first/other")["breakers"] == []
     assert explain(gw, "provider:second")["provider"] == "second"
+    shown = "\n".join(terminal(gw, "explain", "first/m"))
+    for part in ("first/m, enabled", "in flight          0, no limit", "aliases            chat (1 of 2)", "OPEN", "3 failures in a row: HTTP 500"):
+        assert part in shown, shown
+    history = terminal(gw, "breakers", "list", "--history")
+    assert history[0].split() == ["WHEN", "PROVIDER/MODEL", "FROM", "TO", "CAUSE"] and "first/m         CLOSED  OPEN" in history[1]
+
+
+def test_a_story_in_words_even_while_the_history_is_behind(stage):
+    sim = stage.simulator()
+    sim.control.profile("bad", faults={"500": 1.0})
+    gw = two_providers(stage, sim, budget="100")
+    done = gw.chat(max_tokens=100)
+    lines = terminal(gw, "explain", done.headers["x-request-id"])
+    shown = "\n".join(lines)
+    assert lines[0].startswith(f"request {done.headers['x-request-id']}  20"), shown
+    assert lines[1] == "  acme/test asked for chat" and "outcome            success, HTTP 200, by second/m" in shown
+    rows = [line.split() for line in lines[lines.index("") + 1:]]
+    assert rows[0] == ["#", "PROVIDER/MODEL", "STATUS", "HTTP", "ERROR", "BEGAN", "TOOK", "COST"]
+    assert [r[1:5] for r in rows[1:]] == [["first/m", "error", "500", "upstream_error"], ["second/m", "success", "200", "-"]]
+    assert ctl(gw, "explain", "01a1fe83-adec-71f5-9c60-637c63abee33", code=5) == ""
+
+
+def test_budgets_are_listed_by_use_and_reconciled_with_the_ledger(stage):
+    sim = stage.simulator()
+    gw = two_providers(stage, sim, budget="0.01")
+    for _ in range(3):
+        assert gw.chat(max_tokens=100).status == 200
+    assert admin(gw, "/api/admin/budgets/global", "PUT", {"limit_usd": 1000, "period": "total"}).status == 200
+    spent = eventually(lambda: (b := explain(gw, "acme")["books"])["drift_nanousd"] == 0 and b, 20 * SLOWNESS, what="the ledger has it")["counter_nanousd"]
+    table = terminal(gw, "budgets", "--all")
+    assert table[0].split() == ["ACCOUNT", "PERIOD", "SPENT", "LIMIT", "USED", "FORECAST", "RESETS"]
+    assert [line.split()[0] for line in table[1:3]] == ["acme", "global"], table
+    ratio = spent / 1e7
+    assert f"{ratio * 100:3.0f}%  " + "█" * int(ratio * 10 + 0.5) + "░" * (10 - int(ratio * 10 + 0.5)) in table[1], table
+    assert terminal(gw, "budgets", "--tenant", "acme")[-1] == "1 account."
+    assert [b["account"] for b in data(gw, "budgets", "--over", "0", "--tenant", "acme")] == ["tenant:acme"]
+    assert data(gw, "b", "--over", "1000") == []
+    assert ctl(gw, "budgets", "--over", "x", code=2) == "" and ctl(gw, "budgets", "--forecast", "best", code=2) == ""
+    assert "FORECAST" not in terminal(gw, "budgets", "--forecast", "none")[0]
+    assert "warn at 80/95%; at limit: block" in terminal(gw, "budgets", "show", "acme")[2]
+
+    assert ctl(gw, "budgets", "reconcile").startswith("0 of ")
+    assert ctl(gw, "budgets", "reconcile", "--apply", code=7) == "", "it asks, and nobody is there to answer"
+    assert "would call POST /api/admin/reconcile" in ctl(gw, "budgets", "reconcile", "--apply", "--dry-run")
+    gw.stop()
+    db = sqlite3.connect(gw.state_dir / "history.db")
+    with db:
+        db.execute("UPDATE budget_windows SET posted_nano = posted_nano + 7 WHERE account = 'tenant:acme'")
+    db.close()
+    gw.start()
+    different = json.loads(ctl(gw, "budgets", "reconcile", "-o", "json"))["data"]["differences"]
+    assert [(d["other"] - d["ledger"], d["where"].split()[0]) for d in different] == [(7, "tenant:acme")]
+    assert "differed; the counters follow the ledger now" in ctl(gw, "budgets", "reconcile", "--apply", "--yes", "--reason", "drill")
+    (told,) = [e for e in events(gw, kind="budget") if e["subject"] == "budgets"]
+    assert told["text"] == "1 of them were made to follow the ledger by 'socket': drill"
+    eventually(lambda: explain(gw, "acme")["books"]["counter_nanousd"] == spent, 20 * SLOWNESS, what="the counter follows")
+
+
+def test_tenants_keys_and_limits_are_looked_at_from_all_sides(stage):
+    sim = stage.simulator()
+    gw = two_providers(stage, sim, rpm=2)
+    made = json.loads(ctl(gw, "keys", "create", "acme/web", "-o", "json"))["data"]["key"]
+    tree = terminal(gw, "tenants", "--tree")
+    assert [line.split() for line in tree] == [["acme", "pro", "enabled"], ["├─", "test", "-", "active"], ["└─", "web", made[:8], "active"]] or \
+        [line.split() for line in tree] == [["acme", "pro", "enabled"], ["├─", "web", made[:8], "active"], ["└─", "test", "-", "active"]], tree
+    assert {k["id"] for k in data(gw, "tenants", "--tree")[0]["keys"]} == {"test", "web"}
+    shown = json.dumps(data(gw, "keys", "show", "acme/web"))
+    assert made[:8] in shown and made[:9] not in shown
+    ctl(gw, "keys", "show", "acme/nobody", code=5)
+    assert data(gw, "limits", "hits") == []
+    assert admin(gw, "/api/admin/tenants/acme").json["rpm"] == 2
+    assert 429 in [gw.chat(max_tokens=1).status for _ in range(4)]
+    assert [(h["scope"], h["kind"]) for h in data(gw, "limits", "hits")] == [("tenant:acme", "requests")]

@@ -45,6 +45,24 @@ static void test_unknown_values_are_a_dash_and_figures_are_readable(void **state
     free(text);
 }
 
+static void test_a_time_to_come_is_how_long_until_then(void **state)
+{
+    struct table_style style = {.is_relative = true, .now = {1795185130000000}};
+    json_t *later = json_string("2026-11-30T14:32:10Z"), *over = json_string("2026-11-20T14:00:00Z");
+    char text[64];
+
+    (void)state;
+    table_cell(text, sizeof(text), FORM_UNTIL, later, &style);
+    assert_string_equal(text, "10d");
+    table_cell(text, sizeof(text), FORM_UNTIL, over, &style);
+    assert_string_equal(text, "0s");
+    style.is_relative = false;
+    table_cell(text, sizeof(text), FORM_UNTIL, later, &style);
+    assert_string_equal(text, "2026-11-30T14:32:10Z");
+    json_decref(later);
+    json_decref(over);
+}
+
 static void test_a_number_that_is_a_name_keeps_its_digits(void **state)
 {
     struct table_style style = {0};
@@ -204,6 +222,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unknown_values_are_a_dash_and_figures_are_readable),
+        cmocka_unit_test(test_a_time_to_come_is_how_long_until_then),
         cmocka_unit_test(test_a_number_that_is_a_name_keeps_its_digits),
         cmocka_unit_test(test_without_a_terminal_times_are_absolute_and_nothing_is_cut),
         cmocka_unit_test(test_long_texts_are_cut_to_the_width_of_the_terminal),
