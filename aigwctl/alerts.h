@@ -45,6 +45,8 @@ bool alerts_needs_record(const struct alerts_pick *p, size_t record);
 /* `matchers` is "severity=critical,component=billing", or NULL for the tree. */
 int alerts_routes(struct ctl *ctl, const char *matchers);
 int alerts_check(struct ctl *ctl, char **files, int n, bool is_live);
+/* The names that a live scrape has, as a set; *out is the caller's. */
+int alerts_scrape_names(struct ctl *ctl, json_t **out);
 int alerts_test_now(struct ctl *ctl, const struct alerts_pick *p, const char *prometheus);
 int alerts_firing(struct ctl *ctl, const char *prometheus, const char *alertmanager);
 /* Settings that the gateway's own configuration implies. */

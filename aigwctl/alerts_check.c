@@ -316,7 +316,7 @@ static void add_parts(json_t *set)
     json_decref(copy);
 }
 
-static int scrape(struct ctl *ctl, json_t **out)
+int alerts_scrape_names(struct ctl *ctl, json_t **out)
 {
     struct api_answer a = {0};
     int rc = ctl_call(ctl, "GET", "/metrics", (struct span){0}, &a);
@@ -416,7 +416,7 @@ static void report(struct ctl *ctl, const struct check *c)
 int alerts_check(struct ctl *ctl, char **files, int n, bool is_live)
 {
     struct check c = {.found = json_array()};
-    int rc = is_live ? scrape(ctl, &c.live) : CLI_OK;
+    int rc = is_live ? alerts_scrape_names(ctl, &c.live) : CLI_OK;
 
     for (int i = 0; i < n && !rc; i++) {
         json_decref(c.recorded);

@@ -51,7 +51,7 @@ extern const struct argp_option GLOBAL_OPTIONS[];
 extern const struct command CMD_STATUS, CMD_HEALTH, CMD_COST, CMD_DEMO, CMD_MOCK, CMD_API, CMD_RELOAD,
     CMD_BREAKERS, CMD_PROVIDERS, CMD_TENANTS, CMD_KEYS, CMD_JOURNAL, CMD_AGGREGATE, CMD_DB, CMD_RECONCILE,
     CMD_BUDGETS, CMD_LIMITS, CMD_EVENTS, CMD_EXPLAIN;
-extern const struct command CMD_ALERTS;
+extern const struct command CMD_ALERTS, CMD_DASHBOARDS;
 
 /* One table of `health` and `cost`, for the demo. */
 int health_show(struct ctl *ctl, FILE *f);

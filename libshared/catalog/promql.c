@@ -464,7 +464,8 @@ void promql_metrics(struct span text, void (*each)(struct span name, void *ctx),
             each(s.found[i].name, ctx);
 }
 
-void promql_narrow(struct buf *out, struct span text, const char *more, bool (*wants)(struct span name))
+void promql_narrow(struct buf *out, struct span text, const char *(*more)(struct span name, void *ctx),
+                   void *ctx)
 {
     struct parse s;
     size_t done = 0;
@@ -472,14 +473,15 @@ void promql_narrow(struct buf *out, struct span text, const char *more, bool (*w
     (void)parse(&s, text, NULL);
     for (size_t i = 0; i < s.n_found; i++) {
         const struct selector *f = &s.found[i];
+        const char *matchers = more(f->name, ctx);
 
-        if (wants && !wants(f->name))
+        if (!matchers)
             continue;
         buf_add(out, span_make(text.p + done, f->at - done));
         if (f->has_braces)
-            buf_addf(out, "%s%s", more, f->is_empty ? "" : ",");
+            buf_addf(out, "%s%s", matchers, f->is_empty ? "" : ",");
         else
-            buf_addf(out, "{%s}", more);
+            buf_addf(out, "{%s}", matchers);
         done = f->at;
     }
     buf_add(out, span_make(text.p + done, text.len - done));

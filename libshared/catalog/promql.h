@@ -14,7 +14,8 @@
 NODISCARD enum err_code promql_check(struct span expr, struct err *err);
 /* Calls `each` for every selector's metric name, in order, also several times for one name. */
 void promql_metrics(struct span expr, void (*each)(struct span name, void *ctx), void *ctx);
-/* Appends the expression with `matchers` (label="x",…) added to every selector whose metric `wants` accepts (NULL: all). */
-void promql_narrow(struct buf *out, struct span expr, const char *matchers, bool (*wants)(struct span name));
+/* Appends the expression with further matchers (label="x",…) in every selector for whose metric `more` gives some; NULL: none. */
+void promql_narrow(struct buf *out, struct span expr, const char *(*more)(struct span name, void *ctx),
+                   void *ctx);
 
 #endif

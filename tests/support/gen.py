@@ -4,6 +4,7 @@
 Usage: gen.py BUILD-BIN-DIR [--check]. Each row below is a file and the command whose output it is. A file that has a
 line `<!-- begin: generated … -->` and a line `<!-- end -->` is written by hand but for what stands between them."""
 
+import json
 import re
 import subprocess
 import sys
@@ -20,6 +21,12 @@ GENERATED = {
     "deploy/alertmanager/alertmanager.yml": ["aigwctl", "alerts", "generate", "--format", "alertmanager"],
 }
 
+def dashboards(bin_dir):
+    out = subprocess.run([bin_dir / "aigwctl", "dashboards", "list", "-o", "json"], check=True, capture_output=True).stdout
+    names = [row["name"] for row in json.loads(out)["data"]]
+    return {f"dashboards/{name}.json": ["aigwctl", "dashboards", "render", name] for name in names}
+
+
 BETWEEN = re.compile(rb"(?<=\n)(<!-- begin: generated [^\n]*-->\n).*?(?=<!-- end -->\n)", re.S)
 
 
@@ -30,7 +37,12 @@ def splice(old, new):
 def main():
     bin_dir, check = Path(sys.argv[1]), "--check" in sys.argv[2:]
     stale = 0
-    for name, command in GENERATED.items():
+    generated = {**GENERATED, **dashboards(bin_dir)}
+    for path in ROOT.glob("dashboards/*.json"):
+        if f"dashboards/{path.name}" not in generated:
+            stale += 1
+            print(f"dashboards/{path.name}: nothing generates it")
+    for name, command in generated.items():
         new = subprocess.run([bin_dir / command[0], *command[1:]], check=True, capture_output=True).stdout
         path = ROOT / name
         old = path.read_bytes() if path.exists() else b""
@@ -43,7 +55,7 @@ def main():
         else:
             path.write_bytes(new)
             print(f"{name}: written")
-    print(f"gen: {len(GENERATED)} generated files, {stale} {'stale' if check else 'rewritten'}")
+    print(f"gen: {len(generated)} generated files, {stale} {'stale' if check else 'rewritten'}")
     return 1 if check and stale else 0
 
 
