@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What commands share: reaching the gateway, saying why it could not be reached, printing, watching. */
-#include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -30,51 +29,15 @@ int ctl_fail(int code, const char *fmt, ...)
 
 /* ---- reaching the gateway ------------------------------------------------------------------------------------------ */
 
-static int read_token_file(const char *path, struct secret *out)
-{
-    char text[4096];
-    FILE *f = fopen(path, "re");
-    size_t n = f ? fread(text, 1, sizeof(text), f) : 0;
-    struct span s;
-
-    if (!f)
-        return ctl_fail(CLI_NO_AUTH, "cannot read token file '%s': %s", path, strerror(errno));
-    (void)fclose(f);
-    s = span_make(text, n);
-    while (s.len && (s.p[s.len - 1] == '\n' || s.p[s.len - 1] == '\r' || s.p[s.len - 1] == ' '))
-        s.len--;
-    if (secret_set(out, s))
-        abort();
-    explicit_bzero(text, sizeof(text));
-    return CLI_OK;
-}
-
 static int find_token(const struct ctl *ctl, struct secret *out)
 {
     const char *file = ctl->token_file ? ctl->token_file : getenv("GATEWAYD_TOKEN_FILE");
     const char *token = getenv("GATEWAYD_TOKEN");
+    struct err err = {0};
 
     if (ctl->token_file || (!token && file))
-        return read_token_file(file, out);
+        return context_token_file(file, out, &err) ? ctl_fail(CLI_NO_AUTH, "%s", err_text(&err)) : CLI_OK;
     return token && secret_set(out, span_of(token)) ? CLI_FAILED : CLI_OK;
-}
-
-/* A socket of this user's or the system's gateway needs no token; TCP is the last guess. */
-static void guess_url(char *dst, size_t cap)
-{
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    char path[512];
-
-    if (access("/run/gatewayd/admin.sock", W_OK) == 0) {
-        (void)snprintf(dst, cap, "unix:/run/gatewayd/admin.sock");
-        return;
-    }
-    if (state && state[0] == '/')
-        (void)snprintf(path, sizeof(path), "%s/gatewayd/admin.sock", state);
-    else
-        (void)snprintf(path, sizeof(path), "%s/.local/state/gatewayd/admin.sock", home ? home : "");
-    (void)snprintf(dst, cap, "%s%.500s", access(path, W_OK) == 0 ? "unix:" : "",
-                   access(path, W_OK) == 0 ? path : "http://127.0.0.1:8081");
 }
 
 static int find_url(struct ctl *ctl)
@@ -92,7 +55,7 @@ static int find_url(struct ctl *ctl)
     if (!url)
         url = getenv("GATEWAYD_URL");
     if (!url || !*url) {
-        guess_url(found, sizeof(found));
+        context_guess_url(found, sizeof(found));
         url = found;
     }
     ctl->found_url = strdup(url);

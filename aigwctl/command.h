@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "libshared/api/client.h"
+#include "libshared/cli/context.h"
 #include "libshared/cli/table.h"
 #include "libshared/cli/term.h"
 
@@ -83,8 +84,5 @@ int ctl_watch(struct ctl *ctl, ctl_show show);
 void ctl_redraw(FILE *f, const char *text, unsigned *lines);
 /* Sleeps; false when a signal came. */
 bool ctl_sleep_ms(int64_t ms);
-/* Where a running gateway registered itself under a name: a file that holds {"url","pid"}. */
-bool context_path(const char *name, char *dst, size_t cap);
-bool context_read(const char *name, char *url, size_t cap, int *out_pid);
 
 #endif

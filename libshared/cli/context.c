@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where to find a gateway that nobody named: a context file that a running one left, or the usual places. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+
+#include "libshared/cli/context.h"
+
+bool context_path(const char *name, char *dst, size_t cap)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    int n;
+
+    if (!*name || strchr(name, '/') || name[0] == '.')
+        return false;
+    if (state && state[0] == '/')
+        n = snprintf(dst, cap, "%s/gatewayd/contexts/%s.json", state, name);
+    else if (home && home[0] == '/')
+        n = snprintf(dst, cap, "%s/.local/state/gatewayd/contexts/%s.json", home, name);
+    else
+        return false;
+    return n > 0 && (size_t)n < cap;
+}
+
+bool context_read(const char *name, char *url, size_t cap, int *out_pid)
+{
+    char path[1024];
+    json_t *o =
+        context_path(name, path, sizeof(path)) ? json_load_file(path, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    const char *z = json_string_value(json_object_get(o, "url"));
+
+    if (z)
+        (void)span_copy(url, cap, span_of(z));
+    *out_pid = (int)json_integer_value(json_object_get(o, "pid"));
+    json_decref(o);
+    return z != NULL;
+}
+
+void context_guess_url(char *dst, size_t cap)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    char path[512];
+
+    if (access("/run/gatewayd/admin.sock", W_OK) == 0) {
+        (void)snprintf(dst, cap, "unix:/run/gatewayd/admin.sock");
+        return;
+    }
+    if (state && state[0] == '/')
+        (void)snprintf(path, sizeof(path), "%s/gatewayd/admin.sock", state);
+    else
+        (void)snprintf(path, sizeof(path), "%s/.local/state/gatewayd/admin.sock", home ? home : "");
+    (void)snprintf(dst, cap, "%s%.500s", access(path, W_OK) == 0 ? "unix:" : "",
+                   access(path, W_OK) == 0 ? path : "http://127.0.0.1:8081");
+}
+
+enum err_code context_token_file(const char *path, struct secret *out, struct err *err)
+{
+    char text[4096];
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(text, 1, sizeof(text), f) : 0;
+    struct span s;
+
+    if (!f)
+        return err_set(err, ERR_IO, "cannot read token file '%s': %s", path, strerror(errno));
+    (void)fclose(f);
+    s = span_make(text, n);
+    while (s.len && (s.p[s.len - 1] == '\n' || s.p[s.len - 1] == '\r' || s.p[s.len - 1] == ' '))
+        s.len--;
+    if (secret_set(out, s))
+        abort();
+    explicit_bzero(text, sizeof(text));
+    return ERR_OK;
+}
