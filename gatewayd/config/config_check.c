@@ -402,6 +402,9 @@ static enum err_code check_process(struct build *b)
     at = setter(b, was_set(b, "breaker.open_for") ? "breaker.open_for" : "breaker.max_open_for");
     if (c->breaker.open_for_us > c->breaker.max_open_for_us)
         return fail_origin(b, &at, "'breaker.open_for' is longer than 'breaker.max_open_for'");
+    at = setter(b, "health.probe_interval");
+    if (c->health.probe_interval_us && c->health.probe_interval_us < 1000000)
+        return fail_origin(b, &at, "'health.probe_interval' must be 0 or a second at least");
     at = setter(b, was_set(b, "admin.socket") ? "admin.socket" : "state_dir");
     if (strlen(c->admin_socket) >= sizeof(((struct sockaddr_un *)0)->sun_path))
         return fail_origin(b, &at,
