@@ -39,7 +39,7 @@ struct history {
     unsigned stories_per_second;
     struct {
         int64_t second;
-        unsigned kept;
+        unsigned kept[2]; /* successes; refusals */
     } seconds
         [STORY_SECONDS]; /* by second, modulo: the journals of several workers are read one after the other */
     uint64_t stories_max;

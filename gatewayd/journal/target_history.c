@@ -98,19 +98,21 @@ static struct story *next_story(struct history *h)
     return &h->stories[h->n_stories++];
 }
 
-/* By the time of the facts, so that catching up keeps no more than being in time. */
+/* By the time of the facts, so that catching up keeps no more than being in time. Refusals are bounded like successes: a flood of
+ * them would push out all other stories, and is written faster than it can be stored. */
 static bool is_worth_a_story(struct history *h, const struct fact_request *rq)
 {
     int64_t second = fact_request_ended(rq).us / SECOND_US;
     size_t i = (uint64_t)second % STORY_SECONDS;
+    bool is_refusal = rq->status == STATUS_REJECTED;
 
-    if (!h->stories_per_second || rq->status != STATUS_SUCCESS)
+    if (!h->stories_per_second || (rq->status != STATUS_SUCCESS && !is_refusal))
         return true;
     if (h->seconds[i].second != second) {
         h->seconds[i].second = second;
-        h->seconds[i].kept = 0;
+        h->seconds[i].kept[0] = h->seconds[i].kept[1] = 0;
     }
-    return h->seconds[i].kept++ < h->stories_per_second;
+    return h->seconds[i].kept[is_refusal]++ < h->stories_per_second;
 }
 
 static void take_story(struct history *h, const struct journal_record *rec)

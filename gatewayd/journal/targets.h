@@ -27,7 +27,7 @@ void *target_realtime_new(const struct realtime_options *o, struct err *err);
 struct history_options {
     struct db *db; /* owned */
     const char *instance;
-    unsigned stories_per_second;    /* successes kept one by one; failures always are; 0: all */
+    unsigned stories_per_second;    /* successes kept one by one, and refusals; failures always are; 0: all */
     uint64_t stories_max;           /* rows of `requests` kept; 0: 1,000,000 */
     int64_t stories_us;             /* age kept; 0: 7 days */
     struct wall (*now)(void *user); /* NULL: the clock */

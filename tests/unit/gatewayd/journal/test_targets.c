@@ -399,7 +399,7 @@ static enum err_code refuse_stories(void *user, const char *what)
     return strcmp(what, "requests_insert") == 0 ? ERR_BAD_REQUEST : ERR_OK;
 }
 
-static void test_of_many_successes_in_a_second_some_are_told_and_all_are_counted(void **state)
+static void test_of_many_successes_and_refusals_in_a_second_some_are_told_and_all_are_counted(void **state)
 {
     struct history_options o = {
         .db = db_share(books), .instance = ME, .stories_per_second = 20, .now = fake_wall};
@@ -411,12 +411,14 @@ static void test_of_many_successes_in_a_second_some_are_told_and_all_are_counted
     for (uint64_t i = 0; i < 400; i++)
         play(i % 2, i, wall); /* two workers, one second */
     run();
-    failed = number(
-        books,
-        "SELECT CAST(sum(count) AS bigint) FROM ledger WHERE kind = 'request' AND outcome <> 'success'");
+    failed = number(books, "SELECT CAST(sum(count) AS bigint) FROM ledger WHERE kind = 'request' AND outcome "
+                           "NOT IN ('success', 'rejected')");
     assert_true(failed > 20);
     assert_in_range(number(books, "SELECT count(*) FROM requests"), failed + 20,
                     350) /* durations spread their ends */;
+    assert_int_equal(
+        number(books, "SELECT count(*) FROM requests WHERE CAST(story AS text) LIKE '%rejected%'"),
+        20); /* of 24 */
     assert_int_equal(number(books, "SELECT CAST(sum(count) AS bigint) FROM ledger WHERE kind = 'request'"),
                      true_requests);
 }
@@ -670,7 +672,7 @@ static const struct CMUnitTest TESTS[] = {
     T(test_the_live_view_knows_tenants_and_instances),
     T(test_ten_seconds_of_a_provider_are_those_of_its_models),
     T(test_old_and_surplus_stories_go),
-    T(test_of_many_successes_in_a_second_some_are_told_and_all_are_counted),
+    T(test_of_many_successes_and_refusals_in_a_second_some_are_told_and_all_are_counted),
     T(test_a_story_that_the_store_refuses_does_not_hold_up_the_money),
     T(test_a_batch_and_a_roll_up_at_once_leave_no_hour_wrong),
     T(test_a_database_that_is_made_anew_gets_what_the_journal_still_has),
