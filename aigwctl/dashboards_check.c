@@ -12,7 +12,7 @@ struct look {
     json_t *rows;
     const char *name, *panel;
     const json_t *live;
-    json_t *told; /* metric names already listed */
+    json_t *told; /* metric names of this panel */
     int worst;
 };
 
@@ -130,6 +130,7 @@ static void look_panel(struct look *l, const json_t *panels, size_t at, json_t *
     char key[32];
 
     l->panel = text(panel, "title");
+    (void)json_object_clear(l->told);
     (void)snprintf(key, sizeof(key), "%lld", (long long)json_integer_value(id));
     if (!json_is_integer(id) || json_object_get(ids, key))
         say(l, CLI_CRITICAL, "its 'id' is missing or another panel's");
