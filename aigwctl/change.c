@@ -167,7 +167,8 @@ int change_make(struct ctl *ctl, const struct change *c, json_t **out)
 
 static void put_value(FILE *f, const json_t *v)
 {
-    char *text = json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text =
+        json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(12));
 
     if (!v || json_is_null(v))
         (void)fputs("-", f);

@@ -1,18 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Budgets: list, show, set, explain. What is shown is the counter that requests are admitted by, not a report of it. */
+/* Budgets: list, show, set, add, remove, reset, explain. What is shown is the counter that requests are admitted by, not a report of
+ * it. A change says first what it does to the account, and afterwards how to undo it; one that would refuse requests from this
+ * moment on asks for the name. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "aigwctl/budgets.h"
 #include "aigwctl/change.h"
 #include "libshared/base/span.h"
+#include "libshared/cli/human.h"
 
 enum {
     KEY_LIMIT = 0x2000,
     KEY_PERIOD,
+    KEY_TIMEZONE,
     KEY_WARN,
     KEY_AT_LIMIT,
     KEY_STORE_DOWN,
+    KEY_CUT,
+    KEY_AMOUNT,
+    KEY_UNTIL,
+    KEY_ID,
     KEY_OVER,
     KEY_TENANT,
     KEY_ALL,
@@ -31,9 +39,14 @@ static const struct argp_option OPTIONS[] = {
     {"apply", KEY_APPLY, 0, 0, "reconcile: let the counters follow the ledger", 0},
     {"limit", KEY_LIMIT, "USD", 0, "dollars per period", 0},
     {"period", KEY_PERIOD, "PERIOD", 0, "hour, day, week, month or total", 0},
-    {"warn", KEY_WARN, "PERCENT", 0, "when to warn", 0},
+    {"timezone", KEY_TIMEZONE, "ZONE", 0, "by whose clocks it begins anew, such as Europe/Berlin", 0},
+    {"warn", KEY_WARN, "PERCENT", 0, "when to warn; several as 80,95", 0},
     {"at-limit", KEY_AT_LIMIT, "RULE", 0, "block, throttle or warn", 0},
     {"when-store-down", KEY_STORE_DOWN, "RULE", 0, "closed, bounded or open", 0},
+    {"cut-streams", KEY_CUT, "YES|NO", 0, "whether streams end when nothing is left", 0},
+    {"amount", KEY_AMOUNT, "USD", 0, "add: dollars on top of the limit", 0},
+    {"until", KEY_UNTIL, "TIME", 0, "add: they are taken away at 2026-11-30T00:00:00Z, or after 72h", 0},
+    {"id", KEY_ID, "ID", 0, "remove: of the top-up, as 'show -o json' has it", 0},
     CHANGE_OPTIONS,
     {0},
 };
@@ -48,6 +61,23 @@ static error_t take_forecast(const char *arg, struct argp_state *state)
             return 0;
         }
     argp_error(state, "--forecast is auto, linear or none, not '%s'", arg);
+    return 0;
+}
+
+static error_t take_until(const char *arg, struct argp_state *state)
+{
+    char text[WALL_TEXT_CAP], day[48];
+    struct wall t;
+    int64_t ms;
+
+    (void)snprintf(day, sizeof(day), "%.20sT00:00:00Z", arg);
+    if (!human_parse_time(arg, &t) && !human_parse_time(day, &t)) {
+        if (!human_parse_duration(arg, &ms) || ms <= 0)
+            argp_error(state, "'%s' is no time: write 2026-11-30, 2026-11-30T00:00:00Z or 72h", arg);
+        t = (struct wall){wall_now().us + ms * 1000};
+    }
+    (void)wall_format((struct wall){t.us / 1000000 * 1000000}, text, sizeof(text));
+    change_give("until", json_string(text));
     return 0;
 }
 
@@ -79,9 +109,23 @@ static error_t take(int key, char *arg, struct argp_state *state)
         change_give("period", json_string(arg));
         return 0;
     case KEY_WARN:
-        if (!span_to_u64(span_of(arg), &n) || n > 100)
-            argp_error(state, "--warn takes a percentage, not '%s'", arg);
-        change_give("warn", json_integer((json_int_t)n));
+        change_give("warn", json_string(arg));
+        return 0;
+    case KEY_TIMEZONE:
+        change_give("timezone", json_string(arg));
+        return 0;
+    case KEY_CUT:
+        if (strcmp(arg, "yes") != 0 && strcmp(arg, "no") != 0)
+            argp_error(state, "--cut-streams takes yes or no, not '%s'", arg);
+        change_give("cut_streams", json_boolean(arg[0] == 'y'));
+        return 0;
+    case KEY_AMOUNT:
+        change_give("amount_usd", json_string(arg));
+        return 0;
+    case KEY_UNTIL:
+        return take_until(arg, state);
+    case KEY_ID:
+        change_give("id", json_string(arg));
         return 0;
     case KEY_AT_LIMIT:
         change_give("at_limit", json_string(arg));
@@ -94,7 +138,8 @@ static error_t take(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const char *const CHANGED[] = {"limit_usd", "period", "warn", "at_limit", "when_store_down", NULL};
+static const char *const CHANGED[] = {"limit_usd", "period",          "timezone",    "warn",
+                                      "at_limit",  "when_store_down", "cut_streams", NULL};
 
 static int show(struct ctl *ctl, const char *path)
 {
@@ -110,11 +155,9 @@ static int show(struct ctl *ctl, const char *path)
 /* What is not said stays; a budget that is not there is made. */
 static void fill_rest(const json_t *was)
 {
-    static const char *const REST[] = {"period", "warn", "at_limit", "when_store_down"};
-
-    for (size_t i = 0; i < sizeof(REST) / sizeof(REST[0]); i++)
-        if (!json_object_get(change_given, REST[i]) && json_object_get(was, REST[i]))
-            (void)json_object_set(change_given, REST[i], json_object_get(was, REST[i]));
+    for (size_t i = 0; CHANGED[i]; i++)
+        if (!json_object_get(change_given, CHANGED[i]) && json_object_get(was, CHANGED[i]))
+            (void)json_object_set(change_given, CHANGED[i], json_object_get(was, CHANGED[i]));
 }
 
 static json_t *find(const json_t *doc, const char *account)
@@ -132,35 +175,212 @@ static json_t *find(const json_t *doc, const char *account)
     return NULL;
 }
 
-static int set(struct ctl *ctl, const char *account, const char *path)
+struct target {
+    const char *typed; /* what has to be typed again */
+    char account[160], path[256];
+};
+
+/* ---- what a change does ---------------------------------------------------------------------------------------------- */
+
+static double usd(const json_t *o, const char *name)
 {
-    json_t *doc, *was, *out = NULL, *nothing;
+    return (double)json_integer_value(json_object_get(o, name)) / 1e9;
+}
+
+static bool says(const json_t *o, const char *name, const char *value)
+{
+    const char *text = json_string_value(json_object_get(o, name));
+
+    return text && strcmp(text, value) == 0;
+}
+
+struct effect {
+    double old_limit, new_limit, used; /* of the limit: with what tops it up */
+    bool was_blocked, blocks;
+};
+
+static struct effect effect_of(const json_t *was, const json_t *set)
+{
+    double topups = usd(was, "limit_now_nanousd") - usd(was, "limit_nanousd");
+    const json_t *limit = json_object_get(set, "limit_usd");
+    struct effect e = {.old_limit = usd(was, "limit_now_nanousd"),
+                       .used = usd(was, "spent_nanousd") + usd(was, "held_nanousd")};
+
+    e.new_limit =
+        (json_is_string(limit) ? strtod(json_string_value(limit), NULL) : json_number_value(limit)) +
+        (topups > 0 ? topups : 0);
+    e.was_blocked = says(was, "at_limit", "block") && e.used >= e.old_limit;
+    e.blocks = (says(set, "at_limit", "block") || !json_object_get(set, "at_limit")) && e.used >= e.new_limit;
+    return e;
+}
+
+/* On stderr, since it comes before the question; stdout has what was done. */
+static void tell_effect(const struct target *t, const json_t *was, const struct effect *e)
+{
+    (void)fprintf(stderr, "%s, %s: limit $%.2f → $%.2f, used $%.2f (%.0f%%), state %s → %s\n", t->account,
+                  json_string_value(json_object_get(was, "period")), e->old_limit, e->new_limit, e->used,
+                  e->new_limit > 0 ? e->used / e->new_limit * 100 : 100, e->was_blocked ? "blocked" : "open",
+                  e->blocks ? "blocked" : "open");
+}
+
+static bool is_stricter(const json_t *was, const json_t *set)
+{
+    static const char *const MEANING[] = {"period", "timezone", "at_limit", "when_store_down", "cut_streams"};
+
+    for (size_t i = 0; i < sizeof(MEANING) / sizeof(MEANING[0]); i++)
+        if (!json_equal(json_object_get(was, MEANING[i]), json_object_get(set, MEANING[i])))
+            return true;
+    return false;
+}
+
+static enum danger danger_of(const json_t *was, const struct effect *e)
+{
+    if (!was)
+        return DANGER_MILD;
+    if (e->blocks && !e->was_blocked)
+        return DANGER_SEVERE;
+    return e->new_limit < e->old_limit || is_stricter(was, change_given) ? DANGER_MODERATE : DANGER_MILD;
+}
+
+/* What would set it back. */
+static void tell_undo(const struct target *t, const json_t *was, const json_t *is)
+{
+    static const struct {
+        const char *member, *option;
+    } WORDS[] = {{"limit_usd", "--limit"},
+                 {"period", "--period"},
+                 {"timezone", "--timezone"},
+                 {"at_limit", "--at-limit"},
+                 {"when_store_down", "--when-store-down"}};
+    bool any = false;
+
+    if (!was)
+        return;
+    for (size_t i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); i++) {
+        const json_t *a = json_object_get(was, WORDS[i].member);
+        char *text = json_is_number(a) ? json_dumps(a, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12)) : NULL;
+
+        if (json_equal(a, json_object_get(is, WORDS[i].member))) {
+            free(text);
+            continue;
+        }
+        (void)printf("%s %s %s", any ? "" : "undo: aigwctl budgets set", any ? "" : t->typed,
+                     WORDS[i].option);
+        (void)printf(" %s", text ? text : json_string_value(a));
+        free(text);
+        any = true;
+    }
+    if (any)
+        (void)putchar('\n');
+}
+
+static int print_changed(struct ctl *ctl, const json_t *was, const json_t *is, const char *const *members)
+{
+    json_t *nothing = json_object();
+
+    if (is && ctl->output == OUTPUT_TABLE)
+        change_show(stdout, was ? was : nothing, is, members);
+    else if (is)
+        budgets_show(ctl, stdout, is);
+    json_decref(nothing);
+    return CLI_OK;
+}
+
+static int set(struct ctl *ctl, const struct target *t)
+{
+    json_t *doc, *was, *out = NULL;
+    struct effect e;
     int rc;
 
-    if (!json_object_get(change_given, "limit_usd"))
-        return ctl_fail(CLI_USAGE, "budgets set: say how much: --limit USD");
+    if (!change_given)
+        return ctl_fail(CLI_USAGE, "budgets set: say what: --limit USD, --period, --warn …");
     ctl->is_raw = false;
     rc = ctl_get(ctl, "/api/admin/budgets", &doc);
     if (rc)
         return rc;
-    was = find(doc, account);
+    was = find(doc, t->account);
     fill_rest(was);
+    if (!json_object_get(change_given, "limit_usd")) {
+        json_decref(doc);
+        return ctl_fail(CLI_USAGE, "budgets set: '%s' has no budget yet, say how much: --limit USD",
+                        t->typed);
+    }
+    e = effect_of(was, change_given);
+    if (was)
+        tell_effect(t, was, &e);
     rc = change_make(ctl,
-                     &(struct change){.danger = was ? DANGER_MODERATE : DANGER_MILD,
-                                      .what = "set budget of",
-                                      .name = account,
+                     &(struct change){.danger = danger_of(was, &e),
+                                      .what = e.blocks && was && !e.was_blocked
+                                                  ? "block at once by setting the budget of"
+                                                  : "set budget of",
+                                      .name = t->typed,
                                       .method = "PUT",
-                                      .path = path,
+                                      .path = t->path,
                                       .body = change_given},
                      &out);
-    nothing = json_object();
+    if (!rc && out)
+        rc = print_changed(ctl, was, out, CHANGED);
     if (!rc && out && ctl->output == OUTPUT_TABLE)
-        change_show(stdout, was ? was : nothing, out, CHANGED);
-    else if (!rc && out)
-        budgets_show(ctl, stdout, out);
-    json_decref(nothing);
+        tell_undo(t, was, out);
     json_decref(out);
     json_decref(doc);
+    return rc;
+}
+
+/* ---- top-ups and resets ---------------------------------------------------------------------------------------------- */
+
+static const char *newest_topup(const json_t *is)
+{
+    const json_t *one, *list = json_object_get(is, "topups"), *newest = NULL;
+    size_t i;
+
+    json_array_foreach(list, i, one)
+    {
+        const char *id = json_string_value(json_object_get(one, "id"));
+
+        if (id && (!newest || strcmp(id, json_string_value(json_object_get(newest, "id"))) > 0))
+            newest = one;
+    }
+    return json_string_value(json_object_get(newest, "id"));
+}
+
+static int deed(struct ctl *ctl, const struct target *t, const char *action)
+{
+    static const char *const SHOWN[] = {"limit_now_usd", "spent_usd", "verdict", NULL};
+    bool is_reset = strcmp(action, "reset") == 0;
+    json_t *was, *out = NULL;
+    int rc;
+
+    if (action[0] == 'a' &&
+        (!json_object_get(change_given, "amount_usd") || !json_object_get(change_given, "until")))
+        return ctl_fail(CLI_USAGE, "budgets add: say how much and how long: --amount USD --until TIME");
+    ctl->is_raw = false;
+    rc = ctl_get(ctl, t->path, &was);
+    if (rc)
+        return rc;
+    change_give("action", json_string(action));
+    if (is_reset)
+        (void)fprintf(stderr, "%s, %s: spent $%.2f → $0.00 of $%.2f; the ledger keeps what was spent\n",
+                      t->account, json_string_value(json_object_get(was, "period")),
+                      usd(was, "spent_nanousd"), usd(was, "limit_now_nanousd"));
+    rc = change_make(ctl,
+                     &(struct change){.danger = is_reset           ? DANGER_SEVERE
+                                                : action[0] == 'r' ? DANGER_MODERATE
+                                                                   : DANGER_MILD,
+                                      .what = is_reset           ? "reset the budget of"
+                                              : action[0] == 'r' ? "take a top-up from"
+                                                                 : "top up",
+                                      .name = t->typed,
+                                      .method = "POST",
+                                      .path = t->path,
+                                      .body = change_given},
+                     &out);
+    if (!rc && out)
+        rc = print_changed(ctl, was, out, SHOWN);
+    if (!rc && out && ctl->output == OUTPUT_TABLE && action[0] == 'a')
+        (void)printf("undo: aigwctl budgets remove %s --id %s\n", t->typed, newest_topup(out));
+    json_decref(out);
+    json_decref(was);
     return rc;
 }
 
@@ -182,7 +402,7 @@ static bool account_of(const char *arg, char *dst, size_t cap)
 
 static int run(struct ctl *ctl)
 {
-    char account[160], path[256];
+    struct target t = {0};
     const char *verb = ctl->n_args ? ctl->args[0] : "list";
 
     if (strcmp(verb, "list") == 0 && ctl->n_args <= 1)
@@ -190,31 +410,43 @@ static int run(struct ctl *ctl)
     if (strcmp(verb, "reconcile") == 0 && ctl->n_args == 1)
         return reconcile_budgets(ctl, applies);
     if (ctl->n_args != 2)
-        return ctl_fail(CLI_USAGE, "budgets %s: name one account: a tenant, TENANT/KEY, or 'global'", verb);
-    if (!account_of(ctl->args[1], account, sizeof(account)))
+        return ctl_fail(
+            CLI_USAGE, "budgets %s: name one account: a tenant, TENANT/KEY, provider:NAME or 'global'", verb);
+    t.typed = ctl->args[1];
+    if (!account_of(t.typed, t.account, sizeof(t.account)))
         return ctl_fail(CLI_USAGE, "budgets %s: '%s' is no name of an account", verb, ctl->args[1]);
-    (void)snprintf(path, sizeof(path), "/api/admin/budgets/%s", account);
+    (void)snprintf(t.path, sizeof(t.path), "/api/admin/budgets/%s", t.account);
     if (strcmp(verb, "show") == 0)
-        return show(ctl, path);
+        return show(ctl, t.path);
     if (strcmp(verb, "explain") == 0)
         return explain_show(ctl, ctl->args[1]);
     if (strcmp(verb, "set") == 0)
-        return set(ctl, account, path);
-    return ctl_fail(CLI_USAGE, "budgets: the verbs are list, show, set, explain and reconcile, not '%s'",
-                    verb);
+        return set(ctl, &t);
+    if (strcmp(verb, "add") == 0 || strcmp(verb, "remove") == 0 || strcmp(verb, "reset") == 0)
+        return deed(ctl, &t, verb);
+    return ctl_fail(
+        CLI_USAGE,
+        "budgets: the verbs are list, show, set, add, remove, reset, explain and reconcile, not '%s'", verb);
 }
 
 const struct command CMD_BUDGETS = {
     .name = "budgets",
-    .args = "list\nshow ACCOUNT\nset ACCOUNT\nexplain ACCOUNT|REQUEST\nreconcile",
+    .args = "list\nshow ACCOUNT\nset ACCOUNT\nadd ACCOUNT\nremove ACCOUNT\nreset ACCOUNT\nexplain "
+            "ACCOUNT|REQUEST\nreconcile",
     .group = GROUP_CONTROL,
     .summary = "money: what is spent, held and left",
-    .help = "An account is a tenant, a key (TENANT/KEY) or 'global'. The numbers are those that requests are "
+    .help = "An account is a tenant, a key (TENANT/KEY), provider:NAME or 'global'. The numbers are those "
+            "that requests are "
             "admitted by. "
             "'explain' says which limits apply to an account now, or which were checked for one of the last "
             "requests that "
-            "were refused, by its x-request-id. Budgets of the configuration file are changed there.\v"
-            "  aigwctl budgets set acme --limit 2500 --period month --at-limit block",
+            "were refused, by its x-request-id. Budgets of the configuration file are changed there. 'add' "
+            "tops a limit up until a moment, "
+            "'remove' takes that back; 'reset' takes what was spent in this period off the counter, by an "
+            "entry of its own, "
+            "and leaves the ledger as it is.\v"
+            "  aigwctl budgets set acme --limit 2500 --period month --at-limit block\n"
+            "  aigwctl budgets add acme --amount 200 --until 2026-11-30",
     .options = OPTIONS,
     .take = take,
     .run = run,

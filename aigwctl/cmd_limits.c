@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rates: how much of the requests and tokens a minute, and of the requests at once, is used. */
+/* Rates: how much of the requests and tokens a minute, and of the requests at once, is used, who met a limit, and other limits of a
+ * tenant or a key. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "aigwctl/command.h"
+#include "aigwctl/change.h"
+#include "libshared/base/span.h"
 
 static const struct table_column COLUMNS[] = {
     {"scope", "SCOPE", FORM_TEXT},
@@ -27,6 +29,8 @@ static int list(struct ctl *ctl, FILE *f)
     json_decref(doc);
     return rc;
 }
+
+/* ---- who met one ----------------------------------------------------------------------------------------------------- */
 
 static json_int_t hits_of(const json_t *row)
 {
@@ -75,30 +79,164 @@ static int hits(struct ctl *ctl, FILE *f)
     return CLI_OK;
 }
 
+/* ---- setting --------------------------------------------------------------------------------------------------------- */
+
+enum { KEY_RPM = 0x2000, KEY_TPM, KEY_CONCURRENT };
+
+static const struct argp_option OPTIONS[] = {
+    {"rpm", KEY_RPM, "N", 0, "set: requests a minute; 0 for no limit, 'plan' for the plan's", 0},
+    {"tpm", KEY_TPM, "N", 0, "set: tokens a minute, likewise", 0},
+    {"concurrent", KEY_CONCURRENT, "N", 0, "set: requests at once, likewise", 0},
+    CHANGE_OPTIONS,
+    {0},
+};
+
+static error_t take_limit(const char *name, const char *arg, struct argp_state *state)
+{
+    uint64_t n = 0;
+
+    if (strcmp(arg, "plan") == 0)
+        change_give(name, json_null());
+    else if (span_to_u64(span_of(arg), &n) && n <= INT64_MAX)
+        change_give(name, json_integer((json_int_t)n));
+    else
+        argp_error(state, "--%s takes a number or 'plan', not '%s'", name, arg);
+    return 0;
+}
+
+static error_t take(int key, char *arg, struct argp_state *state)
+{
+    switch (key) {
+    case KEY_RPM:
+        return take_limit("rpm", arg, state);
+    case KEY_TPM:
+        return take_limit("tpm", arg, state);
+    case KEY_CONCURRENT:
+        return take_limit("concurrent", arg, state);
+    default:
+        return change_take(key, arg);
+    }
+}
+
+static json_t *find(const json_t *doc, const char *tenant, const char *key)
+{
+    json_t *row;
+    size_t i;
+
+    if (!key)
+        return json_incref((json_t *)(uintptr_t)doc);
+    json_array_foreach(json_object_get(doc, "keys"), i, row)
+    {
+        if (strcmp(json_string_value(json_object_get(row, "tenant")) ?: "", tenant) == 0 &&
+            strcmp(json_string_value(json_object_get(row, "id")) ?: "", key) == 0)
+            return json_incref(row);
+    }
+    return NULL;
+}
+
+/* A cut asks, since it may refuse from this moment on; a rise does not. */
+static enum danger danger_of(const json_t *was)
+{
+    const char *name;
+    json_t *v;
+
+    json_object_foreach(change_given, name, v)
+    {
+        json_int_t old = json_integer_value(json_object_get(was, name)), is = json_integer_value(v);
+
+        if (json_is_null(v) || (is && (!old || is < old)))
+            return DANGER_MODERATE;
+    }
+    return DANGER_MILD;
+}
+
+/* How it would be set back. */
+static void tell_undo(const char *what, const json_t *was)
+{
+    static const char *const NAMES[] = {"rpm", "tpm", "concurrent"};
+
+    (void)printf("undo: aigwctl limits set %s", what);
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++) {
+        const json_t *v = json_object_get(was, NAMES[i]);
+
+        if (!json_object_get(change_given, NAMES[i]))
+            continue;
+        if (json_is_integer(v))
+            (void)printf(" --%s %lld", NAMES[i], (long long)json_integer_value(v));
+        else
+            (void)printf(" --%s %s", NAMES[i], strchr(what, '/') ? "0" : "plan");
+    }
+    (void)putchar('\n');
+}
+
+static int set(struct ctl *ctl, const char *what)
+{
+    static const char *const CHANGED[] = {"rpm", "tpm", "concurrent", NULL};
+    const char *slash = strchr(what, '/');
+    char tenant[128], path[256], from[256];
+    json_t *doc, *was, *out = NULL;
+    int rc;
+
+    (void)span_copy(tenant, sizeof(tenant), span_make(what, slash ? (size_t)(slash - what) : strlen(what)));
+    if (!change_given || !change_is_name(tenant) || (slash && !change_is_name(slash + 1)))
+        return ctl_fail(CLI_USAGE, "limits set: name TENANT or TENANT/KEY, and --rpm, --tpm or --concurrent");
+    (void)snprintf(path, sizeof(path), "/api/admin/%s/%s", slash ? "keys" : "tenants", what);
+    (void)snprintf(from, sizeof(from), slash ? "/api/admin/keys?tenant=%s" : "/api/admin/tenants/%s", tenant);
+    ctl->is_raw = false;
+    rc = ctl_get(ctl, from, &doc);
+    if (rc)
+        return rc;
+    was = find(doc, tenant, slash ? slash + 1 : NULL);
+    json_decref(doc);
+    if (!was)
+        return ctl_fail(CLI_NOT_FOUND, "limits set: there is no key '%s'", what);
+    (void)json_incref(change_given);
+    rc = change_make(ctl,
+                     &(struct change){.danger = danger_of(was),
+                                      .what = "set the limits of",
+                                      .name = what,
+                                      .method = "PATCH",
+                                      .path = path,
+                                      .body = change_given},
+                     &out);
+    if (!rc && out) {
+        change_show(stdout, was, out, CHANGED);
+        tell_undo(what, was);
+    }
+    json_decref(change_given);
+    json_decref(out);
+    json_decref(was);
+    return rc;
+}
+
 static int run(struct ctl *ctl)
 {
     const char *verb = ctl->n_args ? ctl->args[0] : "list";
 
-    if (strcmp(verb, "hits") == 0)
+    if (strcmp(verb, "list") == 0 && ctl->n_args <= 1)
+        return ctl_watch(ctl, list);
+    if (strcmp(verb, "hits") == 0 && ctl->n_args == 1)
         return ctl_watch(ctl, hits);
-    if (strcmp(verb, "list") != 0)
-        return ctl_fail(CLI_USAGE, "limits: the verbs are list and hits, not '%s'", verb);
-    return ctl_watch(ctl, list);
+    if (strcmp(verb, "set") == 0 && ctl->n_args == 2)
+        return set(ctl, ctl->args[1]);
+    return ctl_fail(CLI_USAGE, "limits: the verbs are list, hits and set TENANT[/KEY], not '%s'", verb);
 }
 
 const struct command CMD_LIMITS = {
     .name = "limits",
-    .args = "list\nhits",
+    .args = "list\nhits\nset TENANT[/KEY]",
     .group = GROUP_CONTROL,
     .summary = "requests and tokens a minute, requests at once",
-    .help =
-        "'list' shows every scope that is limited: what is used now, how long until nothing is, and how many "
-        "requests were refused since the start (or would have been, in shadow). 'hits' shows those that "
-        "refused "
-        "something, most often first. Limits of tenants are set by 'tenants update', of keys in the "
-        "configuration "
-        "file.\v"
-        "  aigwctl limits hits --output csv",
+    .help = "Every scope that is limited, with what is used now, how long until nothing is, and how many "
+            "requests were "
+            "refused since the start (or would have been, in shadow). 'hits' shows only those that somebody "
+            "met, most often first. 'set' gives a "
+            "tenant or a key other limits; those of providers and aliases, and of what the configuration "
+            "file defines, are "
+            "changed there.\v"
+            "  aigwctl limits set acme/web --rpm 60",
+    .options = OPTIONS,
+    .take = take,
     .run = run,
-    .max_args = 1,
+    .max_args = 2,
 };

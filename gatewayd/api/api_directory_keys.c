@@ -15,12 +15,15 @@
 #define GRACE_MAX_S (90 * 86400)
 #define KEPT_S      (90 * 86400) /* what was rotated out and is over is forgotten after this */
 
-enum { K_REASON, K_EXPIRES, K_ENABLED, K_TENANT, K_ID, K_COUNT };
+enum { K_REASON, K_EXPIRES, K_ENABLED, K_RPM, K_TPM, K_CONCURRENT, K_TENANT, K_ID, K_COUNT };
 
 static const struct field KEY_FIELDS[K_COUNT] = {
     [K_REASON] = FIELD_REASON,
     [K_EXPIRES] = {.name = "expires_at", .type = FIELD_TIME, .may_be_null = true},
     [K_ENABLED] = {.name = "enabled", .type = FIELD_BOOL},
+    [K_RPM] = {.name = "rpm", .type = FIELD_COUNT, .max = 1000000000, .may_be_null = true},
+    [K_TPM] = {.name = "tpm", .type = FIELD_COUNT, .max = 1000000000000, .may_be_null = true},
+    [K_CONCURRENT] = {.name = "concurrent", .type = FIELD_COUNT, .max = 1000000, .may_be_null = true},
     [K_TENANT] = {.name = "tenant", .type = FIELD_NAME, .is_required = true},
     [K_ID] = {.name = "id", .type = FIELD_NAME, .is_required = true},
 };
@@ -86,6 +89,11 @@ static const char *state_of(const struct config_key *k, bool is_old)
     return is_old ? "replaced" : "active";
 }
 
+static json_t *json_rate(uint64_t n)
+{
+    return n ? api_json_count(n) : json_null();
+}
+
 static json_t *json_key(const struct config_key *k, const struct directory_key *row)
 {
     json_t *o = json_object();
@@ -99,6 +107,9 @@ static json_t *json_key(const struct config_key *k, const struct directory_key *
     (void)json_object_set_new(o, "created_at", row ? json_seconds(row->created_at) : json_null());
     (void)json_object_set_new(o, "expires_at", json_seconds(k->expires_at_us / 1000000));
     (void)json_object_set_new(o, "revoked_at", row ? json_seconds(row->revoked_at) : json_null());
+    (void)json_object_set_new(o, "rpm", json_rate(k->limits.rpm));
+    (void)json_object_set_new(o, "tpm", json_rate(k->limits.tpm));
+    (void)json_object_set_new(o, "concurrent", json_rate(k->limits.concurrent));
     return o;
 }
 
@@ -204,10 +215,44 @@ static enum err_code key_is_live(struct db *db, const struct key_call *k, bool *
                         (struct db_value[]){db_textz(k->tenant), db_textz(k->id)}, 2, out, err);
 }
 
+static const struct {
+    unsigned field;
+    const char *column;
+} RATES[] = {{K_RPM, "rpm"}, {K_TPM, "tpm"}, {K_CONCURRENT, "concurrent"}};
+
+/* 0 and null: no limit of its own. */
+static void set_rates(struct sets *s, const struct field_value *v)
+{
+    for (size_t i = 0; i < ARRAY_LEN(RATES); i++)
+        if (v[RATES[i].field].is_given)
+            sets_add(s, RATES[i].column, v[RATES[i].field].i ? db_int(v[RATES[i].field].i) : db_null());
+}
+
+static enum err_code update_key(struct db *db, const struct key_call *k, struct sets *s, struct err *err)
+{
+    char sql[1200];
+    int64_t changed = 0;
+    enum err_code e;
+
+    if (!s->n)
+        return ERR_OK;
+    s->v[s->n] = db_textz(k->tenant);
+    s->v[s->n + 1] = db_textz(k->id);
+    (void)snprintf(sql, sizeof(sql),
+                   "UPDATE api_keys SET %s WHERE tenant = $%u AND id = $%u AND revoked_at IS NULL", s->sql.p,
+                   s->n + 1, s->n + 2);
+    e = db_exec(db, "key_update", sql, s->v, s->n + 2, &changed, err);
+    buf_release(&s->sql);
+    return e || changed
+               ? e
+               : err_set(err, ERR_NOT_FOUND, "key '%s' does not exist, or it is revoked", k->subject);
+}
+
 static enum err_code write_new_key(struct db *db, int64_t now_s, void *user, struct err *err)
 {
     const struct key_call *k = user;
     const struct field_value *v = k->call.v;
+    struct sets rates = {.sql.max = 1024};
     bool found = false;
     enum err_code e = ERR_OK;
 
@@ -224,9 +269,11 @@ static enum err_code write_new_key(struct db *db, int64_t now_s, void *user, str
         return err_set(err, ERR_CONFLICT, "key '%s' exists", k->subject);
     if (!e)
         e = step_aside(db, k, err);
-    return e ? e
-             : insert_key(db, now_s, k, v[K_EXPIRES].i ? db_int(v[K_EXPIRES].i) : db_null(),
-                          !v[K_ENABLED].is_given || v[K_ENABLED].i, err);
+    if (!e)
+        e = insert_key(db, now_s, k, v[K_EXPIRES].i ? db_int(v[K_EXPIRES].i) : db_null(),
+                       !v[K_ENABLED].is_given || v[K_ENABLED].i, err);
+    set_rates(&rates, v);
+    return e ? e : update_key(db, k, &rates, err);
 }
 
 void api_key_create(const struct api_request *rq, struct api_reply *reply)
@@ -254,10 +301,15 @@ void api_key_create(const struct api_request *rq, struct api_reply *reply)
 
 /* ---- rotating -------------------------------------------------------------------------------------------------------- */
 
-static bool take_expiry(void *user, const struct db_value *columns, unsigned n)
+#define CARRIED 4u /* expiry, and the three limits */
+
+static bool take_carried(void *user, const struct db_value *columns, unsigned n)
 {
-    if (n == 1 && columns[0].type == DB_INT)
-        *(struct db_value *)user = db_int(columns[0].i);
+    struct db_value *v = user;
+
+    for (unsigned i = 0; n == CARRIED && i < n; i++)
+        if (columns[i].type == DB_INT)
+            v[i] = db_int(columns[i].i);
     return false;
 }
 
@@ -287,22 +339,28 @@ static enum err_code forget_old(struct db *db, int64_t now_s, const struct key_c
 static enum err_code write_rotation(struct db *db, int64_t now_s, void *user, struct err *err)
 {
     const struct key_call *k = user;
-    struct db_value expires = db_null();
+    struct db_value carried[CARRIED] = {db_null(), db_null(), db_null(), db_null()};
+    struct sets rates = {.sql.max = 1024};
     bool found = false;
     enum err_code e = key_is_live(db, k, &found, err);
 
     if (!e && !found)
         return err_set(err, ERR_NOT_FOUND, "key '%s' does not exist, or it is revoked", k->subject);
     if (!e)
-        e = db_query(db, "key_expiry", "SELECT expires_at FROM api_keys WHERE tenant = $1 AND id = $2",
-                     (struct db_value[]){db_textz(k->tenant), db_textz(k->id)}, 2, take_expiry, &expires,
+        e = db_query(db, "key_carried",
+                     "SELECT expires_at, rpm, tpm, concurrent FROM api_keys WHERE tenant = $1 AND id = $2",
+                     (struct db_value[]){db_textz(k->tenant), db_textz(k->id)}, 2, take_carried, carried,
                      err);
     if (!e)
-        e = end_old(db, now_s, k, expires, err);
+        e = end_old(db, now_s, k, carried[0], err);
     if (!e)
         e = step_aside(db, k, err);
     if (!e)
-        e = insert_key(db, now_s, k, expires, true, err);
+        e = insert_key(db, now_s, k, carried[0], true, err);
+    for (unsigned i = 1; i < CARRIED; i++)
+        sets_add(&rates, RATES[i - 1].column, carried[i]);
+    if (!e)
+        e = update_key(db, k, &rates, err);
     return e ? e : forget_old(db, now_s, k, err);
 }
 
@@ -357,9 +415,6 @@ static enum err_code write_update(struct db *db, int64_t now_s, void *user, stru
     const struct key_call *k = user;
     const struct field_value *v = k->call.v;
     struct sets s = {.sql.max = 1024};
-    int64_t changed = 0;
-    char sql[1200];
-    enum err_code e;
 
     if (k->of_file)
         return refuse_of_file(db, now_s, k->tenant, k->of_file, v[K_ENABLED].i != 0, false, err);
@@ -367,16 +422,13 @@ static enum err_code write_update(struct db *db, int64_t now_s, void *user, stru
         sets_add(&s, "is_enabled", db_int(v[K_ENABLED].i));
     if (v[K_EXPIRES].is_given)
         sets_add(&s, "expires_at", v[K_EXPIRES].is_null ? db_null() : db_int(v[K_EXPIRES].i));
-    s.v[s.n] = db_textz(k->tenant);
-    s.v[s.n + 1] = db_textz(k->id);
-    (void)snprintf(sql, sizeof(sql),
-                   "UPDATE api_keys SET %s WHERE tenant = $%u AND id = $%u AND revoked_at IS NULL", s.sql.p,
-                   s.n + 1, s.n + 2);
-    e = db_exec(db, "key_update", sql, s.v, s.n + 2, &changed, err);
-    buf_release(&s.sql);
-    return e || changed
-               ? e
-               : err_set(err, ERR_NOT_FOUND, "key '%s' does not exist, or it is revoked", k->subject);
+    set_rates(&s, v);
+    return update_key(db, k, &s, err);
+}
+
+static bool has_rates(const struct field_value *v)
+{
+    return v[K_RPM].is_given || v[K_TPM].is_given || v[K_CONCURRENT].is_given;
 }
 
 void api_key_update(const struct api_request *rq, struct api_reply *reply)
@@ -386,11 +438,12 @@ void api_key_update(const struct api_request *rq, struct api_reply *reply)
 
     if (!call_begin(&k.call, rq, reply, KEY_FIELDS, K_TENANT))
         return;
-    if (!v[K_ENABLED].is_given && !v[K_EXPIRES].is_given)
-        (void)call_refuse(&k.call, ERR_MISSING_FIELD, "'enabled' or 'expires_at' is required");
+    if (!v[K_ENABLED].is_given && !v[K_EXPIRES].is_given && !has_rates(v))
+        (void)call_refuse(&k.call, ERR_MISSING_FIELD,
+                          "'enabled', 'expires_at', 'rpm', 'tpm' or 'concurrent' is required");
     else if (!path_key(&k, ""))
         (void)0;
-    else if (k.of_file && (v[K_EXPIRES].is_given || !v[K_ENABLED].is_given))
+    else if (k.of_file && (v[K_EXPIRES].is_given || has_rates(v) || !v[K_ENABLED].is_given))
         (void)call_refuse(&k.call, ERR_CONFLICT,
                           "key '%s' is defined in the file; only 'enabled' can be changed here", k.subject);
     else if (call_change(&k.call, "key.update", k.subject, write_update))

@@ -72,6 +72,7 @@ void api_add_spending(struct gateway *gw, const char *account, json_t *o)
             continue;
         api_set_cost(o, "spent_usd", "spent_nanousd", (int64_t)r->used);
         api_set_cost(o, "held_usd", "held_nanousd", (int64_t)r->held);
+        api_set_cost(o, "limit_now_usd", "limit_now_nanousd", (int64_t)r->limit);
         (void)json_object_set_new(o, "used_ratio", api_json_ratio(r->used, r->limit));
         (void)json_object_set_new(o, "window", json_string(r->window));
         (void)json_object_set_new(o, "resets_at", api_json_time(r->resets_at));

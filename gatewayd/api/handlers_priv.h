@@ -27,7 +27,7 @@ api_handler api_tenants, api_tenant, api_tenant_create, api_tenant_update, api_t
 api_handler api_keys, api_key_create, api_key_update, api_key_revoke, api_key_rotate;
 api_handler api_plans, api_plan, api_plan_put, api_plan_delete;
 api_handler api_adjust; /* api_adjust.c */
-api_handler api_budgets, api_budget, api_budget_put, api_budget_delete;
+api_handler api_budgets, api_budget, api_budget_put, api_budget_deed, api_budget_delete;
 /* api_events.c */
 api_handler api_events;
 /* api_limits.c */

@@ -387,6 +387,16 @@ void limits_give_back(struct limits_hold *h)
     budget_give_back(&h->money);
 }
 
+void limits_correct_mt(struct limits *l, const char *account, struct wall at, int64_t amount_nanousd)
+{
+    struct limits_scope *s = limits_find_mt(l, account);
+
+    if (!s)
+        return;
+    budget_account_correct(s->account, at, amount_nanousd);
+    limits_tell_again(s);
+}
+
 void limits_set_store_mt(struct limits *l, bool is_up)
 {
     atomic_store(&l->is_store_up, is_up);

@@ -150,6 +150,9 @@ typedef void (*limits_view_fn)(void *user, const struct limits_view *v);
 /* Of every scope that is limited, or that refused something. */
 void limits_each_mt(struct limits *l, limits_view_fn fn, void *user);
 
+/* A correction that was just put on record, in the window that holds `at`; without effect for an account without a scope. */
+void limits_correct_mt(struct limits *l, const char *account, struct wall at, int64_t amount_nanousd);
+
 /* ---- for limits_follow.c ---- */
 
 typedef void (*limits_account_fn)(void *user, const char *name, struct budget_account *a);
