@@ -230,6 +230,8 @@ static int run_all(const struct options *o, const char *dir)
                    world->events);
         if (!is_ok) {
             printf("seed %" PRIu64 " %s: %s\n", seed, o->mutant ? "shows it" : "FAILED", world->failure);
+            if (!o->mutant)
+                printf("to see it again: dst_books --seed %" PRIu64 " -v\n", seed);
             rc = o->mutant ? 0 : 1;
             break;
         }

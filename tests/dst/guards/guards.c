@@ -35,7 +35,7 @@ _Static_assert(ARRAY_LEN(MUTANTS) == GUARDS_MUTANTS, "every mutant has a name");
 static const struct scene {
     const char *name;
     void (*run)(void);
-} SCENES[] = {{"breakers", breakers_scene}};
+} SCENES[] = {{"breakers", breakers_scene}, {"leases", leases_scene}};
 
 static const struct scene *running;
 

@@ -30,7 +30,9 @@ struct guards {
         unsigned fails_before, reply_lost, late, goes_down;
     } plan;
     int64_t kv_down_until;
+    bool is_cut; /* the node at work does not reach it */
     bool is_db_down;
+    void (*on_lease_call)(const char *instance); /* one reached the store; NULL: nobody wants to know */
     uint64_t faults, checks;
 };
 extern struct guards guards;
@@ -57,5 +59,6 @@ void store_remove(void);         /* at the end of the program */
 /* ---- scenes ---- */
 
 void breakers_scene(void);
+void leases_scene(void);
 
 #endif

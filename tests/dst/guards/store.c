@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libshared/store/kv_lease_priv.h"
 #include "tests/dst/guards/guards.h"
 #include "tests/dst/kv_wire.h"
 
@@ -164,6 +165,8 @@ static bool fails_before(struct err *err)
 {
     if (guards_strikes(guards.plan.goes_down))
         guards.kv_down_until = guards.mono_us + guards_between(100000, 20000000);
+    if (guards.is_cut && !guards.is_calm)
+        return fails(err, "there is no way to the store");
     if (!guards.is_calm && guards.mono_us < guards.kv_down_until)
         return fails(err, "the store is away");
     return guards_strikes(guards.plan.fails_before) && fails(err, "the call did not arrive");
@@ -233,6 +236,19 @@ static enum err_code link_ping(void *self, struct err *err)
     return fails_before(err) ? ERR_IO : ERR_OK;
 }
 
+static enum err_code link_lease(void *self, int op, struct kv_lease_call *c, struct err *err)
+{
+    enum err_code e;
+
+    (void)self;
+    if (fails_before(err))
+        return ERR_IO;
+    e = op == KV_LEASE_KEEP ? kv_lease_keep(store.kv, c, err) : kv_lease(store.kv, c, err);
+    if (!e && guards.on_lease_call)
+        guards.on_lease_call(c->instance);
+    return !e && guards_strikes(guards.plan.reply_lost) && fails(err, "the answer was lost") ? ERR_IO : e;
+}
+
 static void link_free(void *self)
 {
     (void)self;
@@ -245,6 +261,7 @@ struct kv *store_kv(void)
                                        .apply = link_apply,
                                        .watermark = link_watermark,
                                        .read = link_read,
+                                       .lease = link_lease,
                                        .ping = link_ping};
 
     return kv_wrap(&LINK, &store);
