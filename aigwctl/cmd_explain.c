@@ -311,7 +311,8 @@ static void put_term(struct buf *b, const json_t *terms, const char *name, const
     const json_t *t = json_object_get(terms, name);
 
     if (json_is_object(t))
-        buf_addf(b, ", %s %.1f of %.0f", label, json_number_value(json_object_get(t, "points")),
+        buf_addf(b, "%s%s %.1f of %.0f", b->len ? ", " : "", label,
+                 json_number_value(json_object_get(t, "points")),
                  json_number_value(json_object_get(t, "of")));
 }
 
@@ -321,14 +322,15 @@ static void put_health(FILE *f, const json_t *health)
     struct buf b AUTO(buf_release) = {.max = 1024};
 
     if (is_null(health, "health_score"))
-        buf_addf(&b, "%s", text(health, "status"));
+        line(f, "health", "%s", text(health, "status"));
     else
-        buf_addf(&b, "%.1f %s", json_number_value(json_object_get(health, "health_score")),
-                 text(health, "status"));
+        line(f, "health", "%.1f %s", json_number_value(json_object_get(health, "health_score")),
+             text(health, "status"));
     put_term(&b, terms, "success_rate", "success");
     put_term(&b, terms, "latency_p95", "p95");
     put_term(&b, terms, "breakers", "breakers");
-    line(f, "health", "%s", b.p);
+    if (b.len)
+        line(f, "", "%s", b.p);
     line(f, "attempts", "%lld, %lld failed; p95 %s",
          (long long)json_integer_value(json_object_get(health, "attempts")),
          (long long)json_integer_value(json_object_get(health, "errors")), ms(health, "latency_p95_ms").text);

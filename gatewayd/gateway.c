@@ -94,6 +94,20 @@ static void say_what_waits(struct gateway *gw, const struct config *next)
         log_warn("configuration: changed, but in effect only after a restart: %s", names.p);
 }
 
+/* `next` NULL: it was refused. */
+static void tell_reload(struct gateway *gw, const struct config *next, const struct err *err)
+{
+    struct event ev;
+
+    if (next)
+        event_make(&ev, EVENT_CONFIG, EVENT_INFO, "configuration", "version %llu is in use",
+                   (unsigned long long)next->version);
+    else
+        event_make(&ev, EVENT_CONFIG, EVENT_WARNING, "configuration",
+                   "a reload was refused, the one in use stays: %.180s", err ? err_text(err) : "");
+    events_tell_mt(gw->events, &ev);
+}
+
 enum err_code gateway_reload_mt(struct gateway *gw, struct err *err)
 {
     struct config_options o = gw->o.config;
@@ -115,6 +129,7 @@ enum err_code gateway_reload_mt(struct gateway *gw, struct err *err)
     } else {
         atomic_fetch_add(&gw->reloads_failed, 1);
     }
+    tell_reload(gw, next, err);
     (void)pthread_mutex_unlock(&gw->reload_lock);
     return next ? ERR_OK : ERR_CONFIG;
 }
@@ -289,6 +304,30 @@ static enum err_code open_journals(struct gateway *gw, const struct config *c, s
     return ERR_OK;
 }
 
+/* Under the breaker's lock. */
+static void on_breaker(void *user, label provider, label model, const struct breaker_change *c)
+{
+    struct gateway *gw = user;
+    struct event ev;
+    char subject[EVENT_SUBJECT_CAP];
+
+    (void)snprintf(subject, sizeof(subject), "%.80s/%.100s", label_text(provider), label_text(model));
+    event_make(&ev, EVENT_BREAKER, c->to == BREAKER_OPEN ? EVENT_WARNING : EVENT_INFO, subject, "%s: %s",
+               breaker_state_name(c->to), c->cause);
+    event_add_text(&ev, "old", breaker_state_name(c->from));
+    event_add_text(&ev, "new", breaker_state_name(c->to));
+    ev.at = c->at;
+    events_tell_mt(gw->events, &ev);
+}
+
+/* From here on everything may tell. */
+static void open_events(struct gateway *gw)
+{
+    gw->events = events_new(gw->instance);
+    limits_tell_to(gw->limits, gw->events);
+    breakers_on_change(gw->breakers, on_breaker, gw);
+}
+
 /* All consumers take their places in the journals before the first of them reads. */
 static enum err_code open_books(struct gateway *gw, const struct config *c, struct err *err)
 {
@@ -297,6 +336,8 @@ static enum err_code open_books(struct gateway *gw, const struct config *c, stru
 
     if (e)
         return e;
+    open_events(gw);
+    o.events = gw->events;
     o.n_journals = gw->n_journals;
     gw->books = books_new(&o, err);
     if (!gw->books)
@@ -333,30 +374,6 @@ static enum err_code open_aggregator(struct gateway *gw, struct err *err)
     db_set_deadline(o.db, AGGREGATION_DEADLINE_US);
     gw->aggregator = aggregator_start(&o, err);
     return gw->aggregator ? ERR_OK : ERR_IO;
-}
-
-/* Under the breaker's lock. */
-static void on_breaker(void *user, label provider, label model, const struct breaker_change *c)
-{
-    struct gateway *gw = user;
-    struct event ev;
-    char subject[EVENT_SUBJECT_CAP];
-
-    (void)snprintf(subject, sizeof(subject), "%.80s/%.100s", label_text(provider), label_text(model));
-    event_make(&ev, EVENT_BREAKER, c->to == BREAKER_OPEN ? EVENT_WARNING : EVENT_INFO, subject, "%s: %s",
-               breaker_state_name(c->to), c->cause);
-    event_add_text(&ev, "old", breaker_state_name(c->from));
-    event_add_text(&ev, "new", breaker_state_name(c->to));
-    ev.at = c->at;
-    events_tell_mt(gw->events, &ev);
-}
-
-/* From here on everything may tell. */
-static void open_events(struct gateway *gw)
-{
-    gw->events = events_new(gw->instance);
-    limits_tell_to(gw->limits, gw->events);
-    breakers_on_change(gw->breakers, on_breaker, gw);
 }
 
 static enum err_code open_breakers(struct gateway *gw, struct err *err)
@@ -526,7 +543,6 @@ static enum err_code start(struct gateway *gw, struct err *err)
     e = open_books(gw, gw->config, err);
     if (e)
         return e;
-    open_events(gw);
     open_directory(gw);
     e = open_aggregator(gw, err);
     if (!e)
@@ -614,10 +630,10 @@ void gateway_free(struct gateway *gw)
     tracker_free(gw->tracker);
     breakers_free(gw->breakers);
     loads_free(gw->loads);
-    events_free(gw->events);
     books_stop(gw->books);
     recorder_stop(gw->recorder);
     books_free(gw->books);
+    events_free(gw->events);
     for (unsigned i = 0; i < LIMIT_WORKERS; i++)
         journal_close(gw->journals[i]);
     mailbox_free(gw->mailbox);

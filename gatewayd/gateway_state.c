@@ -10,6 +10,7 @@
 static void sum_journals(struct gateway *gw, struct metrics_state *out)
 {
     struct recorder_stats rs = recorder_stats_mt(gw->recorder);
+    struct events_answer es = events_stats_mt(gw->events);
 
     for (unsigned i = 0; i < gw->n_journals; i++) {
         struct journal_stats js = journal_stats_mt(gw->journals[i]);
@@ -24,6 +25,8 @@ static void sum_journals(struct gateway *gw, struct metrics_state *out)
     }
     out->journal.log_written = rs.log_written;
     out->journal.log_dropped = rs.log_dropped;
+    out->journal.events_stored = es.stored;
+    out->journal.events_dropped = es.dropped;
 }
 
 int64_t gateway_history_lag_us_mt(struct gateway *gw)

@@ -6,6 +6,7 @@
 
 #include "gatewayd/api/api_directory_priv.h"
 #include "gatewayd/config/value.h"
+#include "gatewayd/telemetry/events.h"
 
 /* ---- calls ----------------------------------------------------------------------------------------------------------- */
 
@@ -98,6 +99,22 @@ bool call_refuse(struct call *c, enum err_code e, const char *fmt, ...)
     return false;
 }
 
+/* "key.revoke" of "acme/web" by "token". */
+static void tell_change(const struct call *c, const char *action, const char *subject)
+{
+    enum event_kind kind = strncmp(action, "key.", 4) == 0      ? EVENT_KEY
+                           : strncmp(action, "budget.", 7) == 0 ? EVENT_BUDGET
+                                                                : EVENT_CONFIG;
+    const char *reason = json_string_value(json_object_get(c->detail, "reason"));
+    struct event ev;
+
+    event_make(&ev, kind, EVENT_INFO, subject, "%s by '%s'%s%.150s", action, c->rq->actor, reason ? ": " : "",
+               reason ? reason : "");
+    event_add_text(&ev, "action", action);
+    event_add_text(&ev, "actor", c->rq->actor);
+    events_tell_mt(gateway_events_mt(c->rq->gw), &ev);
+}
+
 bool call_change(struct call *c, const char *action, const char *subject,
                  enum err_code (*write)(struct db *db, int64_t now_s, void *user, struct err *err))
 {
@@ -115,6 +132,7 @@ bool call_change(struct call *c, const char *action, const char *subject,
         call_fail(c, e);
         return false;
     }
+    tell_change(c, action, subject);
     c->rows = directory_rows(c->d);
     config_unref(c->joined);
     c->joined = gateway_config_ref_mt(c->rq->gw);

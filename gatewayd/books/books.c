@@ -64,7 +64,7 @@ static enum err_code add_writer(struct books *b, unsigned i, const struct books_
                                 const struct target_ops *ops, void *self, struct err *err)
 {
     struct writer_options wo = {
-        .ops = ops, .self = self, .journals = o->journals, .n_journals = o->n_journals};
+        .ops = ops, .self = self, .journals = o->journals, .n_journals = o->n_journals, .events = o->events};
 
     if (!self)
         return err && err->code ? err->code : ERR_NO_MEMORY;

@@ -17,7 +17,8 @@ struct books_options {
     const struct config *config; /* read during the call */
     struct journal *const *journals;
     size_t n_journals;
-    const char *instance; /* copied */
+    const char *instance;  /* copied */
+    struct events *events; /* borrowed */
 };
 /* Whether the addresses make sense, and which they are, without passwords. Connects to nothing, writes nothing. */
 NODISCARD enum err_code books_check(const struct config *c, struct buf *out, struct err *err);

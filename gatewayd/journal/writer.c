@@ -39,6 +39,7 @@ struct writer {
     void *self;
     struct journal_cursor **cursors;
     size_t n;
+    struct events *events;
     int64_t interval_us;
     struct wall (*wall_now)(void *user);
     struct mono (*mono_now)(void *user);
@@ -115,6 +116,7 @@ static void take_options(struct writer *w, const struct writer_options *o)
     w->ops = o->ops;
     w->self = o->self;
     w->interval_us = o->interval_us > 0 ? o->interval_us : INTERVAL_US;
+    w->events = o->events;
     w->wall_now = o->wall_now ? o->wall_now : default_wall;
     w->mono_now = o->mono_now ? o->mono_now : default_mono;
     w->random = o->random ? o->random : default_random;
@@ -200,6 +202,7 @@ static void tell_down(struct writer *w, struct mono now, bool was_down, int64_t 
 
 static void failed(struct writer *w, struct mono now, const struct err *err)
 {
+    struct event ev;
     bool was_down;
     int64_t down_us;
 
@@ -213,11 +216,19 @@ static void failed(struct writer *w, struct mono now, const struct err *err)
     (void)snprintf(w->stats.error, sizeof(w->stats.error), "%s", err_text(err));
     (void)pthread_mutex_unlock(&w->lock);
     tell_down(w, now, was_down, down_us, err);
+    if (!was_down) {
+        event_make(&ev, EVENT_STORE, EVENT_WARNING, w->ops->name, "it does not take records: %.200s",
+                   err_text(err));
+        event_add_text(&ev, "old", "up");
+        event_add_text(&ev, "new", "down");
+        events_tell_mt(w->events, &ev);
+    }
     back_off(w, now);
 }
 
 static void worked(struct writer *w)
 {
+    struct event ev;
     bool was_down;
     int64_t down_us;
 
@@ -227,8 +238,15 @@ static void worked(struct writer *w)
     w->stats.is_down = false;
     w->stats.error[0] = '\0';
     (void)pthread_mutex_unlock(&w->lock);
-    if (was_down)
-        log_info("store '%s': it works again, after %" PRId64 " s", w->ops->name, down_us / 1000000);
+    if (!was_down)
+        return;
+    log_info("store '%s': it works again, after %" PRId64 " s", w->ops->name, down_us / 1000000);
+    event_make(&ev, EVENT_STORE, EVENT_INFO, w->ops->name, "it takes records again, after %" PRId64 " s",
+               down_us / 1000000);
+    event_add_text(&ev, "old", "down");
+    event_add_text(&ev, "new", "up");
+    event_add_count(&ev, "down_s", down_us / 1000000);
+    events_tell_mt(w->events, &ev);
 }
 
 static void tell_gap(struct writer *w, size_t worker, uint64_t from, uint64_t to)

@@ -13,6 +13,7 @@
 #define JOURNAL_WRITER_H
 
 #include "gatewayd/journal/journal.h"
+#include "gatewayd/telemetry/events.h"
 
 /* What a store does with records; target_realtime.c and target_history.c implement it. All on the writer's thread. */
 struct target_ops {
@@ -35,6 +36,7 @@ struct writer_options {
     void *self; /* owned by the writer from now on */
     struct journal *const *journals;
     size_t n_journals;
+    struct events *events;               /* told when the store goes away and comes back; NULL: nobody */
     int64_t interval_us;                 /* between batches; 0: 1 s */
     struct wall (*wall_now)(void *user); /* NULL: the clocks */
     struct mono (*mono_now)(void *user);

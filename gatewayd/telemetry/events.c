@@ -38,7 +38,7 @@ struct events {
     pthread_mutex_t lock;
     struct entry *ring; /* EVENTS_KEPT, by place */
     uint64_t head;      /* the last place given */
-    uint64_t stored, told, dropped;
+    uint64_t stored, n_stored, told, dropped;
     char node[EVENT_NODE_CAP];
     int64_t epoch;
     /* of the syncing thread */
@@ -399,6 +399,7 @@ static enum err_code store_own(struct events *e, struct entry *some, struct kv *
             break;
         (void)pthread_mutex_lock(&e->lock);
         e->stored = some[n - 1].place;
+        e->n_stored += n;
         (void)pthread_mutex_unlock(&e->lock);
     }
     return code;
@@ -513,7 +514,7 @@ struct events_answer events_list_mt(struct events *e, const struct events_query 
     for (unsigned i = 0; i < EVENTS_KEPT; i++)
         if (e->ring[i].place && is_asked(&e->ring[i], q))
             all[n++] = e->ring[i];
-    answer = (struct events_answer){e->epoch, e->head, e->told, e->dropped};
+    answer = (struct events_answer){e->epoch, e->head, e->told, e->n_stored, e->dropped};
     (void)pthread_mutex_unlock(&e->lock);
     qsort(all, n, sizeof(*all), by_time);
     for (size_t i = q->limit && n > q->limit ? n - q->limit : 0; i < n; i++) {
@@ -557,7 +558,7 @@ struct events_answer events_stats_mt(struct events *e)
     struct events_answer answer;
 
     (void)pthread_mutex_lock(&e->lock);
-    answer = (struct events_answer){e->epoch, e->head, e->told, e->dropped};
+    answer = (struct events_answer){e->epoch, e->head, e->told, e->n_stored, e->dropped};
     (void)pthread_mutex_unlock(&e->lock);
     return answer;
 }

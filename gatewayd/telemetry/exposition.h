@@ -65,6 +65,7 @@ struct metrics_state {
     struct {
         uint64_t appended, bytes, used_bytes, ahead_bytes, max_bytes, full_refusals, read;
         uint64_t log_written, log_dropped;
+        uint64_t events_stored, events_dropped;
     } journal;
     struct metrics_store stores[METRICS_STORES];
     size_t n_stores;

@@ -558,14 +558,18 @@ static void state_overshoot(struct lines *l, const struct scrape *s)
 static void state_exported(struct lines *l, const struct scrape *s)
 {
     labelled_u64(l, "access_log", s->state->journal.log_written);
+    labelled_u64(l, "events", s->state->journal.events_stored);
 }
 
 static void state_dropped(struct lines *l, const struct scrape *s)
 {
-    struct span values[] = {SPAN_LIT("access_log"), SPAN_LIT("queue_full")};
+    struct span log[] = {SPAN_LIT("access_log"), SPAN_LIT("queue_full")};
+    struct span events[] = {SPAN_LIT("events"), SPAN_LIT("queue_full")};
 
-    lines_series(l, values);
+    lines_series(l, log);
     lines_number(l, LINES_COUNT, s->state->journal.log_dropped);
+    lines_series(l, events);
+    lines_number(l, LINES_COUNT, s->state->journal.events_dropped);
 }
 
 /* A label of the family itself is folded. */

@@ -115,6 +115,37 @@ def test_events_are_asked_for_by_kind_time_severity_and_place(stage):
     assert data(gw, "events", "--severity", "warning") == events(gw, severity="warning")
 
 
+def test_changes_of_keys_and_configuration_and_stores_that_go_are_told(stage):
+    redis = stage.redis()
+    sim = stage.simulator()
+    gw = stage.gateway([provider("first", sim.base_url("a"))], [model("chat", "first/m")], redis=redis.url())
+    ctl(gw, "keys", "create", "acme/web", "--reason", "pilot")
+    ctl(gw, "keys", "revoke", "acme/web", "--yes")
+    assert [(e["subject"], e["text"]) for e in events(gw, kind="key")] == [("acme/web", "key.create by 'socket': pilot"), ("acme/web", "key.revoke by 'socket'")]
+    gw.write_config("listen: [")
+    assert admin(gw, "/api/admin/reload", "POST").status == 409
+    (refused,) = events(gw, kind="config")
+    assert refused["severity"] == "warning" and refused["text"].startswith("a reload was refused, the one in use stays: ")
+
+    # What happens while the stream's store is away is there once it is back.
+    redis.kill()
+    down = eventually(lambda: events(gw, kind="store"), 20 * SLOWNESS, what="the store's end")
+    assert [(e["subject"], e["facts"]["new"]) for e in down] == [("realtime", "down")]
+    redis.restart()
+    eventually(lambda: [(e["subject"], e["facts"]["new"]) for e in events(gw, kind="store")] == [("realtime", "down"), ("realtime", "up")],
+               30 * SLOWNESS, what="the store is back")
+
+    def stream():
+        with redis.client() as r:
+            return [json.loads(fields[1])["id"] for _, fields in r("XRANGE", "{gw}:events", "-", "+")]
+
+    wanted = [e["id"] for e in events(gw, kind="store")]
+    eventually(lambda: set(wanted) <= set(stream()), 20 * SLOWNESS, what="they are in the stream")
+    assert len(stream()) == len(set(stream())), "each once"
+    eventually(lambda: gw.metric("aigateway_telemetry_exported_total", pipeline="events") >= len(wanted), 10 * SLOWNESS)
+    assert gw.metric("aigateway_telemetry_dropped_total", pipeline="events") == 0
+
+
 # ---- forecasts --------------------------------------------------------------------------------------------------------
 
 HOURLY = 2 * 10**9  # nano-USD
