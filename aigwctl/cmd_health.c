@@ -149,7 +149,10 @@ static void explain(FILE *f, const json_t *row)
     human_percent(errors, json_number_value(json_object_get(row, "error_rate")));
     (void)snprintf(detail, sizeof(detail), "%s errors", errors);
     print_term(f, terms, "success_rate", "success rate", detail);
-    human_ms(p95, json_number_value(json_object_get(row, "latency_p95_ms")));
+    if (json_is_number(json_object_get(row, "latency_p95_ms")))
+        human_ms(p95, json_number_value(json_object_get(row, "latency_p95_ms")));
+    else
+        (void)snprintf(p95, sizeof(p95), "-");
     human_ms(target, json_number_value(json_object_get(terms, "latency_p95_target_ms")));
     (void)snprintf(detail, sizeof(detail), "%s of %s", p95, target);
     print_term(f, terms, "latency_p95", "p95", detail);

@@ -71,12 +71,12 @@ static json_t *provider_json(const struct config *c, const struct config_provide
     return o;
 }
 
-/* What one token costs at most, asked for with a short prompt; null where the model has no price. */
+/* What one token costs at most, asked for with a short prompt; null where that is not known, or the model writes no text. */
 static json_t *probe_price(const struct config_target *t)
 {
     const struct bound_facts f = {.body_bytes = PROBE_BODY_BYTES, .max_tokens = 1, .has_output = true};
 
-    return t->price ? json_integer(bound_nanousd(t->price, &f)) : json_null();
+    return t->price && t->price->output > 0 ? json_integer(bound_nanousd(t->price, &f)) : json_null();
 }
 
 static bool is_first(const struct config *c, size_t model, size_t target)

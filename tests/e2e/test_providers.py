@@ -223,10 +223,18 @@ def ctl(gateway, *words, code=0, env=None):
 
 def test_an_operator_probes_for_nothing_or_for_money(stage, tmp_path):
     prices = tmp_path / "prices.json"
-    prices.write_text(json.dumps({"prices": [{"provider": "a", "model": "m", "input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}]}))
+    prices.write_text(json.dumps({"prices": [
+        {"provider": "a", "model": "embed", "input_usd_per_mtok": "0.1", "output_usd_per_mtok": "0"},
+        {"provider": "a", "model": "dear", "input_usd_per_mtok": "5", "output_usd_per_mtok": "9"},
+        {"provider": "a", "model": "m", "input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}]}))
     sim = stage.simulator()
-    gateway = stage.gateway([provider("a", sim.base_url("a")), provider("down", "http://127.0.0.1:1/v1")], [model("chat", "a/m")], prices=str(prices))
+    gateway = stage.gateway(
+        [provider("a", sim.base_url("a")), provider("down", "http://127.0.0.1:1/v1")],
+        [model("embed", "a/embed"), model("chat", "a/dear", "a/m")], prices=str(prices))
     assert "HTTP 200" in ctl(gateway, "providers", "probe", "a")
+    eventually(lambda: gateway.monitoring("health/a")["status"] == "healthy")
+    text = ctl(gateway, "health", "a", "--explain")
+    assert "- of 2.00s" in text and "last probe" in text and "ok, HTTP 200" in text
     assert "failed" in ctl(gateway, "providers", "probe", "down", code=1)
     ctl(gateway, "providers", "probe", "nope", code=5)
     assert sim.control.posts() == 0
