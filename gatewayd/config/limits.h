@@ -42,19 +42,15 @@
 
 /* Outgoing HTTP, per worker */
 #define LIMIT_UPSTREAM_HOSTS   1024u              /* distinct hosts over the life of a worker; they come from configuration */
-#define LIMIT_UPSTREAM_SHARD   256u               /* calls per curl multi: it walks its connections for every call that ends */
-#define LIMIT_UPSTREAM_SPARE   512u               /* pooled handles without a call, about 8 KiB each */
+#define LIMIT_UPSTREAM_SPARE   512u               /* calls kept for the next, about 3 KiB each; and idle connections */
 #define LIMIT_UPSTREAM_IDLE_S  50                 /* idle connections: shorter than what providers allow (60 s and up) */
 #define LIMIT_UPSTREAM_SWEEP_US 20000000          /* idle connections are looked at this often when no call comes */
-#define LIMIT_UPSTREAM_POKE_US  100000            /* libcurl forgets to try a name's next address unless it is reminded */
 #define LIMIT_UPSTREAM_LIFE_S  600                /* an older connection is not used again, so that changes in DNS take */
-#define LIMIT_UPSTREAM_READ    ((size_t)8 << 10)  /* receive buffer of a running call */
-#define LIMIT_UPSTREAM_EVENT   ((size_t)4 << 10)  /* the same, when a stream of small events was asked for: there may be 10,000 */
-#define LIMIT_UPSTREAM_SEND    ((size_t)16 << 10) /* upload buffer of a running call whose body is sent in pieces */
+#define LIMIT_UPSTREAM_READ    ((size_t)16 << 10) /* receive buffer, one for all calls of a worker */
 #define LIMIT_UPSTREAM_LINES   40u                /* header lines of a request */
 #define LIMIT_UPSTREAM_HEADER  ((size_t)16 << 10) /* and their bytes */
 #define LIMIT_UPSTREAM_INTERIM 16u                /* 1xx answers before the real one */
-#define LIMIT_UPSTREAM_HEAD    ((size_t)96 << 10) /* header bytes of an answer; curl's own end is 100 KiB a line */
+#define LIMIT_UPSTREAM_HEAD    ((size_t)96 << 10) /* header bytes of an answer */
 #define LIMIT_DNS_THREADS      16u                /* lookups in flight: a black-holed name holds one as long as DNS takes */
 #define LIMIT_DNS_STACK_BYTES  ((size_t)256 << 10)
 #define LIMIT_DNS_FRESH_US     60000000

@@ -118,13 +118,3 @@ bool address_parse(struct span text, struct address *out)
     out->family = AF_INET6;
     return inet_pton(AF_INET6, z, out->bytes) == 1;
 }
-
-size_t address_format(const struct address *a, char dst[ADDRESS_TEXT_CAP])
-{
-    char z[INET6_ADDRSTRLEN] = "";
-    int n;
-
-    (void)inet_ntop(a->family, a->bytes, z, sizeof(z));
-    n = snprintf(dst, ADDRESS_TEXT_CAP, a->family == AF_INET6 ? "[%s]" : "%s", z);
-    return n > 0 ? (size_t)n : 0;
-}

@@ -21,8 +21,5 @@ bool address_parse(struct span text, struct address *out);
 /* False for loopback, private, shared, link-local (with the metadata services), unique-local, multicast,
  * unspecified and reserved ranges, and for IPv6 forms that carry such an IPv4 address. */
 bool address_is_public(const struct address *a);
-/* Text as curl's RESOLVE list wants it: IPv6 in brackets. Returns the length. */
-#define ADDRESS_TEXT_CAP 48
-size_t address_format(const struct address *a, char dst[ADDRESS_TEXT_CAP]);
 
 #endif

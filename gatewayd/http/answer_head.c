@@ -8,7 +8,7 @@ void answer_head_init(struct answer_head *h)
     h->found = (struct client_headers){.content_length = -1};
     h->interim = h->lines = 0;
     h->bytes = h->stored = 0;
-    h->in_block = h->is_complete = false;
+    h->in_block = h->is_complete = h->is_chunked = h->is_last = false;
 }
 
 static bool is_digit(char c)
@@ -38,6 +38,8 @@ static enum err_code begin_block(struct answer_head *h, struct span line, const 
     }
     h->found = (struct client_headers){.status = status, .content_length = -1};
     h->stored = 0;
+    h->is_chunked = false;
+    h->is_last = line.p[7] == '0'; /* HTTP/1.0 */
     h->in_block = true;
     return ERR_OK;
 }
@@ -87,6 +89,28 @@ static enum err_code keep_length(struct answer_head *h, struct span value, const
     return ERR_OK;
 }
 
+/* A compressed transfer coding would have to be inflated. */
+static enum err_code keep_coding(struct answer_head *h, struct span value, const char **why)
+{
+    if (span_eq_nocase(value, SPAN_LIT("identity")))
+        return ERR_OK;
+    if (!span_eq_nocase(value, SPAN_LIT("chunked")) || h->is_chunked) {
+        *why = "the transfer encoding is not acceptable";
+        return ERR_UP_GARBAGE;
+    }
+    h->is_chunked = true;
+    return ERR_OK;
+}
+
+static void keep_connection(struct answer_head *h, struct span value)
+{
+    while (value.p) {
+        struct span option = span_trim(span_split(&value, ','));
+
+        h->is_last |= span_eq_nocase(option, SPAN_LIT("close"));
+    }
+}
+
 static enum err_code keep_header(struct answer_head *h, struct span name, struct span value, const char **why)
 {
     struct client_headers *f = &h->found;
@@ -100,6 +124,8 @@ static enum err_code keep_header(struct answer_head *h, struct span name, struct
             keep(h, &f->content_encoding, value);
         else if (IS("content-length"))
             return keep_length(h, value, why);
+        else if (IS("connection"))
+            keep_connection(h, value);
         break;
     case 'r':
         if (IS("retry-after"))
@@ -110,12 +136,8 @@ static enum err_code keep_header(struct answer_head *h, struct span name, struct
             keep(h, &f->request_id, value);
         break;
     case 't':
-        /* curl would inflate a compressed transfer coding without a bound. */
-        if (IS("transfer-encoding") && !span_eq_nocase(value, SPAN_LIT("chunked")) &&
-            !span_eq_nocase(value, SPAN_LIT("identity"))) {
-            *why = "the transfer encoding is not acceptable";
-            return ERR_UP_GARBAGE;
-        }
+        if (IS("transfer-encoding"))
+            return keep_coding(h, value, why);
         break;
     case 'x':
         if (IS("x-request-id"))
@@ -140,6 +162,14 @@ static struct span without_line_end(struct span s)
     return s;
 }
 
+/* What another reader might take for another header: NUL and CR inside, and a name with a space behind it. */
+static bool is_ill(struct span name, struct span value)
+{
+    return memchr(name.p, '\0', name.len) || memchr(name.p, '\r', name.len) ||
+           memchr(value.p, '\0', value.len) || memchr(value.p, '\r', value.len) ||
+           name.p[name.len - 1] == ' ' || name.p[name.len - 1] == '\t';
+}
+
 enum err_code answer_head_line(struct answer_head *h, struct span line, const char **why)
 {
     struct span value = without_line_end(line), name;
@@ -155,8 +185,12 @@ enum err_code answer_head_line(struct answer_head *h, struct span line, const ch
         return begin_block(h, value, why);
     if (value.len == 0)
         return end_block(h, why);
+    if (value.p[0] == ' ' || value.p[0] == '\t')
+        return ERR_OK; /* a folded line belongs to the one before; none that matters may be folded */
     name = span_split(&value, ':');
-    if (!value.p || name.len == 0)
-        return ERR_OK; /* curl has judged the line; what it lets through and we do not need is not looked at */
+    if (!value.p || name.len == 0 || is_ill(name, value)) {
+        *why = "a header line is not acceptable";
+        return ERR_UP_GARBAGE;
+    }
     return keep_header(h, name, span_trim(value), why);
 }

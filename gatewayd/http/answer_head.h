@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The head of a provider's answer, line by line: 1xx blocks are skipped (a bounded number), the final block
- * is kept as far as judging needs it. Everything has a bound, because the other side is not ours. */
+ * is kept as far as framing and judging need it. Everything has a bound, because the other side is not ours. */
 #ifndef HTTP_ANSWER_HEAD_H
 #define HTTP_ANSWER_HEAD_H
 
@@ -12,6 +12,8 @@ struct answer_head {
     size_t bytes;
     bool in_block;    /* a status line was seen, its block is not over */
     bool is_complete; /* the final block is over */
+    bool is_chunked;  /* its body comes in chunks */
+    bool is_last;     /* nothing may follow on this connection */
     size_t stored;
     char store[1024]; /* values that do not fit are left out, as if absent */
 };

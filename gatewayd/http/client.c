@@ -17,7 +17,7 @@
 #include <stdlib.h>
 
 #include "gatewayd/config/limits.h"
-#include "gatewayd/http/answer_head.h"
+#include "gatewayd/http/surroundings.h"
 #include "gatewayd/http/transfer.h"
 #include "libshared/base/log.h"
 
@@ -36,7 +36,8 @@ enum phase {
 struct site {
     struct site *next;
     struct resolver_name *name; /* NULL for a literal address and for "localhost" */
-    uint32_t loaded_generation; /* of the name's addresses, as the transfers know them */
+    struct origin *origin;
+    uint32_t generation; /* of the name's addresses, as the origin knows them */
     struct client_call *pool;
     uint16_t port;
     bool is_tls;
@@ -53,9 +54,8 @@ struct client_call {
     const struct client_callbacks *cb;
     void *user;
     enum phase phase;
-    bool is_paused, allow_private, was_blocked, was_refused;
-    enum err_code verdict; /* ours, found early or inside the transfer */
-    uint32_t carries_generation;
+    bool is_paused, allow_private, was_blocked;
+    enum err_code verdict; /* found before it began */
     struct config_timeouts timeouts;
     struct mono started;
     int64_t since_us;     /* when the running deadline began; like the two below, after `started` */
@@ -65,7 +65,6 @@ struct client_call {
     struct timer timer;
     struct resolver_wait wait;
     struct err err; /* its text is the detail of on_done */
-    struct answer_head head;
 };
 
 struct client {
@@ -79,7 +78,7 @@ struct client {
     struct client_call *queue, **queue_end;
     struct loop_task task;
     struct {
-        _Atomic uint64_t started, finished, cancelled, connects, reused, resends_refused, in_flight;
+        _Atomic uint64_t started, finished, cancelled, connects, reused, in_flight;
     } stats;
 };
 
@@ -95,7 +94,7 @@ static void finish(struct client_call *call, enum err_code code);
 
 struct place {
     bool is_tls;
-    struct span host;
+    struct span authority, host, target;
     uint16_t port;
 };
 
@@ -111,24 +110,33 @@ static bool parse_port(struct span text, uint16_t *port)
     return true;
 }
 
+static bool is_clean(struct span url)
+{
+    for (size_t i = 0; i < url.len; i++)
+        if ((unsigned char)url.p[i] <= 0x20 || (unsigned char)url.p[i] >= 0x7f)
+            return false;
+    return !memchr(url.p, '#', url.len);
+}
+
 static bool parse_url(const char *url, struct place *out)
 {
     struct span rest = span_of(url), authority;
     const char *host_end;
 
     out->is_tls = span_starts(rest, SPAN_LIT("https://"));
-    if (!out->is_tls && !span_starts(rest, SPAN_LIT("http://")))
+    if ((!out->is_tls && !span_starts(rest, SPAN_LIT("http://"))) || !is_clean(rest))
         return false;
     rest.p += out->is_tls ? 8 : 7;
-    authority = span_make(rest.p, 0);
-    while (authority.p[authority.len] && !strchr("/?#", authority.p[authority.len]))
-        authority.len++;
+    authority = span_make(rest.p, strcspn(rest.p, "/?"));
     if (memchr(authority.p, '@', authority.len))
         return false; /* credentials travel in headers */
     host_end = memchr(authority.p, authority.p[0] == '[' ? ']' : ':', authority.len);
     if (authority.p[0] == '[' && !host_end)
         return false;
-    out->host = authority;
+    out->authority = out->host = authority;
+    out->target = span_of(authority.p + authority.len);
+    if (!out->target.len)
+        out->target = SPAN_LIT("/");
     if (host_end)
         out->host.len = (size_t)(host_end - authority.p) + (authority.p[0] == '[');
     out->port = out->is_tls ? 443 : 80;
@@ -156,6 +164,11 @@ static struct site *new_site(struct client *c, const struct place *p)
     s = c->n_sites < LIMIT_UPSTREAM_HOSTS ? calloc(1, sizeof(*s) + p->host.len + 1) : NULL;
     if (!s)
         return NULL;
+    s->origin = origin_new(transfers_links(c->transfers), p->is_tls, p->host, p->port);
+    if (!s->origin) {
+        free(s);
+        return NULL;
+    }
     s->name = name;
     s->port = p->port;
     s->is_tls = p->is_tls;
@@ -167,18 +180,14 @@ static struct site *new_site(struct client *c, const struct place *p)
     return s;
 }
 
-static struct site *site_of(struct client *c, const char *url)
+static struct site *site_of(struct client *c, const struct place *p)
 {
-    struct place p;
-
-    if (!parse_url(url, &p))
-        return NULL;
-    if (c->last_site && is_at(c->last_site, &p))
+    if (c->last_site && is_at(c->last_site, p))
         return c->last_site;
     for (struct site *s = c->sites; s; s = s->next)
-        if (is_at(s, &p))
+        if (is_at(s, p))
             return c->last_site = s;
-    return c->last_site = new_site(c, &p);
+    return c->last_site = new_site(c, p);
 }
 
 /* ---- deadlines ---- */
@@ -290,37 +299,17 @@ static bool is_allowed(struct client_call *call, const struct address *a)
     return false;
 }
 
-static bool is_resend(struct client_call *call)
-{
-    if (!call->timing.was_sent)
-        return false;
-    if (!call->was_refused)
-        bump(&call->client->stats.resends_refused, 1);
-    call->was_refused = true;
-    return true;
-}
-
-static void note_loaded(struct client_call *call)
-{
-    if (call->carries_generation)
-        call->site->loaded_generation = call->carries_generation;
-}
-
 static bool may_connect(void *user, const struct address *to)
 {
-    struct client_call *call = user;
-
-    note_loaded(call);
-    return !is_resend(call) && is_allowed(call, to);
+    return is_allowed(user, to);
 }
 
 static bool may_send(void *user, const struct address *to, bool is_new)
 {
     struct client_call *call = user;
 
-    note_loaded(call);
-    /* A pooled connection may have been opened with another provider's permission. */
-    if (is_resend(call) || !is_allowed(call, to))
+    if (!is_allowed(call,
+                    to)) /* a pooled connection may have been opened with another provider's permission */
         return false;
     if (is_new && call->site->name)
         resolver_prefer(call->client->resolver, call->site->name, to);
@@ -342,22 +331,12 @@ static void on_sent(void *user)
     enter_phase(call, PHASE_WAITING, call->timing.sent_us);
 }
 
-static bool on_line(void *user, struct span line)
+static void on_head(void *user, const struct client_headers *h)
 {
     struct client_call *call = user;
-    bool was_complete = call->head.is_complete;
-    const char *why = NULL;
 
-    call->verdict = answer_head_line(&call->head, line, &why);
-    if (call->verdict) {
-        (void)err_set(&call->err, call->verdict, "%s", why);
-        return false;
-    }
-    if (!was_complete && call->head.is_complete) {
-        on_sent(call); /* an answer before the end of the request ends the request */
-        call->cb->on_headers(call->user, &call->head.found);
-    }
-    return true;
+    on_sent(call); /* an answer before the end of the request ends the request */
+    call->cb->on_headers(call->user, h);
 }
 
 static enum transfer_verdict on_bytes(void *user, struct span bytes)
@@ -389,22 +368,12 @@ static void on_end(void *user, enum err_code code, const char *detail)
 {
     struct client_call *call = user;
 
-    if (code == ERR_OK && call->head.is_complete)
-        finish(call, ERR_OK);
-    else if (code == ERR_OK) /* libcurl is content with half a head */
-        finish(call, err_set(&call->err, ERR_UP_CUT, "the answer ends inside its head"));
-    else if (call->was_refused)
-        finish(call, err_set(&call->err, ERR_UP_RESET,
-                             "resend refused: the pooled connection died before an answer"));
-    else if (call->verdict)
-        finish(call, call->verdict);
-    else if (call->was_blocked)
-        finish(call, err_set(&call->err, ERR_UP_BLOCKED, "'%s' resolves to an address that is not public",
-                             call->site->host));
-    else {
+    if (code && call->was_blocked && !call->timing.was_sent)
+        (void)err_set(&call->err, code = ERR_UP_BLOCKED, "'%s' resolves to an address that is not public",
+                      call->site->host);
+    else if (code)
         quote(&call->err, code, detail);
-        finish(call, code);
-    }
+    finish(call, code);
 }
 
 /* ---- life of a call ---- */
@@ -523,30 +492,21 @@ bool client_call_is_body_out(const struct client_call *call)
 
 /* ---- starting ---- */
 
-/* Tells the transfers what the name means, by each call that starts until one of them got that far. */
 static enum err_code load_addresses(struct client_call *call)
 {
     struct site *site = call->site;
     const struct resolver_answer *a = resolver_answer(site->name);
-    char text[RESOLVER_NAME_MAX + 16 + RESOLVER_ADDRESSES * (ADDRESS_TEXT_CAP + 1)];
     bool has_allowed = call->allow_private;
-    size_t len;
 
     for (unsigned i = 0; i < a->n && !has_allowed; i++)
         has_allowed = address_is_public(&a->addresses[i]);
     if (!has_allowed)
         return err_set(&call->err, ERR_UP_BLOCKED, "'%s' resolves to an address that is not public",
                        site->host);
-    if (site->loaded_generation == resolver_generation(site->name))
-        return ERR_OK;
-    len = (size_t)snprintf(text, sizeof(text), "%s:%u:", site->host, site->port);
-    for (unsigned i = 0; i < a->n; i++) {
-        if (i)
-            text[len++] = ',';
-        len += address_format(&a->addresses[i], text + len);
-    }
-    call->carries_generation = resolver_generation(site->name);
-    return transfer_set_addresses(call->transfer, span_make(text, len));
+    if (site->generation != resolver_generation(site->name))
+        origin_set_addresses(site->origin, a->addresses, a->n);
+    site->generation = resolver_generation(site->name);
+    return ERR_OK;
 }
 
 static void launch(struct client_call *call)
@@ -634,42 +594,43 @@ static void reset(struct client_call *call, const struct client_request *rq)
 {
     call->cb = rq->cb;
     call->user = rq->user;
-    call->is_paused = call->was_blocked = call->was_refused = false;
+    call->is_paused = call->was_blocked = false;
     call->allow_private = rq->allow_private;
     call->verdict = ERR_OK;
-    call->carries_generation = 0;
     call->timeouts = rq->timeouts;
     call->started = mono_now();
     call->uploaded = 0;
     call->timing = (struct client_timing){.connected_us = -1, .sent_us = -1, .first_byte_us = -1};
     call->err.text[0] = '\0';
-    answer_head_init(&call->head);
 }
 
-static enum err_code prepare(struct client_call *call, const struct client_request *rq)
+static enum err_code prepare(struct client_call *call, const struct client_request *rq,
+                             const struct place *to)
 {
-    const struct transfer_request tr = {
-        .method = rq->method,
-        .url = rq->url,
-        .header_lines = rq->header_lines ? buf_span(rq->header_lines) : (struct span){0},
-        .body = rq->body,
-        .is_stream = rq->is_stream,
-        .connect_us = rq->timeouts.connect_us,
-    };
-
     if (!call->site)
         return err_set(&call->err, ERR_CONFIG, "the URL is not acceptable");
     if (!call->transfer)
         return err_set(&call->err, ERR_NO_MEMORY, "out of memory");
-    return transfer_set(call->transfer, &tr, &call->err);
+    return transfer_set(call->transfer,
+                        &(struct transfer_request){
+                            .method = rq->method,
+                            .to = call->site->origin,
+                            .authority = to->authority,
+                            .target = to->target,
+                            .header_lines = rq->header_lines ? buf_span(rq->header_lines) : (struct span){0},
+                            .body = rq->body,
+                            .connect_us = rq->timeouts.connect_us,
+                        },
+                        &call->err);
 }
 
 struct client_call *client_start(struct client *c, const struct client_request *rq)
 {
-    struct client_call *call = take_call(c, site_of(c, rq->url));
+    struct place to;
+    struct client_call *call = take_call(c, parse_url(rq->url, &to) ? site_of(c, &to) : NULL);
 
     reset(call, rq);
-    call->verdict = prepare(call, rq);
+    call->verdict = prepare(call, rq, &to);
     bump(&c->stats.started, 1);
     link_active(call);
     enter_phase(call, PHASE_QUEUED, 0);
@@ -686,7 +647,7 @@ static const struct transfer_ops OPS = {
     .may_connect = may_connect,
     .may_send = may_send,
     .on_sent = on_sent,
-    .on_line = on_line,
+    .on_head = on_head,
     .on_bytes = on_bytes,
     .on_end = on_end,
     .on_stopped = recycle,
@@ -694,7 +655,7 @@ static const struct transfer_ops OPS = {
 
 void client_global_init(void)
 {
-    transfer_global_init();
+    surroundings_clear();
 }
 
 struct client *client_new(struct loop *l, struct mailbox *m, const char *ca_file, struct err *err)
@@ -763,7 +724,6 @@ struct client_stats client_stats_mt(const struct client *c)
         READ(cancelled),
         READ(connects),
         READ(reused),
-        READ(resends_refused),
         READ(in_flight),
         .dns_lookups = dns.lookups,
         .dns_failures = dns.failures,

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Outgoing HTTP: with libshared/api/client the only user of libcurl. One client per loop (curl multis, pooled
- * easy handles, one share for names and TLS sessions). A call is one attempt: exactly one request on the
- * wire, never a silent resend (a second PREREQ aborts).
+/* Outgoing HTTP of requests. One client per loop: its connections are pooled, its names and TLS sessions are kept. A call is
+ * one attempt: exactly one request on the wire, nothing is ever sent again.
  *
  * Names are resolved by threads of our own and cached, so neither the loop nor the removal of a transfer ever
  * waits for DNS. Deadlines are our own timers:
@@ -53,7 +52,6 @@ struct client_request {
     const char *url;                /* from configuration only */
     const struct buf *header_lines; /* see header_lines.h; checked byte by byte, copied; NULL: none */
     struct span body;               /* borrowed until client_call_is_body_out(), on_done or client_cancel */
-    bool is_stream;                 /* an answer of small events is expected */
     struct config_timeouts timeouts;
     /* The URL's name may resolve to private addresses; literal ones and "localhost" always may. */
     bool allow_private;
@@ -62,7 +60,7 @@ struct client_request {
 };
 
 struct client_stats {
-    uint64_t started, finished, cancelled, connects, reused, resends_refused, dns_lookups, dns_failures;
+    uint64_t started, finished, cancelled, connects, reused, dns_lookups, dns_failures;
     uint64_t in_flight;
 };
 
@@ -76,7 +74,7 @@ void client_free(struct client *c);
 struct client_call *client_start(struct client *c, const struct client_request *rq);
 void client_resume(struct client_call *call);
 /* The connection is closed (that is how a provider learns of it); no callback comes any more. Allowed from
- * any callback; from inside on_headers or on_body of any call the request body must stay until the end of the
+ * any callback; from inside on_headers or on_body of this very call the request body must stay until the end of the
  * turn. */
 void client_cancel(struct client_call *call);
 /* Up to and inside on_done. */

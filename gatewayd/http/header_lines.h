@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Header lines of an outgoing request: "Name: value" closed by NUL, one after the other in a buffer. curl
- * writes what it is given, so a CR or LF inside a value would become a second header on the wire: every byte
- * is checked here. */
+/* Header lines of an outgoing request: "Name: value" closed by NUL, one after the other in a buffer. A CR or LF inside a value
+ * would become a second header on the wire: every byte is checked here. */
 #ifndef HTTP_HEADER_LINES_H
 #define HTTP_HEADER_LINES_H
 
@@ -16,15 +15,9 @@ bool header_lines_next(struct span *rest, struct span *line);
 
 enum header_verdict {
     HEADER_OK,
-    HEADER_CONTENT_TYPE, /* ok, and it is this one */
-    HEADER_MALFORMED,    /* no name, no colon, or a byte that must not be on the wire */
-    HEADER_NOT_YOURS     /* framing and connection headers belong to the client module */
+    HEADER_MALFORMED, /* no name, no colon, or a byte that must not be on the wire */
+    HEADER_NOT_YOURS  /* framing and connection headers belong to the client module */
 };
 enum header_verdict header_line_check(struct span line);
-
-/* Checks all lines and adds a pointer to each to `out`, which holds `*n` of at most `max`. ERR_INTERNAL at the first that is not
- * acceptable, or one too many. */
-NODISCARD enum err_code header_lines_collect(struct span lines, const char **out, size_t max, size_t *n,
-                                             bool *has_type);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Worker thread only. The client's callbacks run inside libcurl: they store, pass bytes on and resume the request, and
+/* Worker thread only. The client's callbacks run inside a transfer: they store, pass bytes on and resume the request, and
  * never start or cancel a transfer. */
 #include "gatewayd/proxy/attempt.h"
 
@@ -210,7 +210,6 @@ void attempt_start(struct request *rq, const struct config_target *target, unsig
                                    .url = arena_dup(rq->arena, buf_span(&url)),
                                    .header_lines = &a->headers,
                                    .body = build_body(a),
-                                   .is_stream = rq->plan.is_stream,
                                    .timeouts = p->timeouts,
                                    .allow_private = p->allow_private,
                                    .cb = &CALLBACKS,

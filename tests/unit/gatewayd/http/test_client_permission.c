@@ -77,26 +77,12 @@ static void test_a_pooled_connection_to_an_address_inside_is_for_those_who_may(v
     loop_timer_cancel(s->client.loop, &s->call.timer);
 }
 
-static void test_a_request_is_sent_once_and_not_even_connected_for_again(void **state)
-{
-    struct at_socket *s = *state;
-    struct address outside = address_of("192.0.2.1");
-
-    assert_true(may_send(&s->call, &outside, true));
-    assert_false(may_connect(&s->call, &outside));
-    assert_false(may_send(&s->call, &outside, true));
-    assert_true(s->call.was_refused);
-    assert_int_equal(atomic_load(&s->client.stats.resends_refused), 1);
-    loop_timer_cancel(s->client.loop, &s->call.timer);
-}
-
 int main(void)
 {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_a_name_may_not_be_connected_to_an_address_inside),
         TEST(test_a_pooled_connection_to_an_address_inside_is_for_those_who_may),
-        TEST(test_a_request_is_sent_once_and_not_even_connected_for_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,7 +48,7 @@ static void test_lines_come_back_one_by_one(void **state)
     assert_int_equal(header_line_check(line), HEADER_OK);
     assert_true(header_lines_next(&rest, &line));
     assert_true(span_is(line, "Content-Type: x/y"));
-    assert_int_equal(header_line_check(line), HEADER_CONTENT_TYPE);
+    assert_int_equal(header_line_check(line), HEADER_OK);
     assert_false(header_lines_next(&rest, &line));
     buf_release(&b);
 }

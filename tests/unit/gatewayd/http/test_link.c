@@ -3,11 +3,9 @@
 #include "gatewayd/config/limits.h"
 #undef LIMIT_UPSTREAM_IDLE_S
 #undef LIMIT_UPSTREAM_SWEEP_US
-#undef LIMIT_UPSTREAM_SHARD
 #define LIMIT_UPSTREAM_IDLE_S   1
 #define LIMIT_UPSTREAM_SWEEP_US 100000
-#define LIMIT_UPSTREAM_SHARD    4u
-#include "gatewayd/http/transfer.c"
+#include "gatewayd/http/link.c"
 
 #include "tests/unit/gatewayd/http/client_rig.h"
 
