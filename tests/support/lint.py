@@ -43,7 +43,8 @@ ALLOWED = {
 
 HOMES = {
     "microhttpd.h": {"gatewayd/http/server_priv.h"},
-    "curl/": {"gatewayd/http/transfer.c", "libshared/api/client.c"},
+    "curl/": {"libshared/api/client.c"},
+    "openssl/ssl.h": {"gatewayd/http/tls.c"},
     "hiredis": {"libshared/store/"},
     "libpq-fe.h": {"libshared/store/"},
     "sqlite3.h": {"libshared/store/"},
