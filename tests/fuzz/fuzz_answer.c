@@ -42,18 +42,24 @@ static void on_run_end(void *user, enum err_code code, const char *detail)
 static const struct transfer_ops RUN_OPS = {
     .on_head = on_run_head, .on_bytes = on_run_bytes, .on_end = on_run_end};
 
-static void run_sliced(struct loop *loop, struct run *r, const uint8_t *p, size_t size, unsigned largest,
-                       uint32_t seed)
+static struct transfers *ts;
+static struct transfer *t;
+
+static void set_up(void)
 {
-    struct transfers *ts = transfers_new(loop, &RUN_OPS, "none", NULL);
-    struct origin *o = origin_new(ts->links, false, SPAN_LIT("127.0.0.1"), 1);
-    struct transfer *t = transfer_new(ts, r);
+    ts = transfers_new(loop_new(NULL), &RUN_OPS, "none", NULL);
+    t = transfer_new(ts, NULL);
+    t->to = origin_new(ts->links, false, SPAN_LIT("127.0.0.1"), 1);
+}
+
+static void run_sliced(struct run *r, const uint8_t *p, size_t size, unsigned largest, uint32_t seed)
+{
     struct link *l = calloc(1, sizeof(*l));
     size_t at = 0, n;
 
     *r = (struct run){0};
-    *l = (struct link){.origin = o, .user = t, .fd = -1, .state = LINK_READY};
-    t->to = o;
+    *l = (struct link){.origin = t->to, .user = t, .fd = -1, .state = LINK_READY};
+    t->user = r;
     t->link = l;
     t->reading = READ_HEAD;
     t->is_upload_over = true;
@@ -74,27 +80,26 @@ static void run_sliced(struct loop *loop, struct run *r, const uint8_t *p, size_
     MUST(r->ends == 1 && !t->link);
     r->is_kept = ts->links->n_idle == 1;
     MUST(!r->is_kept || r->code == ERR_OK);
-    transfer_free(t);
-    transfers_free(ts);
+    if (r->is_kept)
+        link_close(t->to->idle);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const unsigned LARGEST[] = {1, 7, 40};
-    static struct loop *loop;
     struct run whole, sliced;
     uint32_t seed;
 
     if (size < 2 || size > 1 << 14)
         return 0;
-    if (!loop)
-        loop = loop_new(NULL);
+    if (!ts)
+        set_up();
     seed = (uint32_t)data[0] << 8 | data[1];
     data += 2;
     size -= 2;
-    run_sliced(loop, &whole, data, size, 1 << 14, seed | 0xffff0000u);
+    run_sliced(&whole, data, size, 1 << 14, seed | 0xffff0000u);
     for (size_t i = 0; i < ARRAY_LEN(LARGEST); i++) {
-        run_sliced(loop, &sliced, data, size, LARGEST[i], seed);
+        run_sliced(&sliced, data, size, LARGEST[i], seed);
         MUST(sliced.code == whole.code && sliced.status == whole.status && sliced.heads == whole.heads);
         MUST(span_eq(buf_span(&sliced.body), buf_span(&whole.body)));
         buf_release(&sliced.body);
