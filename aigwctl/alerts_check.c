@@ -25,6 +25,7 @@ struct check {
     const char *rule_name;
     enum grade worst;
     unsigned alerts, records;
+    bool is_operators; /* a PrometheusRule, which promtool does not read */
 };
 
 static const struct table_column COLUMNS[] = {{"place", "PLACE", FORM_TEXT},
@@ -263,7 +264,8 @@ static void check_text(struct check *c, struct span text)
     const struct yaml_node *root = d ? yaml_doc_root(d) : NULL, *groups = yaml_get(root, "groups");
 
     if (root && !groups)
-        groups = yaml_get(yaml_get(root, "spec"), "groups"); /* of the Prometheus operator */
+        groups = yaml_get(yaml_get(root, "spec"), "groups");
+    c->is_operators = groups && !yaml_get(root, "groups");
     if (!d) {
         complain(c, GRADE_INVALID, &here, "%s", err_text(&err));
     } else if (!groups || groups->type != NODE_LIST) {
@@ -366,14 +368,16 @@ static int check_file(struct ctl *ctl, const char *file, struct check *c)
         return rc;
     c->file = file;
     check_text(c, buf_span(&text));
-    tool = promtool(file, buf_span(&text), &said);
+    tool = c->is_operators ? -1 : promtool(file, buf_span(&text), &said);
     c->rule_name = NULL;
     if (tool > 0)
         complain(c, GRADE_INVALID, NULL, "promtool: %.400s", said.p ? said.p : "");
     if (ctl->output == OUTPUT_TABLE) {
         (void)printf("%s: %u alerts, %u recorded series; built-in lint",
                      strcmp(file, "-") == 0 ? "standard input" : file, c->alerts, c->records);
-        (void)puts(tool < 0 ? " (promtool is not installed)" : " and promtool check rules");
+        (void)puts(tool >= 0         ? " and promtool check rules"
+                   : c->is_operators ? " (promtool does not read a PrometheusRule)"
+                                     : " (promtool is not installed)");
     }
     return CLI_OK;
 }

@@ -124,8 +124,10 @@ static int print_exit_codes(void)
                "5    the named object does not exist\n"
                "6    conflict: it is in another state\n"
                "7    not confirmed: nothing was done\n"
-               "10   --exit-code, 'aggregate status', 'db verify': degraded, behind\n"
-               "11   likewise: unhealthy, data about to be lost\n"
+               "10   --exit-code, 'aggregate status', 'db verify', 'alerts check', 'dashboards check': "
+               "degraded, behind, "
+               "findings\n"
+               "11   likewise: unhealthy, data about to be lost, a file that cannot work\n"
                "130  interrupted (Ctrl-C); 143 terminated");
     return CLI_OK;
 }

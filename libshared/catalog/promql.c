@@ -442,7 +442,7 @@ static bool parse(struct parse *s, struct span text, struct err *err)
     *s = (struct parse){.base = text.p, .p = text.p, .end = text.p + text.len, .err = err};
     if (!peek(s))
         return fail(s, "an empty expression");
-    return expr(s) && (!peek(s) || fail(s, "an operator expected"));
+    return expr(s) && ((skip(s), s->p == s->end) || fail(s, "an operator expected"));
 }
 
 /* ---- what is asked -------------------------------------------------------------------------------------------------- */

@@ -81,6 +81,8 @@ def test_promtool_takes_every_pack_and_so_does_check(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         done = alerts("check", file)
         assert done.returncode == OK and "promtool check rules" in done.stdout, done.stdout
+    file.write_text(generated("--format", "prometheusrule"))
+    assert "promtool does not read" in alerts("check", file).stdout and alerts("check", file).returncode == OK
 
 
 def test_every_rule_fires_where_it_must_and_not_at_a_near_miss(tmp_path):
