@@ -25,6 +25,7 @@
 #define READING_DEADLINE_US 3000000 /* of what an operator asks for; the directory waits meanwhile */
 #define AGGREGATION_DEADLINE_US                                                                              \
     20000000                    /* of one statement, which may read a whole hour; a stop waits for it */
+#define LEASES_WAIT_US  2000000 /* that a start waits for the first answer of the realtime store */
 #define BUDGETS_WAIT_US 5000000 /* that a start waits for what was spent before it */
 
 /* ---- snapshot ------------------------------------------------------------------------------------------------------ */
@@ -424,6 +425,32 @@ static int history_has(void *user, const struct watermark *end)
     return books_history_has_mt(((struct gateway *)user)->books, end);
 }
 
+static int realtime_has(void *user, const struct watermark *end)
+{
+    return books_realtime_has_mt(((struct gateway *)user)->books, end);
+}
+
+/* With memory this process is alone, and its limits are its own. */
+static enum err_code open_leases(struct gateway *gw, struct err *err)
+{
+    struct limits_lease_options o = {.limits = gw->limits,
+                                     .kv = books_kv_share(gw->books),
+                                     .instance = gw->instance,
+                                     .life_us = gw->config->lease_life_us,
+                                     .end = journals_end,
+                                     .has = realtime_has,
+                                     .user = gw};
+
+    if (strcmp(kv_backend(o.kv), "memory") == 0) {
+        kv_free(o.kv);
+        return ERR_OK;
+    }
+    gw->lease = limits_lease_start(&o, err);
+    if (gw->lease && !limits_lease_wait(gw->lease, LEASES_WAIT_US))
+        log_warn("leases: nothing is leased yet, so what has a limit waits or is refused");
+    return gw->lease ? ERR_OK : ERR_NO_MEMORY;
+}
+
 static enum err_code open_limits(struct gateway *gw, struct err *err)
 {
     struct limits_follow_options o = {.limits = gw->limits,
@@ -441,7 +468,7 @@ static enum err_code open_limits(struct gateway *gw, struct err *err)
         log_warn("budgets: what was spent before is not known yet; budgets are refused by until then, except "
                  "those that "
                  "are 'open' when the store is down");
-    return ERR_OK;
+    return open_leases(gw, err);
 }
 
 static enum err_code open_forecaster(struct gateway *gw, struct err *err)
@@ -620,6 +647,7 @@ void gateway_free(struct gateway *gw)
     tracker_stop(gw->tracker);
     api_front_stop(gw->api);
     forecaster_stop(gw->forecaster);
+    limits_lease_stop(gw->lease);
     limits_follow_stop(gw->follow);
     aggregator_stop(gw->aggregator);
     db_free(gw->reading_db);

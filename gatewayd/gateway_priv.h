@@ -16,6 +16,7 @@
 #include "gatewayd/health/tracker.h"
 #include "gatewayd/journal/recorder.h"
 #include "gatewayd/limits/limits_follow.h"
+#include "gatewayd/limits/limits_lease.h"
 #include "gatewayd/worker.h"
 
 struct worker_end {
@@ -39,6 +40,7 @@ struct gateway {
     struct db *reading_db; /* of the thread that owns the directory */
     struct limits *limits;
     struct limits_follow *follow;
+    struct limits_lease *lease;    /* NULL: the realtime store is memory */
     struct aggregator *aggregator; /* NULL without a history store */
     struct breakers *breakers;
     struct queues *queues;

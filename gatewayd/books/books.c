@@ -158,6 +158,14 @@ void books_end_mt(struct books *b, struct watermark *out)
     writer_end_mt(b->writers[HISTORY], out);
 }
 
+int books_realtime_has_mt(struct books *b, const struct watermark *end)
+{
+    struct writer_stats s;
+
+    writer_stats_mt(b->writers[REALTIME], &s);
+    return s.is_down ? -1 : writer_has_mt(b->writers[REALTIME], end);
+}
+
 int books_history_has_mt(struct books *b, const struct watermark *end)
 {
     struct writer_stats s;

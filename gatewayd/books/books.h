@@ -34,6 +34,7 @@ void books_stats_mt(struct books *b, struct writer_stats out[BOOKS_WRITERS]);
 /* Where the journals end now, and whether the history store has everything below such an end: 1, 0, or -1: it is not reached. */
 void books_end_mt(struct books *b, struct watermark *out);
 int books_history_has_mt(struct books *b, const struct watermark *end);
+int books_realtime_has_mt(struct books *b, const struct watermark *end);
 const char *books_instance(const struct books *b);
 /* Handles for another thread; the caller frees them, before books_free(). */
 struct kv *books_kv_share(struct books *b);

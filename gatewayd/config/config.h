@@ -53,6 +53,7 @@ struct config_budget {
     struct config_levels warn;   /* percent spent at which that is told */
     const char *at_limit;        /* block throttle warn */
     const char *when_store_down; /* closed bounded open */
+    int64_t open_cap_nanousd;    /* of a node, while it is open; 0: the budget's own limit */
     bool cuts_streams;           /* a stream that runs while nothing is left any more is ended */
 };
 static inline struct cycle config_cycle(const struct config_budget *b)
@@ -220,6 +221,7 @@ struct config {
     int64_t directory_max_age_us; /* an older snapshot of the directory is not used */
     bool is_redis_enabled;        /* false: `redis` is "" whatever was set */
     unsigned redis_max_connections;
+    int64_t lease_life_us;
     const char *prices_path;         /* "": the built-in table alone */
     const char *upstream_ca_file;    /* "": the system's */
     struct config_timeouts upstream; /* of providers that set none of their own */

@@ -277,21 +277,21 @@ void fold_measures(enum fold_kind kind, enum fact_status status, const int64_t v
 enum account { ACCOUNT_GLOBAL, ACCOUNT_TENANT, ACCOUNT_KEY, ACCOUNT_PROVIDER };
 
 static void post(struct fold_table *t, enum account kind, struct cycle c, int64_t who, struct wall at,
-                 const int64_t amounts[2])
+                 const int64_t amounts[FOLD_BUDGET_VALUES])
 {
     int64_t key[FOLD_BUDGET_KEY] = {(int64_t)zone_label(c.zone) << 16 | (int64_t)kind << 8 |
                                         (int64_t)c.period,
                                     who, cycle_window(c, at).start_us / SECOND_US};
     int64_t *v = fold_table_at(t, key);
 
-    fold_add(&v[0], amounts[0]);
-    fold_add(&v[1], amounts[1]);
+    for (unsigned i = 0; i < FOLD_BUDGET_VALUES; i++)
+        fold_add(&v[i], amounts[i]);
 }
 
 static void post_all(struct fold_table *t, const struct fact_reservation *r, label tenant, label key,
-                     int64_t posted, int64_t held)
+                     int64_t posted, int64_t held, bool is_end)
 {
-    const int64_t amounts[2] = {posted, held};
+    const int64_t amounts[FOLD_BUDGET_VALUES] = {posted, held, is_end ? posted : 0};
 
     if (!posted && !held)
         return;
@@ -310,12 +310,12 @@ static void post_provider(struct fold_table *t, label provider, struct cycle c, 
                           int64_t amount)
 {
     if (provider && amount)
-        post(t, ACCOUNT_PROVIDER, c, fold_pair(provider, 0), at, (const int64_t[2]){amount, 0});
+        post(t, ACCOUNT_PROVIDER, c, fold_pair(provider, 0), at, (const int64_t[FOLD_BUDGET_VALUES]){amount});
 }
 
 static void post_reset(struct fold_table *t, const struct fact_adjust *a)
 {
-    const int64_t amounts[2] = {a->amount_nanousd, 0};
+    const int64_t amounts[FOLD_BUDGET_VALUES] = {a->amount_nanousd, 0};
 
     if (a->provider)
         post_provider(t, a->provider, a->cycle, a->at, a->amount_nanousd);
@@ -341,18 +341,18 @@ void fold_budgets(struct fold_table *t, const struct journal_record *rec)
     switch (rec->type) {
     case JOURNAL_RESERVE:
         r = rec->open.reservation;
-        post_all(t, &r, rec->open.context.tenant, rec->open.context.key, 0, r.amount_nanousd);
+        post_all(t, &r, rec->open.context.tenant, rec->open.context.key, 0, r.amount_nanousd, false);
         break;
     case JOURNAL_RELEASE:
         r = rec->release.reservation;
-        post_all(t, &r, rec->release.context.tenant, rec->release.context.key, 0, -r.amount_nanousd);
+        post_all(t, &r, rec->release.context.tenant, rec->release.context.key, 0, -r.amount_nanousd, false);
         break;
     case JOURNAL_SETTLE:
         r = rec->settle.rq.reservation;
         if (r.at.us == 0)
             r = by_month(rec->settle.rq.arrived);
         post_all(t, &r, rec->settle.rq.tenant, rec->settle.rq.key, rec->settle.rq.cost_nanousd,
-                 -r.amount_nanousd);
+                 -r.amount_nanousd, true);
         break;
     case JOURNAL_ATTEMPT:
         post_provider(t, rec->attempt.a.provider, rec->attempt.a.cycle, rec->attempt.context.arrived,
@@ -364,7 +364,7 @@ void fold_budgets(struct fold_table *t, const struct journal_record *rec)
             break;
         }
         r = by_month(rec->adjust.at);
-        post_all(t, &r, rec->adjust.tenant, rec->adjust.key, rec->adjust.amount_nanousd, 0);
+        post_all(t, &r, rec->adjust.tenant, rec->adjust.key, rec->adjust.amount_nanousd, 0, false);
         post_provider(t, rec->adjust.provider, (struct cycle){PERIOD_MONTH, NULL}, r.at,
                       rec->adjust.amount_nanousd);
         break;
@@ -398,5 +398,6 @@ bool fold_window_of(const struct fold_table *t, size_t row, struct fold_window *
     out->ends_s = c.period == PERIOD_TOTAL ? 0 : end_us / SECOND_US;
     out->posted_nano = v[0];
     out->held_nano = v[1];
+    out->settled_nano = v[2];
     return true;
 }

@@ -100,7 +100,7 @@ enum fact_status fold_status_parse(struct span name); /* STATUS_COUNT for any ot
 
 /* Rows of a table with FOLD_BUDGET_KEY and FOLD_BUDGET_VALUES numbers: what the record posts and holds. */
 #define FOLD_BUDGET_KEY    3u
-#define FOLD_BUDGET_VALUES 2u
+#define FOLD_BUDGET_VALUES 3u
 void fold_budgets(struct fold_table *t, const struct journal_record *rec);
 
 struct fold_window {
@@ -110,6 +110,7 @@ struct fold_window {
     int64_t starts_s;
     int64_t ends_s; /* 0: never */
     int64_t posted_nano, held_nano;
+    int64_t settled_nano; /* of posted: ends of requests, which a lease was taken for */
 };
 /* False for a row that came to nothing. */
 bool fold_window_of(const struct fold_table *t, size_t row, struct fold_window *out);

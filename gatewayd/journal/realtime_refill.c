@@ -95,11 +95,10 @@ static enum err_code read_sums(struct refill *f, const char *instance, int64_t s
 
     return db_query(f->r->refill, "refill_ledger",
                     "SELECT minute - minute % 3600, provider, model, kind, outcome" SUM(count) SUM(tokens_in)
-                        SUM(tokens_cached) SUM(tokens_cwrite) SUM(tokens_out) SUM(tokens_reasoning)
-                            SUM(images) SUM(searches) SUM(cost_nano) SUM(unpriced) SUM(latency_us)
-                                SUM(ttft_us)
-                                    SUM(ttft_count) " FROM ledger WHERE instance = $1 AND minute >= $2 "
-                                                    "AND provider <> '' GROUP BY 1, 2, 3, 4, 5",
+                        SUM(tokens_cached) SUM(tokens_cwrite) SUM(tokens_out) SUM(tokens_reasoning) SUM(
+                            images) SUM(searches) SUM(cost_nano) SUM(unpriced) SUM(latency_us) SUM(ttft_us)
+                            SUM(ttft_count) " FROM ledger WHERE instance = $1 AND minute >= $2 "
+                                            "AND provider <> '' AND kind <> 'reset' GROUP BY 1, 2, 3, 4, 5",
                     p, ARRAY_LEN(p), take_sums, f, err);
 }
 

@@ -346,8 +346,9 @@ static void put_errors(struct realtime *r, struct kv_batch *b)
 static void put_budgets(const struct realtime *r, struct kv_batch *b, int64_t now_s)
 {
     struct fold_window w;
-    char key[KV_KEY_CAP];
+    char key[KV_KEY_CAP], lease[INSTANCE_CAP + 4];
 
+    (void)snprintf(lease, sizeof(lease), "l:%s", r->instance);
     for (size_t i = 0; i < r->budgets.n; i++) {
         if (!fold_window_of(&r->budgets, i, &w))
             continue;
@@ -358,6 +359,8 @@ static void put_budgets(const struct realtime *r, struct kv_batch *b, int64_t no
             kv_batch_add(b, key, "posted", w.posted_nano);
         if (w.held_nano)
             kv_batch_add(b, key, "held", w.held_nano);
+        if (w.settled_nano > 0) /* what this node had leased for it: see kv_lease.h */
+            kv_batch_drain(b, key, lease, "leased", w.settled_nano);
         kv_batch_expire(b, key, (w.ends_s ? w.ends_s - now_s : KV_TTL_WATERMARK_S) + KV_TTL_BUDGET_S, false);
     }
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "gatewayd/limits/limits_lease.h"
 #include "gatewayd/limits/limits_priv.h"
 #include "gatewayd/telemetry/events.h"
 #include "libshared/base/log.h"
@@ -115,6 +116,7 @@ static void count_shadow(struct limits_scope *s, enum rate_kind k, uint64_t limi
 struct points {
     struct limits_point at[LINK_COUNT + 1];
     unsigned n;
+    bool is_shared; /* with other nodes, by leases; what an attempt asks for cannot wait for them */
     struct limits_scope *tenant; /* counts refusals, NULL: nobody does */
 };
 
@@ -145,6 +147,15 @@ static void report_rate(const struct points *p, const struct limits_ask *a, cons
     }
 }
 
+static struct budget_terms terms_of(const struct limits *l, struct mono now)
+{
+    struct budget_terms t = {.is_leased = atomic_load_explicit(&l->lease, memory_order_relaxed) != NULL,
+                             .now = now};
+
+    t.holds = t.is_leased && now.us < atomic_load_explicit(&l->lease_until_us, memory_order_relaxed);
+    return t;
+}
+
 /* Nothing was read of the books yet (or not of the window that the clock stepped back to), or they cannot be read now: by the
  * budget's own rule. */
 static bool is_unknown(const struct limits *l, const struct config_budget *b, struct budget_account *a,
@@ -155,12 +166,14 @@ static bool is_unknown(const struct limits *l, const struct config_budget *b, st
     if (rule[0] == 'o')
         return false;
     return !atomic_load_explicit(&l->is_loaded, memory_order_acquire) || !budget_account_knows(a, now) ||
-           (rule[0] == 'c' && !atomic_load_explicit(&l->is_store_up, memory_order_relaxed));
+           (rule[0] == 'c' && (!atomic_load_explicit(&l->is_store_up, memory_order_relaxed) ||
+                               (atomic_load_explicit(&l->lease, memory_order_relaxed) &&
+                                !atomic_load_explicit(&l->is_lease_up, memory_order_relaxed))));
 }
 
 static enum err_code throttle(struct limits_scope *s, const struct limits_ask *a, struct explain_row *r)
 {
-    struct rate_chain one = {{s->throttle}};
+    struct rate_chain one = {.at = {s->throttle}};
     struct rate_hold h;
     struct rate_report rep;
 
@@ -223,11 +236,54 @@ static enum err_code over_budget(struct limits *l, const struct budget_view *v, 
     return ERR_OVER_BUDGET;
 }
 
+/* What the store said when this request, or one just before it, had asked. */
+#define SURE_US 50000
+
+static bool is_said(const struct limits_ask *a, const struct budget_view *v)
+{
+    int64_t since = a->waits_since.us ? a->waits_since.us : a->mono.us - SURE_US;
+
+    return v->denial != LEASE_NOT_DENIED && v->denied_at.us >= since && a->bound_nanousd >= v->denied_nanousd;
+}
+
+static const char *reason_of(const struct limits *l, const struct limits_ask *a, const struct budget_view *v)
+{
+    if (!atomic_load_explicit(&l->is_lease_up, memory_order_relaxed))
+        return "the realtime store is not reached, and what this node had leased of it is used";
+    if (is_said(a, v) && v->denial == LEASE_ELSEWHERE)
+        return "what is left of it is leased to other nodes";
+    if (is_said(a, v) && v->denial == LEASE_QUIET)
+        return "the realtime store came back empty, and what is left of it is not known yet";
+    return "the realtime store did not say in time what is left of it";
+}
+
+/* The limit has room as far as is known here, but the lease has not: it is asked for, unless the answer is known. */
+static enum err_code lacks_lease(struct limits *l, const struct limits_ask *a, const struct budget_view *v,
+                                 struct limits_hold *out, struct explain *x)
+{
+    struct budget_view all = *v;
+    struct explain_row *r;
+
+    if (is_said(a, v) && v->denial == LEASE_SPENT) {
+        if (v->taken_nanousd - v->posted_nanousd > v->held_nanousd)
+            all.held_nanousd = v->taken_nanousd - v->posted_nanousd; /* by open requests of all nodes */
+        return over_budget(l, &all, a->bound_nanousd, x);
+    }
+    out->waits = !a->is_last && atomic_load_explicit(&l->is_lease_up, memory_order_relaxed);
+    (void)over_budget(l, v, a->bound_nanousd, x);
+    r = &x->row[x->n - 1];
+    r->verdict = VERDICT_UNKNOWN;
+    r->retry_ms = 1000;
+    r->reason = reason_of(l, a, v);
+    return ERR_UNAVAILABLE;
+}
+
 static enum err_code hold_money(struct limits *l, const struct points *p, const struct limits_ask *a,
                                 struct limits_hold *out, struct explain *x)
 {
     struct budget_chain chain = {0};
     struct budget_view why;
+    enum err_code e;
     bool any = false;
 
     for (unsigned i = 0; i < p->n; i++)
@@ -239,9 +295,25 @@ static enum err_code hold_money(struct limits *l, const struct points *p, const 
         return ERR_OK;
     if (ask_soft(l, p, a, x))
         return x->row[x->n - 1].verdict == VERDICT_UNKNOWN ? ERR_UNAVAILABLE : ERR_OVER_LIMIT;
-    if (budget_reserve(&chain, a->bound_nanousd, a->now, &out->money, &why) == ERR_OK)
+    if (p->is_shared)
+        chain.terms = terms_of(l, a->mono);
+    e = budget_reserve(&chain, a->bound_nanousd, a->now, &out->money, &why);
+    if (out->money.is_due)
+        limits_due_mt(l, p->at, p->n);
+    if (!e)
         return ERR_OK;
-    return over_budget(l, &why, a->bound_nanousd, x);
+    return why.lacks_lease ? lacks_lease(l, a, &why, out, x) : over_budget(l, &why, a->bound_nanousd, x);
+}
+
+void limits_due_mt(struct limits *l, const struct limits_point *at, unsigned n)
+{
+    bool is_new = false;
+
+    for (unsigned i = 0; i < n; i++)
+        if (at[i].scope)
+            is_new |= !atomic_exchange_explicit(&at[i].scope->is_due, true, memory_order_relaxed);
+    if (is_new && atomic_load_explicit(&l->lease, memory_order_relaxed))
+        limits_lease_wake_mt(atomic_load_explicit(&l->lease, memory_order_relaxed));
 }
 
 void limits_remember_mt(struct limits *l, const struct id *request, const struct explain *why)
@@ -269,14 +341,27 @@ static enum err_code admit(struct limits *l, const struct points *p, const struc
         any |= rates.at[i] != NULL;
     }
     if (any) {
-        if (!rate_take(&rates, a->tokens, a->mono, &out->rate, &report))
+        bool is_shared = p->is_shared && atomic_load_explicit(&l->lease, memory_order_relaxed) != NULL;
+
+        rates.is_leased = is_shared && atomic_load_explicit(&l->is_lease_up, memory_order_relaxed);
+        rates.nodes =
+            is_shared && !rates.is_leased ? atomic_load_explicit(&l->lease_nodes, memory_order_relaxed) : 0;
+        if (!rate_take(&rates, a->tokens, a->mono, &out->rate, &report)) {
             e = ERR_OVER_LIMIT;
+            out->waits = out->rate.is_due && !a->is_last;
+        }
+        if (out->rate.is_due)
+            limits_due_mt(l, p->at, p->n);
+        if (out->waits)
+            return ERR_UNAVAILABLE;
         report_rate(p, a, &report, why);
     }
     if (!e) {
         e = hold_money(l, p, a, out, why);
         if (e)
             rate_give_back(&out->rate);
+        if (out->waits)
+            return e;
         if (e && e != ERR_UNAVAILABLE && p->tenant)
             atomic_fetch_add(&p->tenant->over_budget, 1);
     }
@@ -286,7 +371,7 @@ static enum err_code admit(struct limits *l, const struct points *p, const struc
 enum err_code limits_admit(struct limits *l, const struct limits_ask *a, struct limits_hold *out,
                            struct explain *why)
 {
-    struct points p = {.n = LINK_COUNT};
+    struct points p = {.n = LINK_COUNT, .is_shared = true};
     enum err_code e;
 
     for (unsigned i = 0; a->chain && i < LINK_COUNT; i++)
@@ -296,7 +381,7 @@ enum err_code limits_admit(struct limits *l, const struct limits_ask *a, struct 
     p.tenant = p.at[LINK_TENANT].scope;
     *out = (struct limits_hold){.limits = l, .chain = a->chain};
     e = admit(l, &p, a, out, why);
-    if (e)
+    if (e && !out->waits)
         limits_remember_mt(l, &a->request, why);
     return e;
 }
@@ -314,9 +399,16 @@ enum err_code limits_raise(struct limits *l, struct limits_hold *h, int64_t amou
                            struct explain *why)
 {
     struct budget_view v;
+    enum err_code e;
 
     why->n = 0;
-    if (budget_raise(&h->money, amount_nanousd, &v) == ERR_OK)
+    if (h->chain)
+        h->money.chain.terms = terms_of(l, mono_now());
+    h->money.is_due = false;
+    e = budget_raise(&h->money, amount_nanousd, &v);
+    if (h->money.is_due && h->chain)
+        limits_due_mt(l, h->chain->at, LINK_COUNT);
+    if (!e)
         return ERR_OK;
     return over_budget(l, &v, amount_nanousd - h->money.amount_nanousd, why);
 }
@@ -409,8 +501,12 @@ void limits_set_others_mt(struct limits *l, unsigned n)
     atomic_store(&l->others, n);
 }
 
-double limits_overshoot_bound_usd_mt(const struct limits *l)
+double limits_overshoot_bound_usd_mt(struct limits *l)
 {
+    struct limits_lease *lease = atomic_load(&l->lease);
+
+    if (lease)
+        return limits_lease_bound_usd_mt(lease);
     return atomic_load(&l->is_loaded) && !atomic_load(&l->others) ? 0 : (double)NAN;
 }
 

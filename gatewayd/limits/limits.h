@@ -49,6 +49,7 @@ struct explain {
         uint64_t limit, used, held, asked;
         struct wall resets_at; /* 0: not by the clock */
         int64_t retry_ms;      /* -1: not by waiting */
+        const char *reason;    /* of VERDICT_UNKNOWN; NULL: its books */
         enum verdict verdict;
         bool is_queue;   /* of a provider's slots, for which others wait: */
         uint64_t queued; /* so many */
@@ -76,6 +77,8 @@ struct limits_ask {
     struct mono mono;
     int64_t bound_nanousd;
     uint64_t tokens;
+    struct mono waits_since; /* for a lease; 0: it did not wait yet */
+    bool is_last;            /* it waits no longer */
 };
 
 struct limits_hold {
@@ -84,6 +87,7 @@ struct limits_hold {
     struct budget_hold money;
     const struct limits_chain *chain;    /* borrowed from the request's snapshot; of an attempt NULL, and */
     const struct limits_point *provider; /* this is not */
+    bool waits;                          /* refused so far: a lease was asked for, see limits_lease.h */
 };
 
 struct limits *limits_new(void);
@@ -103,7 +107,8 @@ struct cycle limits_cycle(const struct limits_chain *chain, enum limits_link at)
 bool limits_holds_money(const struct limits_chain *chain);
 bool limits_point_holds_money(const struct limits_point *p);
 
-/* All or none. ERR_OVER_LIMIT, ERR_OVER_BUDGET, ERR_UNAVAILABLE (the books were not read yet, or their store is down and
+/* All or none. With ERR_UNAVAILABLE and `out->waits` nothing is decided: what this node has leased does not reach, and it is
+ * worth another try as soon as the leases were renewed. ERR_OVER_LIMIT, ERR_OVER_BUDGET, ERR_UNAVAILABLE (the books were not read yet, or their store is down and
  * the budget is `closed` then). `why` is filled in any case. */
 NODISCARD enum err_code limits_admit(struct limits *l, const struct limits_ask *a, struct limits_hold *out,
                                      struct explain *why);
@@ -162,7 +167,8 @@ void limits_set_store_mt(struct limits *l, bool is_up);
 bool limits_is_loaded_mt(const struct limits *l);
 /* Other instances that write into the same books. */
 void limits_set_others_mt(struct limits *l, unsigned n);
-/* By how much all budgets together can be passed: 0 while this instance is alone and knows its books, else not known (NaN). */
-double limits_overshoot_bound_usd_mt(const struct limits *l);
+/* By how much all budgets together can be passed on all nodes: 0 while leases hold, or while this instance is alone and knows its
+ * books; NaN where others spend from the same books without leases. */
+double limits_overshoot_bound_usd_mt(struct limits *l);
 
 #endif

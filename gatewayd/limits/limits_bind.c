@@ -32,6 +32,9 @@ static void set_budget(struct limits_scope *s, const struct config_budget *b, co
     if (most != s->most)
         limits_tell_again(s);
     s->most = most;
+    s->open_cap_nanousd = b && b->when_store_down && b->when_store_down[0] == 'o'
+                              ? (b->open_cap_nanousd ? b->open_cap_nanousd : b->limit_nanousd)
+                              : -1;
     s->has_budget = b != NULL;
     s->levels = b ? b->warn : (struct config_levels){0};
     budget_account_set(s->account, &rule);

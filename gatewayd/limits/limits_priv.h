@@ -20,7 +20,9 @@ struct limits_scope {
     _Atomic bool has_budget, is_rated;
     _Atomic struct config_levels levels;
     _Atomic int64_t
-        told_at[CONFIG_LEVELS + 1]; /* start of the window in which each, and at last the limit, was told */
+        told_at[CONFIG_LEVELS + 1];   /* start of the window in which each, and at last the limit, was told */
+    _Atomic bool is_due;              /* its leases should be renewed soon */
+    _Atomic int64_t open_cap_nanousd; /* -1: it does not stay open while the store is down */
     _Atomic uint64_t refused[RATE_KINDS], shadowed[RATE_KINDS];
     _Atomic uint64_t limited, over_budget; /* of a tenant: its requests, whichever scope refused them */
     struct limits_scope *next;
@@ -34,6 +36,10 @@ struct limits {
     struct budget_book *book;
     struct events *events; /* NULL: nobody is told */
     _Atomic bool is_loaded, is_store_up;
+    struct limits_lease *_Atomic lease; /* NULL: this process is alone, or shares nothing with others */
+    _Atomic bool is_lease_up;           /* the realtime store answers */
+    _Atomic int64_t lease_until_us;     /* the end of the session */
+    _Atomic unsigned lease_nodes;       /* that have one */
     _Atomic unsigned others;
     struct {
         struct id request;
@@ -60,6 +66,8 @@ static inline bool budget_is_above(const struct budget_sums *s, int64_t asked)
     return (__int128)s->posted_nanousd + s->held_nanousd + asked > s->limit_nanousd;
 }
 
+/* Its leases run out; wakes the thread that keeps them. */
+void limits_due_mt(struct limits *l, const struct limits_point *at, unsigned n);
 /* Each adds a row. */
 void explain_rate(struct explain *x, const struct limits_scope *s, enum rate_kind k,
                   const struct rate_view *v, uint64_t asked, struct wall now);

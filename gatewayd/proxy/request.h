@@ -136,6 +136,9 @@ struct request {
     unsigned attempts_allowed;
     char passed[96]; /* targets that it passed over, and why, for the log; "" none */
 
+    struct lease_wait
+        *lease_wait; /* in admit, for what this node has leased too little of; NULL: no letter is awaited */
+    struct mono lease_since;       /* 0: it never waited */
     struct limits_hold hold;       /* open from admit to settle */
     int64_t bound_nanousd;         /* what it was opened with: of one attempt */
     struct rate_view rates[2];     /* of requests and tokens: the scope that has least left; limit 0: none */

@@ -5,7 +5,9 @@
  * A model without a price cannot be held against a budget: where one applies that refuses, such targets are passed over, and
  * a request that has no others is refused. */
 #include <stdio.h>
+#include <stdlib.h>
 
+#include "gatewayd/limits/limits_lease.h"
 #include "gatewayd/proxy/pipeline.h"
 #include "gatewayd/proxy/statement.h"
 
@@ -68,11 +70,69 @@ static enum step refuse(struct request *rq, enum err_code code, const struct exp
     rq->retry_after_ms = r->retry_ms;
     explain_text(r, text, sizeof(text));
     if (code == ERR_UNAVAILABLE)
-        return request_fail(
-            rq, code,
-            "what was spent of the budget of '%s' is not known now: the history store is not reached",
-            r->scope);
+        return request_fail(rq, code,
+                            r->reason ? "nothing of the budget of '%s' can be held now: %s"
+                                      : "what was spent of the budget of '%s' is not known now: %s",
+                            r->scope, r->reason ? r->reason : "the history store is not reached");
     return request_fail(rq, code, "%s", text);
+}
+
+/* ---- waiting for a lease ---- */
+
+struct lease_wait { /* freed when its letter came */
+    struct limits_waiter waiter;
+    struct letter letter;
+    struct mailbox *mailbox;
+    struct request *rq; /* NULL: it waits no longer */
+};
+
+static void on_answered(struct limits_waiter *waiter)
+{
+    struct lease_wait *w = CONTAINER_OF(waiter, struct lease_wait, waiter);
+
+    mailbox_post_mt(w->mailbox, &w->letter);
+}
+
+static void on_letter(struct letter *l)
+{
+    struct lease_wait *w = CONTAINER_OF(l, struct lease_wait, letter);
+
+    if (w->rq) {
+        w->rq->lease_wait = NULL;
+        pipeline_resume(w->rq);
+    }
+    free(w);
+}
+
+static void wait_no_longer(struct request *rq)
+{
+    if (rq->lease_wait)
+        rq->lease_wait->rq = NULL;
+    rq->lease_wait = NULL;
+    loop_timer_cancel(rq->proxy->loop, &rq->timer);
+    rq->timer_fired = false;
+}
+
+static bool await_lease(struct request *rq)
+{
+    struct lease_wait *w = calloc(1, sizeof(*w));
+    bool again = rq->lease_since.us != 0;
+
+    if (!w)
+        abort();
+    *w = (struct lease_wait){
+        .waiter.answered = on_answered, .letter.fn = on_letter, .mailbox = rq->proxy->mailbox, .rq = rq};
+    if (!limits_lease_await_mt(rq->proxy->limits, &w->waiter, again)) {
+        free(w);
+        return false;
+    }
+    rq->lease_wait = w;
+    if (!again) {
+        rq->lease_since = loop_now(rq->proxy->loop);
+        rq->timer_fired = false;
+        loop_timer(rq->proxy->loop, &rq->timer, LEASE_WAIT_US);
+    }
+    return true;
 }
 
 static enum step admit(struct request *rq, const struct limits_chain *chain)
@@ -83,12 +143,33 @@ static enum step admit(struct request *rq, const struct limits_chain *chain)
                              .now = rq->arrived_wall,
                              .mono = loop_now(rq->proxy->loop),
                              .bound_nanousd = rq->bound_nanousd,
-                             .tokens = statement_tokens(rq)};
+                             .tokens = statement_tokens(rq),
+                             .waits_since = rq->lease_since,
+                             .is_last = rq->timer_fired};
     struct explain why;
     enum err_code e = limits_admit(rq->proxy->limits, &ask, &rq->hold, &why);
 
+    if (e && rq->hold.waits && await_lease(rq))
+        return STEP_WAIT;
+    wait_no_longer(rq);
     note_rates(rq, &why);
     return e ? refuse(rq, e, &why) : STEP_NEXT;
+}
+
+/* Entered again: it was cut, its client went, its letter came, its time is over, or nothing of it. */
+static enum step admit_again(struct request *rq, const struct limits_chain *chain)
+{
+    if (rq->error || rq->is_gone) {
+        wait_no_longer(rq);
+        return rq->error ? STEP_DONE
+                         : request_fail(rq, ERR_CLIENT_GONE, "the client left while a limit was asked for");
+    }
+    if (rq->lease_wait && !rq->timer_fired)
+        return STEP_WAIT;
+    if (rq->lease_wait)
+        rq->lease_wait->rq = NULL;
+    rq->lease_wait = NULL;
+    return admit(rq, chain);
 }
 
 enum step stage_admit(struct request *rq)
@@ -98,6 +179,8 @@ enum step stage_admit(struct request *rq)
 
     if (operation_row(rq->op)->body == BODY_NONE)
         return STEP_NEXT;
+    if (rq->lease_since.us)
+        return admit_again(rq, chain);
     whose = drop_unpriced(rq);
     if (!rq->n_targets)
         return request_fail(

@@ -12,7 +12,8 @@
 #include <string.h>
 
 #define BUCKETS_FIRST 64u
-#define WINDOWS       5u /* one before, the current, and three that a clock came from or that were read ahead */
+#define WINDOWS                                                                                              \
+    BUDGET_WINDOWS /* one before, the current, and three that a clock came from or that were read ahead */
 
 struct window {
     int64_t start_us; /* names it */
@@ -21,6 +22,8 @@ struct window {
     int64_t settled; /* of posted, what was settled here */
     /* What was taken off that again by corrections, and how much of it the store knows. */
     int64_t credited, credited_known;
+    int64_t marked; /* of settled, at the last budget_account_posted() */
+    struct lease lease;
 };
 
 struct budget_account {
@@ -28,6 +31,7 @@ struct budget_account {
     unsigned number;
     char name[BUDGET_ACCOUNT];
     struct budget_rule rule;
+    int64_t beyond;                 /* may be spent on top of the leases */
     int64_t limit;                  /* with what topped it up when it was last looked at */
     struct window windows[WINDOWS]; /* in no order */
     unsigned n_windows;
@@ -166,7 +170,7 @@ static struct window *least_worth(struct budget_account *a)
 
     for (unsigned i = 0; i < a->n_windows; i++) {
         struct window *w = &a->windows[i];
-        bool is_nothing = !w->posted && !w->held && !w->settled;
+        bool is_nothing = !w->posted && !w->held && !w->settled && !w->lease.is_named;
 
         if (is_nothing)
             return w;
@@ -230,6 +234,29 @@ static void fill_view(const struct budget_account *a, const struct window *w, st
     out->posted_nanousd = w->posted;
     out->held_nanousd = w->held;
     out->resets_at = (struct wall){w->end_us};
+    out->lacks_lease = false;
+    out->denial = w->lease.denial;
+    out->denied_nanousd = w->lease.denied;
+    out->denied_at = w->lease.denied_at;
+    out->taken_nanousd = a->limit - w->lease.rest;
+}
+
+static struct lease_use use_of(const struct window *w)
+{
+    return (struct lease_use){w->settled, w->held};
+}
+
+/* Whether the lease has room for it, too; takes note of what is asked for. */
+static bool has_lease(struct budget_account *a, struct window *w, int64_t amount,
+                      const struct budget_terms *t, bool *is_due)
+{
+    bool has;
+
+    if (!t->is_leased || !a->limit || a->rule.is_soft)
+        return true;
+    has = lease_has_room(&w->lease, use_of(w), amount, t->holds, a->beyond);
+    *is_due |= lease_note(&w->lease, use_of(w), amount, has, t->now);
+    return has;
 }
 
 void budget_account_set(struct budget_account *a, const struct budget_rule *rule)
@@ -371,18 +398,25 @@ enum err_code budget_reserve(const struct budget_chain *chain, int64_t amount_na
     struct budget_account *at[BUDGET_CHAIN + 1];
     unsigned n = in_order(chain, at);
     enum err_code e = ERR_OK;
+    bool lacks = false;
 
     *out = (struct budget_hold){.amount_nanousd = amount_nanousd};
     lock_all(at, n);
     for (unsigned i = 0; i < n && !e; i++) {
-        const struct window *w = window_at(at[i], now);
+        struct window *w = window_at(at[i], now);
 
-        if (has_room(at[i], w, amount_nanousd))
+        if (!has_room(at[i], w, amount_nanousd))
+            e = ERR_OVER_BUDGET;
+        else if (has_lease(at[i], w, amount_nanousd, &chain->terms, &out->is_due) || lacks)
             continue;
-        e = ERR_OVER_BUDGET;
         if (why)
             fill_view(at[i], w, why);
+        if (!e && why)
+            why->lacks_lease = true;
+        lacks = true;
     }
+    if (lacks)
+        e = ERR_OVER_BUDGET;
     for (unsigned i = 0; i < n && !e; i++) {
         struct window *w = window_at(at[i], now);
 
@@ -410,9 +444,9 @@ enum err_code budget_raise(struct budget_hold *h, int64_t amount_nanousd, struct
     lock_all(h->chain.at, n);
     for (unsigned i = 0; i < n && !e; i++) {
         struct budget_account *a = h->chain.at[i];
-        const struct window *w = window_of(a, h->window[i].cycle, h->window[i].start_us);
+        struct window *w = window_of(a, h->window[i].cycle, h->window[i].start_us);
 
-        if (!w || has_room(a, w, more))
+        if (!w || (has_room(a, w, more) && has_lease(a, w, more, &h->chain.terms, &h->is_due)))
             continue;
         e = ERR_OVER_BUDGET;
         if (why)
@@ -448,4 +482,101 @@ void budget_settle(struct budget_hold *h, int64_t cost_nanousd)
         }
         (void)pthread_mutex_unlock(&a->lock);
     }
+}
+
+/* ---- leases ---- */
+
+unsigned budget_account_plan(struct budget_account *a, struct wall now, const struct budget_terms *t,
+                             struct budget_lease out[BUDGET_WINDOWS])
+{
+    unsigned n = 0;
+
+    (void)pthread_mutex_lock(&a->lock);
+    sum_limit(a, now);
+    for (unsigned i = 0; i < a->n_windows; i++) {
+        struct window *w = &a->windows[i];
+        bool lets_go = !a->limit || a->rule.is_soft || now.us < w->start_us || now.us >= w->end_us;
+        struct budget_lease *l = &out[n];
+
+        if (lets_go && !w->lease.is_named && !w->lease.granted)
+            continue;
+        *l = (struct budget_lease){a->rule.cycle, w->start_us, w->end_us, a->limit, {0}};
+        n += lease_plan(&w->lease, use_of(w), t->holds, lets_go, t->now, &l->ask);
+    }
+    (void)pthread_mutex_unlock(&a->lock);
+    return n;
+}
+
+void budget_account_hear(struct budget_account *a, const struct budget_lease *l, const struct lease_reply *r)
+{
+    struct window *w;
+
+    (void)pthread_mutex_lock(&a->lock);
+    w = window_of(a, l->cycle, l->start_us);
+    if (w)
+        lease_hear(&w->lease, use_of(w), &l->ask, r);
+    (void)pthread_mutex_unlock(&a->lock);
+}
+
+void budget_account_wanted(struct budget_account *a, const char *window, struct mono now)
+{
+    char name[PERIOD_WINDOW_CAP];
+
+    (void)pthread_mutex_lock(&a->lock);
+    for (unsigned i = 0; i < a->n_windows; i++) {
+        if (!a->windows[i].lease.is_named)
+            continue;
+        (void)cycle_name(a->rule.cycle, (struct wall){a->windows[i].start_us}, name);
+        if (strcmp(name, window) == 0)
+            lease_is_wanted(&a->windows[i].lease, now);
+    }
+    (void)pthread_mutex_unlock(&a->lock);
+}
+
+void budget_account_forgotten(struct budget_account *a)
+{
+    (void)pthread_mutex_lock(&a->lock);
+    for (unsigned i = 0; i < a->n_windows; i++)
+        lease_is_forgotten(&a->windows[i].lease);
+    (void)pthread_mutex_unlock(&a->lock);
+}
+
+void budget_account_posted(struct budget_account *a, bool store_has_mark)
+{
+    (void)pthread_mutex_lock(&a->lock);
+    for (unsigned i = 0; i < a->n_windows; i++) {
+        struct window *w = &a->windows[i];
+
+        if (store_has_mark)
+            lease_has_posted(&w->lease, w->marked);
+        w->marked = w->settled;
+    }
+    (void)pthread_mutex_unlock(&a->lock);
+}
+
+void budget_account_stay_open(struct budget_account *a, int64_t beyond_nanousd)
+{
+    (void)pthread_mutex_lock(&a->lock);
+    a->beyond = beyond_nanousd;
+    (void)pthread_mutex_unlock(&a->lock);
+}
+
+struct budget_leases budget_account_leases(struct budget_account *a, bool is_lost)
+{
+    struct budget_leases out = {0};
+
+    (void)pthread_mutex_lock(&a->lock);
+    for (unsigned i = 0; i < a->n_windows; i++) {
+        const struct window *w = &a->windows[i];
+        const struct lease *l = &w->lease;
+
+        out.n += l->is_named;
+        out.is_tight |= l->is_named && l->rest < l->everywhere;
+        if (l->is_named)
+            out.everywhere_nanousd = added(out.everywhere_nanousd, l->everywhere);
+        if (l->is_named || l->granted)
+            out.overshoot_nanousd = added(out.overshoot_nanousd, lease_overshoot(l, use_of(w), is_lost));
+    }
+    (void)pthread_mutex_unlock(&a->lock);
+    return out;
 }

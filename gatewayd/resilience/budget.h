@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 
+#include "gatewayd/resilience/lease.h"
 #include "libshared/base/compiler.h"
 #include "libshared/base/err.h"
 #include "libshared/catalog/period.h"
@@ -22,8 +23,15 @@
 struct budget_book; /* all accounts of a process */
 struct budget_account;
 
+struct budget_terms { /* zero: this process is alone */
+    bool is_leased;   /* a limit is shared with other nodes: only what is leased is spent (lease.h) */
+    bool holds;       /* the session of the leases */
+    struct mono now;
+};
+
 struct budget_chain { /* NULLs are skipped */
     struct budget_account *at[BUDGET_CHAIN];
+    struct budget_terms terms;
 };
 
 struct budget_rule {
@@ -44,6 +52,7 @@ struct budget_hold { /* what a reservation must remember; a plain value */
         int64_t start_us;
     } window[BUDGET_CHAIN]; /* where each account holds it */
     bool is_open;
+    bool is_due; /* a lease runs out: budget_account_plan() soon */
 };
 
 struct budget_view {
@@ -53,6 +62,11 @@ struct budget_view {
     int64_t limit_nanousd; /* with what tops it up now; 0: none */
     int64_t posted_nanousd, held_nanousd;
     struct wall resets_at;
+    bool lacks_lease; /* the limit has room as far as this node knows, its lease has not */
+    enum lease_denial denial;
+    int64_t denied_nanousd; /* was denied */
+    struct mono denied_at;
+    int64_t taken_nanousd; /* of the limit, posted and leased by all nodes when last heard */
 };
 
 struct budget_book *budget_book_new(void);
@@ -101,5 +115,34 @@ static inline void budget_give_back(struct budget_hold *h)
 {
     budget_settle(h, 0);
 }
+
+/* ---- leases, for the thread that keeps them ---- */
+
+#define BUDGET_WINDOWS 5u
+
+struct budget_lease { /* of one window */
+    struct cycle cycle;
+    int64_t start_us, end_us;
+    int64_t limit_nanousd;
+    struct lease_ask ask;
+};
+/* Of each window about which the store must be called; returns how many. */
+unsigned budget_account_plan(struct budget_account *a, struct wall now, const struct budget_terms *t,
+                             struct budget_lease out[BUDGET_WINDOWS]);
+void budget_account_hear(struct budget_account *a, const struct budget_lease *l, const struct lease_reply *r);
+/* Another node has no room in that window. */
+void budget_account_wanted(struct budget_account *a, const char *window, struct mono now);
+void budget_account_forgotten(struct budget_account *a);
+/* Settlements up to the last call of this, when the store has those; and marks those up to now. */
+void budget_account_posted(struct budget_account *a, bool store_has_mark);
+/* What may be spent beyond the leases: by budgets that stay open, while the store is down. */
+void budget_account_stay_open(struct budget_account *a, int64_t beyond_nanousd);
+
+struct budget_leases { /* all windows of an account */
+    unsigned n;        /* that the store has a record of */
+    bool is_tight;     /* less is left of the limit than is leased */
+    int64_t everywhere_nanousd, overshoot_nanousd;
+};
+struct budget_leases budget_account_leases(struct budget_account *a, bool is_lost);
 
 #endif

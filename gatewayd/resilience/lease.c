@@ -42,12 +42,13 @@ static int64_t used_of(const struct lease *l, struct lease_use u)
     return added(added(u.settled, l->foreign), u.held);
 }
 
+/* Beyond the lease means beyond what the store was told, so that a plan that it does not hear of makes no room. */
 bool lease_has_room(const struct lease *l, struct lease_use u, int64_t amount, bool holds, int64_t beyond)
 {
-    int64_t used = used_of(l, u), room = added(l->granted, beyond);
+    int64_t used = used_of(l, u), room = holds ? l->granted : 0;
 
-    if (!holds && !beyond)
-        return false;
+    if (beyond)
+        room = greatest(room, added(l->told, beyond));
     return used <= room && amount <= room - used;
 }
 
@@ -158,5 +159,5 @@ int64_t lease_overshoot(const struct lease *l, struct lease_use u, bool is_lost)
 
     if (is_lost)
         return greatest(0, used - l->settled_known);
-    return greatest(0, used - l->granted);
+    return greatest(0, used - l->told);
 }

@@ -64,7 +64,7 @@ struct lease {             /* zero: nothing is granted */
     struct mono denied_at; /* when that call was sent */
 };
 
-/* `beyond`: what may be spent on top of the lease, by a budget that stays open while the store is down; 0: nothing. */
+/* `beyond`: what may be spent on top of what the store was told, by a budget that stays open while the store is down; 0: nothing. */
 bool lease_has_room(const struct lease *l, struct lease_use u, int64_t amount, bool holds, int64_t beyond);
 /* A reservation was asked for. True: a plan should be made soon. */
 bool lease_note(struct lease *l, struct lease_use u, int64_t amount, bool had_room, struct mono now);

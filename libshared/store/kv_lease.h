@@ -5,7 +5,7 @@
  *   {gw}:lease              epoch, clock, quiet and for each node "n:INSTANCE" = life, sequence, end of its session;
  *                           "w:KEY": somebody found no room there
  *   {gw}:bud:ACCOUNT:WINDOW posted, held (the journal's batches), leased = sum of all "l:INSTANCE" (outstanding), and for
- *                           each node "g:INSTANCE" = life, granted, last call
+ *                           each node "g:INSTANCE" = life, granted, last call that took nothing
  *   {gw}:lim:ACCOUNT:KIND   tat (requests, tokens), or "c:INSTANCE" = life, slots
  *
  * The clock is milliseconds in which somebody called: each call moves it by the time since the last one, but by two seconds at

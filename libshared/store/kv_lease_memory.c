@@ -15,6 +15,7 @@
 #define NODES_MAX 256u
 #define STEP_MS   2000
 #define MARK_MS   1500
+#define RENEW_MS  150
 #define MINUTE_US INT64_C(60000000)
 #define FAR_US    INT64_C(86400000000)
 #define NAME_CAP  128u
@@ -223,9 +224,17 @@ static int64_t outstanding_of(struct work *w, const struct kv_lease_row *r)
     return above_0(l);
 }
 
+/* Since when others were to hear that somebody wants: from now on, where that is new or was a while ago. */
+static int64_t mark_at(struct work *w, const struct kv_lease_row *r)
+{
+    const struct mark *m = mark_of(&w->home, r->key);
+
+    return !m || (r->need > r->granted && w->home.clock - m->at >= RENEW_MS) ? w->home.clock : m->at;
+}
+
 static void others_of(struct work *w, struct kv_lease_row *r)
 {
-    const struct mark *mark = mark_of(&w->home, r->key);
+    int64_t mark = mark_at(w, r);
 
     r->others = r->unanswered = 0;
     for (size_t i = 0; i < w->e.n_granted; i++) {
@@ -234,20 +243,24 @@ static void others_of(struct work *w, struct kv_lease_row *r)
         if (strcmp(g->name, w->c->instance) == 0 || !is_living(w, g) || !l)
             continue;
         r->others += above_0(l->v[0]);
-        if (g->v[2] <= (mark ? mark->at : w->home.clock))
+        if (g->v[2] <= mark)
             r->unanswered += above_0(l->v[0]);
     }
 }
 
 static void want(struct home *h, const char *key)
 {
-    struct mark *m = &h->marks[h->n_marks];
+    struct mark *m = mark_of(h, key);
 
-    if (mark_of(h, key) || h->n_marks == NODES_MAX)
-        return;
-    h->n_marks++;
-    (void)snprintf(m->key, sizeof(m->key), "%s", key);
-    m->at = h->clock;
+    if (!m) {
+        if (h->n_marks == NODES_MAX)
+            return;
+        m = &h->marks[h->n_marks++];
+        (void)snprintf(m->key, sizeof(m->key), "%s", key);
+        m->at = -RENEW_MS;
+    }
+    if (h->clock - m->at >= RENEW_MS)
+        m->at = h->clock;
 }
 
 static bool judge_money(struct work *w, struct kv_lease_row *r)
@@ -280,7 +293,7 @@ static void write_money(struct work *w, const struct kv_lease_row *r)
         put_number(w, r, field, r->outstanding);
         name_field(field, 'g', w->c->instance);
         (void)snprintf(text, sizeof(text), "%" PRId64 " %" PRId64 " %" PRId64, w->c->life, r->got,
-                       w->home.clock);
+                       r->got > r->granted ? 0 : w->home.clock);
         put(w, r, field, text);
     } else {
         drop(w, r->key, 'l', w->c->instance);

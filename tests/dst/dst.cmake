@@ -4,7 +4,7 @@ file(GLOB DST_SRC CONFIGURE_DEPENDS tests/dst/*.c)
 file(GLOB DST_PRODUCT CONFIGURE_DEPENDS
   libshared/base/*.c libshared/catalog/*.c libshared/store/*.c
   libshared/journal/*.c libshared/analytics/hour_lock.c libshared/analytics/sketch.c libshared/json/*.c
-  gatewayd/journal/*.c gatewayd/resilience/budget.c gatewayd/resilience/ratelimit.c gatewayd/limits/*.c gatewayd/core/arena.c
+  gatewayd/journal/*.c gatewayd/resilience/budget.c gatewayd/resilience/lease.c gatewayd/resilience/ratelimit.c gatewayd/limits/*.c gatewayd/core/arena.c
   gatewayd/telemetry/sink_log.c gatewayd/telemetry/events.c libshared/cli/human.c)
 list(FILTER DST_PRODUCT EXCLUDE REGEX "libshared/base/(clock|id)\\.c$|gatewayd/(journal/recorder|limits/limits_follow)\\.c$")
 add_executable(dst_books ${DST_SRC} ${DST_PRODUCT} ${MIGRATIONS_C})

@@ -30,7 +30,7 @@ static void test_a_chain_is_held_as_a_whole_or_not_at_all(void **state)
     struct budget_book *b = budget_book_new();
     struct budget_account *key = budget_account_get(b, "key:acme/web"),
                           *tenant = budget_account_get(b, "tenant:acme");
-    struct budget_chain chain = {{key, tenant}};
+    struct budget_chain chain = {.at = {key, tenant}};
     struct budget_hold one, two;
     struct budget_view why;
 
@@ -58,7 +58,7 @@ static void test_an_account_named_twice_is_held_once(void **state)
 {
     struct budget_book *b = budget_book_new();
     struct budget_account *a = budget_account_get(b, "global");
-    struct budget_chain chain = {{a, NULL, a, a}};
+    struct budget_chain chain = {.at = {a, NULL, a, a}};
     struct budget_hold h;
 
     (void)state;
@@ -74,7 +74,7 @@ static void test_a_window_that_ends_takes_its_holds_with_it(void **state)
 {
     struct budget_book *b = budget_book_new();
     struct budget_account *a = budget_account_get(b, "tenant:acme");
-    struct budget_chain chain = {{a}};
+    struct budget_chain chain = {.at = {a}};
     struct wall later = {NOON.us + HOUR_US}, much_later = {NOON.us + 3 * HOUR_US};
     struct budget_hold early, late;
 
@@ -95,7 +95,7 @@ static void test_a_clock_that_steps_back_finds_what_was_spent_there(void **state
 {
     struct budget_book *b = budget_book_new();
     struct budget_account *a = budget_account_get(b, "tenant:acme");
-    struct budget_chain chain = {{a}};
+    struct budget_chain chain = {.at = {a}};
     struct wall before = {NOON.us - 1};
     struct budget_hold h, held;
 
@@ -145,7 +145,7 @@ static void test_of_many_windows_the_oldest_is_forgotten_and_not_known(void **st
 {
     struct budget_book *b = budget_book_new();
     struct budget_account *a = budget_account_get(b, "tenant:acme");
-    struct budget_chain chain = {{a}};
+    struct budget_chain chain = {.at = {a}};
     struct budget_mark mark;
     struct budget_hold h;
 
@@ -168,7 +168,7 @@ static void test_amounts_near_the_end_of_integers_do_not_wrap(void **state)
 {
     struct budget_book *b = budget_book_new();
     struct budget_account *a = budget_account_get(b, "tenant:acme");
-    struct budget_chain chain = {{a}};
+    struct budget_chain chain = {.at = {a}};
     struct budget_mark mark;
     struct budget_hold h;
 
@@ -202,7 +202,7 @@ static void *race(void *user)
 
     for (int i = 0; i < ROUNDS; i++) {
         /* In both orders: the lock order is the book's. */
-        struct budget_chain chain = {{i % 2 ? r->own : r->shared, i % 2 ? r->shared : r->own}};
+        struct budget_chain chain = {.at = {i % 2 ? r->own : r->shared, i % 2 ? r->shared : r->own}};
         int64_t bound = 1 + rand_r(&r->seed) % 50, cost = rand_r(&r->seed) % (bound + 1);
         struct budget_hold h;
         struct budget_view v;
@@ -270,7 +270,7 @@ static void test_following_a_store_that_lags_loses_nothing_and_learns_of_others(
 {
     struct budget_book *b = budget_book_new();
     struct budget_account *a = budget_account_get(b, "tenant:acme");
-    struct budget_chain chain = {{a}};
+    struct budget_chain chain = {.at = {a}};
     struct budget_hold h;
     struct budget_mark mark = budget_account_mark(a, NOON);
 
@@ -304,7 +304,7 @@ static void test_a_hold_is_raised_on_the_whole_chain_or_not_at_all(void **state)
     struct budget_book *b = budget_book_new();
     struct budget_account *key = budget_account_get(b, "key:acme/web"),
                           *tenant = budget_account_get(b, "tenant:acme");
-    struct budget_chain chain = {{key, tenant}};
+    struct budget_chain chain = {.at = {key, tenant}};
     struct budget_hold h;
     struct budget_view why;
 

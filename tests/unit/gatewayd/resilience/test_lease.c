@@ -34,6 +34,11 @@ static void test_nothing_is_spent_before_it_is_granted(void **state)
     assert_false(lease_has_room(&l, u, 171, true, 0));
     assert_false(lease_has_room(&l, u, 1, false, 0)); /* the session is over */
     assert_true(lease_has_room(&l, u, 175, false, 5));
+    assert_false(lease_has_room(&l, u, 176, false, 5));
+    assert_true(lease_plan(&l, (struct lease_use){0, 175}, false, false, at(0), &ask));
+    assert_false(
+        lease_has_room(&l, (struct lease_use){0, 175}, 1, false, 5)); /* the store has not heard of it */
+    assert_int_equal(lease_overshoot(&l, (struct lease_use){0, 175}, false), 5);
 }
 
 static void test_a_session_holds_from_before_its_call_was_sent(void **state)

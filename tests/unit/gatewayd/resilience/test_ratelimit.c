@@ -26,7 +26,7 @@ static struct ratelimit *with(uint64_t rpm, uint64_t tpm, uint64_t slots)
 static bool take(struct ratelimit *r, uint64_t tokens, struct mono now, struct rate_hold *h,
                  struct rate_report *rep)
 {
-    struct rate_chain c = {{r}};
+    struct rate_chain c = {.at = {r}};
 
     return rate_take(&c, tokens, now, h, rep);
 }
@@ -124,7 +124,7 @@ static void test_slots_are_freed_exactly_once(void **state)
 static void test_a_chain_takes_of_all_or_of_none(void **state)
 {
     struct ratelimit *key = with(100, 0, 0), *tenant = with(1, 0, 5);
-    struct rate_chain c = {{key, tenant}}, back = {{tenant, key}};
+    struct rate_chain c = {.at = {key, tenant}}, back = {.at = {tenant, key}};
     struct rate_hold h;
     struct rate_report rep;
     struct rate_view v[RATE_KINDS];
