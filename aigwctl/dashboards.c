@@ -261,7 +261,7 @@ static json_t *overrides_of(const struct panel *p)
     for (size_t i = 0; p->kind == TABLE && i < PANEL_TARGETS_MAX && p->targets[i].query; i++)
         (void)json_array_append_new(list, json_pack("{s:{s:s, s:s}, s:[{s:s, s:s}]}", "matcher", "id",
                                                     "byName", "options", p->targets[i].legend, "properties",
-                                                    "id", "unit", "value", p->targets[i].unit));
+                                                    "id", "unit", "value", p->units[i]));
     return list;
 }
 

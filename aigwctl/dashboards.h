@@ -33,7 +33,7 @@ enum panel_scheme {
 };
 
 struct panel_target {
-    const char *query, *legend, *unit; /* unit: of a column of a table */
+    const char *query, *legend;
 };
 #define PANEL_TARGETS_MAX 4
 
@@ -41,10 +41,11 @@ struct panel {
     enum panel_kind kind;
     const char *title, *unit;
     int columns, lines;
-    const char *description, *alert /* whose runbook to read, or NULL */, *key /* of a table's rows */;
+    const char *description, *alert; /* alert: whose runbook to read, or NULL */
     enum panel_scheme scheme;
     bool exemplars;
     struct panel_target targets[PANEL_TARGETS_MAX];
+    const char *units[PANEL_TARGETS_MAX]; /* of a table's columns */
 };
 
 struct dashboard {
