@@ -276,6 +276,7 @@ static void put_books(FILE *f, const json_t *books)
              text(books, "ledger_store"), text(books, "ledger_through") + 11);
     line(f, "in flight", "%-12s held for open requests", usd(books, "held_nanousd").text);
     line(f, "drift", "%-12s counter - ledger", usd(books, "drift_nanousd").text);
+    line(f, "prices", "%.55s", text(books, "prices"));
     put_forecast(f, books);
 }
 

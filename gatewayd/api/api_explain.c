@@ -195,6 +195,7 @@ static json_t *keys_of(struct call *k, const struct limits_view *v, int64_t ledg
                            db_int(end == INT64_MAX ? INT64_MAX : end / 1000000), db_int(KEYS_SHOWN)};
     struct err err = {0};
     json_t *rows = json_array(), *row;
+    int64_t sum = 0;
     size_t i;
 
     if (db_query(gateway_reading_db(k->gw), "explain_keys",
@@ -207,10 +208,14 @@ static json_t *keys_of(struct call *k, const struct limits_view *v, int64_t ledg
         json_decref(rows);
         return json_null();
     }
+    /* A reset takes from the account, not from its keys: they may have more than it. */
+    json_array_foreach(rows, i, row) sum += json_integer_value(json_object_get(row, "cost_nanousd"));
+    if (sum < ledger)
+        sum = ledger;
     json_array_foreach(rows, i, row)
         set(row, "share",
             api_json_ratio((uint64_t)json_integer_value(json_object_get(row, "cost_nanousd")),
-                           ledger > 0 ? (uint64_t)ledger : 0));
+                           sum > 0 ? (uint64_t)sum : 0));
     return rows;
 }
 
@@ -271,6 +276,7 @@ static json_t *json_books(struct call *k, const struct limits_view *v)
     set(o, "counter_source", json_string(source_of(k, v->scope)));
     api_set_cost(o, "counter_usd", "counter_nanousd", v->sums.posted_nanousd);
     api_set_cost(o, "held_usd", "held_nanousd", v->sums.held_nanousd);
+    set(o, "prices", json_string(k->c->prices_path[0] ? k->c->prices_path : "built-in"));
     add_ledger(k, o, v);
     api_add_forecast(k->gw, v->scope, o);
     return o;

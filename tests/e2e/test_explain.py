@@ -302,7 +302,7 @@ def test_what_explain_says_of_an_account_is_what_decides(stage):
     assert explain(gw, "acme/test")["checks"] == why["checks"], "the key has no limits of its own"
     words = "\n".join(terminal(gw, "budgets", "explain", "acme"))
     for part in ("limit $0.006, warn 80/95 %, at limit: block", "enforced counter", "local (this number decides)", "sqlite, through ",
-                 "held for open requests", "drift              $0.00", "keys               test 100 %", f"last refusal       {done.headers['x-request-id']} (budget)"):
+                 "held for open requests", "prices             /", "drift              $0.00", "keys               test 100 %", f"last refusal       {done.headers['x-request-id']} (budget)"):
         assert part in words, words
     explain(gw, "nobody", 404)
     explain(gw, "01a1fe83-adec-71f5-9c60-637c63abee33", 404)
