@@ -138,7 +138,7 @@ void alerts_text(struct buf *out, const struct alerts_pick *p, const struct aler
     if (json_object_size(p->warn_levels) && text == row->summary &&
         strcmp(row->name, "TenantBudgetNearLimit") == 0) {
         buf_clear(&filled);
-        buf_addz(&filled, "Tenant {{ $labels.tenant_id }}: the budget's warning level is passed");
+        buf_addz(&filled, "{{ $labels.tenant_id }} has passed the warning level of its budget");
     }
     from = filled.p;
     while (labels && (open = strstr(from, OPEN)) && (close = strstr(open, " }}"))) {

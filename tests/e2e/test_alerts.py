@@ -156,6 +156,8 @@ def test_check_without_promtool_says_so(tmp_path):
     file.write_text(generated())
     done = run(["aigwctl", "alerts", "check", file], env={"PATH": str(tmp_path)})
     assert done.returncode == OK and "promtool is not installed" in done.stdout
+    done = run(["aigwctl", "alerts", "test", tmp_path / "t.yml"], env={"PATH": str(tmp_path)})
+    assert done.returncode == OK and "nothing was run" in done.stdout and (tmp_path / "t.yml").exists()
 
 
 def test_explain_prints_the_runbook_and_names_commands_that_exist():
@@ -228,7 +230,7 @@ def faulty_gateway(stage, sim):
     sim.control.profile("dead", faults={"500": 1.0})
     breaker = {"failures": 15, "error_rate": 0, "open_for": "1s", "max_open_for": "1s", "probes": 1, "close_after": 1}
     return stage.gateway(
-        [provider("openai", sim.base_url("good"))] + [provider(p, sim.base_url(p)) for p in ("flaky", "dead")],
+        [provider("openai", sim.base_url("good"), max_concurrent=50)] + [provider(p, sim.base_url(p)) for p in ("flaky", "dead")],
         [model("good", "openai/gpt-4o-mini"), model("flaky", "flaky/m", retries=0), model("dead", "dead/m", retries=0)],
         breaker=breaker, health={"interval": "200ms", "window": "10s", "probe_interval": "0"},
         tenants=[{"id": "acme", "plan": "pro", "keys": [{"id": "test", "sha256": sha256(KEY)}]},
@@ -327,6 +329,8 @@ def test_live_takes_the_budgets_warning_levels_and_the_number_of_breakers(stage)
     assert live.returncode == OK, live.stdout
     file.write_text(file.read_text().replace("aigateway_budget_usage_ratio", "redis_operations_total"))
     assert "waits for 'redis_operations_total'" in alerts("check", file, "--live", *socket_of(gateway)).stdout
+    looked = ctl("dashboards", "check", "--live", *socket_of(gateway))
+    assert looked.returncode == OK, looked.stdout
 
 
 # ---- dashboards -------------------------------------------------------------------------------------------------------
