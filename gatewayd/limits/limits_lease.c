@@ -141,6 +141,7 @@ static void begin_anew(struct limits_lease *s, struct mono now)
     for (size_t i = 0; i < s->n_scopes; i++)
         budget_account_forgotten(s->scopes[i]->account);
     s->is_fresh = true;
+    s->full = (struct mono){0}; /* the next call says all: others wait for that */
     s->has_mark = false;
     s->marks_from = mono_add_us(now, NOTICE_US);
 }

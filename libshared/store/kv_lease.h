@@ -2,7 +2,8 @@
 /* What several nodes share of a limit, in the realtime store: money, requests and tokens a minute, slots. One call is one
  * atomic step, and every call states what its node has, so that a lost answer or an emptied store is made good by the next.
  *
- *   {gw}:lease              epoch, clock, quiet and for each node "n:INSTANCE" = life, sequence, end of its session;
+ *   {gw}:lease              epoch, clock, quiet and for each node "n:INSTANCE" = life, sequence, end of its session,
+ *                           the epoch that it knew;
  *                           "w:KEY": somebody found no room there
  *   {gw}:bud:ACCOUNT:WINDOW posted, held (the journal's batches), leased = sum of all "l:INSTANCE" (outstanding), and for
  *                           each node "g:INSTANCE" = life, granted, last call that took nothing
@@ -41,7 +42,8 @@ struct kv_lease_call {
     int64_t sequence; /* must rise; one that comes late is ERR_CONFLICT and changes nothing */
     int64_t epoch;    /* last heard of; 0: none */
     int64_t ttl_ms, grace_ms;
-    int64_t nodes; /* that must have called before an emptied store grants again; 0: it never had anything */
+    /* That must have called, knowing that the store was emptied, before it grants again; 0: it never had anything. */
+    int64_t nodes;
     bool needs_books; /* grants money only while the store has this instance's watermark */
     struct kv_lease_row *rows;
     size_t n;

@@ -22,7 +22,7 @@
 
 struct node { /* what a field says of an instance */
     char name[NAME_CAP];
-    int64_t v[3];
+    int64_t v[4];
     bool is_alive;
 };
 
@@ -104,7 +104,7 @@ static void read_home(void *user, struct span field, struct span value)
     else if (span_is(field, "quiet"))
         h->quiet = number(value, &ok);
     else if (span_starts(field, SPAN_LIT("n:")))
-        add_node(h->nodes, &h->n, field, value, 3);
+        add_node(h->nodes, &h->n, field, value, 4);
     else if (span_starts(field, SPAN_LIT("w:")) && h->n_marks < NODES_MAX) {
         (void)span_copy(h->marks[h->n_marks].key, KV_KEY_CAP, span_make(field.p + 2, field.len - 2));
         h->marks[h->n_marks++].at = number(value, &ok);
@@ -405,10 +405,16 @@ static void bury(struct work *w, const char *name)
     kv_memory_unset(w->m, KV_LEASES, field, w->now_us);
 }
 
-/* Who is alive; the caller's own session included. */
-static void muster(struct work *w, int op, int64_t *out_live, int64_t *out_dead)
+/* What the caller knew when it stated what it has; a new life has nothing to state. */
+static int64_t knew(const struct work *w)
 {
-    *out_live = *out_dead = 0;
+    return w->c->epoch ? w->c->epoch : w->home.epoch;
+}
+
+/* Who is alive, and of those, who has called knowing this epoch; the caller's own session included. */
+static void muster(struct work *w, int op, int64_t *out_live, int64_t *out_heard, int64_t *out_dead)
+{
+    *out_live = *out_heard = *out_dead = 0;
     for (size_t i = 0; i < w->home.n; i++) {
         struct node *d = &w->home.nodes[i];
 
@@ -416,14 +422,17 @@ static void muster(struct work *w, int op, int64_t *out_live, int64_t *out_dead)
             continue;
         d->is_alive = d->v[2] >= w->home.clock;
         *out_live += d->is_alive;
+        *out_heard += d->is_alive && d->v[3] == w->home.epoch;
         *out_dead += !d->is_alive;
     }
     if (op == KV_LEASE_KEEP) {
         *out_live += w->mine != NULL;
+        *out_heard += w->mine && w->mine->v[3] == w->home.epoch;
         return;
     }
     *out_dead += w->mine && w->mine->v[0] != w->c->life;
     ++*out_live;
+    *out_heard += knew(w) == w->home.epoch;
     if (!w->mine && w->home.n < NODES_MAX) {
         w->mine = &w->home.nodes[w->home.n++];
         *w->mine = (struct node){0};
@@ -478,8 +487,8 @@ static void write_home(struct work *w)
     put_number(w, &home, "quiet", h->quiet);
     if (w->mine) {
         (void)snprintf(field, sizeof(field), "n:%s", w->mine->name);
-        (void)snprintf(text, sizeof(text), "%" PRId64 " %" PRId64 " %" PRId64, w->mine->v[0], w->mine->v[1],
-                       w->mine->v[2]);
+        (void)snprintf(text, sizeof(text), "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64, w->mine->v[0],
+                       w->mine->v[1], w->mine->v[2], w->mine->v[3]);
         put(w, &home, field, text);
     }
     for (size_t i = 0; i < h->n; i++)
@@ -519,19 +528,20 @@ static enum err_code carry_out(struct work *w, int op, struct err *err)
 {
     struct kv_lease_call *c = w->c;
     size_t n = op == KV_LEASE_KEEP ? 0 : c->n;
-    int64_t live, dead, before = 0;
+    int64_t live, heard, dead, before = 0;
     char seq[KV_KEY_CAP];
 
-    muster(w, op, &live, &dead);
+    muster(w, op, &live, &heard, &dead);
     if (w->mine && op == KV_LEASE_CALL) {
         before = w->mine->v[0] == c->life ? w->mine->v[1] : 0;
         w->mine->v[0] = c->life;
         w->mine->v[1] = c->sequence;
+        w->mine->v[3] = knew(w);
         w->mine->is_alive = true;
     }
     if (w->mine)
         w->mine->v[2] = w->home.clock + c->ttl_ms + c->grace_ms;
-    w->is_still = w->home.quiet > w->home.clock && !(c->nodes > 0 && live >= c->nodes);
+    w->is_still = w->home.quiet > w->home.clock && !(c->nodes > 0 && heard >= c->nodes);
     kv_key_watermark(seq, c->instance);
     w->has_books = !c->needs_books || kv_memory_hash(w->m, seq, w->now_us);
     for (size_t i = 0; i < n; i++)

@@ -18,10 +18,7 @@
 #include "libshared/base/compiler.h"
 #include "libshared/store/kv_lease.h"
 
-#define HOUR_US ((int64_t)3600 * 1000000)
-/* So many nodes are never heard: an emptied store stays quiet for a whole life. Who was heard has not yet stated its leases,
- * since it learns of the emptying by the answer. */
-#define NEVER    1000
+#define HOUR_US  ((int64_t)3600 * 1000000)
 #define PATIENCE 30000000 /* within which money that is there must be had */
 
 struct leases leases;
@@ -88,6 +85,8 @@ static void hear(struct node *n, const struct kv_lease_call *c, const struct row
 
     lease_session_renew(&n->session, sent);
     n->epoch = c->heard_epoch;
+    if ((!is_other && !c->is_quiet) || c->heard_nodes > n->nodes)
+        n->nodes = c->heard_nodes;
     if (is_other) {
         for (unsigned i = 0; i < WINDOWS; i++)
             lease_is_forgotten(&n->account[i].lease);
@@ -124,7 +123,7 @@ static void call(struct node *n, bool is_keep)
                               .epoch = n->epoch,
                               .ttl_ms = leases.ttl_us / 1000,
                               .grace_ms = leases.grace_us / 1000,
-                              .nodes = NEVER,
+                              .nodes = n->nodes,
                               .needs_books = n->needs_books,
                               .rows = r.row,
                               .wanted = heard_wanted,
@@ -192,6 +191,7 @@ static void start(struct node *n)
     n->is_alive = true;
     n->life = ++n->lives;
     n->sequence = n->epoch = 0;
+    n->nodes = leases.n_nodes; /* as the history store says who wrote lately */
     n->session = (struct lease_session){.life_us = leases.ttl_us};
     memset(n->account, 0, sizeof(n->account));
     for (unsigned i = 0; i < OPEN; i++) /* recovery: those that were under way when it died */
@@ -396,7 +396,7 @@ static void sweep(struct node *n)
                               .epoch = n->epoch,
                               .ttl_ms = leases.ttl_us / 1000,
                               .grace_ms = leases.grace_us / 1000,
-                              .nodes = NEVER,
+                              .nodes = n->nodes,
                               .rows = row,
                               .n = leases.n_windows};
 

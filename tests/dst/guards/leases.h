@@ -38,7 +38,7 @@ struct node {
     int64_t skew_us, paused_until, due_us, write_us, began_us;
     struct account account[WINDOWS]; /* as the scene's windows */
     struct lease_session session;
-    int64_t life, sequence, epoch;
+    int64_t life, sequence, epoch, nodes;
     bool needs_books;
     struct open open[OPEN];
     bool is_drained; /* what an earlier life left is posted: leases may begin */

@@ -89,6 +89,10 @@ static void be_lost(struct node *n)
     size_t posted = posted_of(n), from = posted > n->born ? posted : n->born;
     int64_t out = 0, said;
 
+    if (from < n->at.at[0])
+        from =
+            (size_t)
+                n->at.at[0]; /* it was told that this is posted; nobody told it that the store was emptied */
     n->is_lost = true;
     for (unsigned i = 0; i < leases.n_windows; i++) {
         int64_t start_us = leases.window[i].start_us;

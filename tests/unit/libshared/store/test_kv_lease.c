@@ -290,7 +290,11 @@ static void test_an_emptied_store_grants_after_all_were_heard_and_the_books_are_
     assert_int_equal(field(kv, BUDGET, "l:a"), 500); /* what was posted of it is not known there */
     post(kv, NULL, 200);
     assert_int_equal(have(kv, &b, 300, 400, 400), 300);
-    assert_true(b.heard.is_quiet); /* all were heard, but the books are not back */
+    assert_true(b.heard.is_quiet); /* both called, but stated what they have before they knew */
+    assert_int_equal(have(kv, &b, 300, 400, 400), 300);
+    assert_true(b.heard.is_quiet);
+    assert_int_equal(have(kv, &a, 500, 600, 600), 500);
+    assert_true(a.heard.is_quiet); /* all were heard, but the books are not back */
     assert_int_equal(kv_apply(kv, "b", &none, &one, batch, NULL), STORE_APPLIED);
     kv_batch_free(batch);
     assert_int_equal(have(kv, &b, 300, 400, 400), 300); /* 200 + 500 + 300 */
