@@ -124,3 +124,148 @@ def test_what_is_leased_to_a_node_that_does_not_need_it_is_given_to_one_that_doe
     assert no.status == 402, no
     limit = no.json["error"]["limit"]
     assert sum(Decimal(limit[k]) for k in ("used", "held", "requested")) > Decimal(limit["limit"])
+
+
+class Spenders:
+    """A thread for each node that sends one request after the other, to whatever answers."""
+
+    def __init__(self, nodes):
+        self.statuses, self.stopping = [], threading.Event()
+        self.threads = [threading.Thread(target=self.spend, args=(g,)) for g in nodes for _ in range(2)]
+        for t in self.threads:
+            t.start()
+
+    def spend(self, g):
+        while not self.stopping.is_set():
+            try:
+                self.statuses.append((time.monotonic(), g.chat(max_tokens=100, timeout=10).status))
+            except OSError:
+                self.statuses.append((time.monotonic(), 0))
+            if self.statuses[-1][1] != 200:
+                time.sleep(0.01)
+
+    def stop(self):
+        self.stopping.set()
+        for t in self.threads:
+            t.join()
+        return {s for _, s in self.statuses}
+
+
+def test_deaths_and_stops_of_redis_do_not_let_the_budget_be_passed(stage):
+    limit = 400 * COST
+    nodes = Nodes(stage, 3, budget=limit)
+    chance = random.Random(7)
+    spenders = Spenders(nodes)
+    for round_ in range(4):
+        g = chance.choice(nodes.nodes)
+        g.kill()
+        if round_ % 2:
+            nodes.redis.pause()
+            time.sleep(chance.uniform(0.2, 0.8))
+            nodes.redis.resume()
+        g.start()
+        time.sleep(chance.uniform(0.3, 0.7))
+    statuses = spenders.stop()
+    assert 200 in statuses and statuses <= {0, 200, 402, 503}
+    nodes.spend_the_rest(40)
+    posted = nodes.settled()
+    assert nodes.answered() * COST <= limit and posted <= limit
+    assert limit - posted < BOUND
+    assert all(g.metric("gatewayd_budget_overshoot_bound_usd") == 0 for g in nodes)
+
+
+def test_an_emptied_redis_forgets_no_money(stage):
+    limit = 150 * COST
+    nodes = Nodes(stage, 2, budget=limit)
+    spenders = Spenders(nodes)
+    eventually(lambda: nodes.answered() >= 20, 20 * SLOWNESS)
+    nodes.redis.kill()
+    nodes.redis.start()
+    eventually(lambda: any(s in (402, 503) for _, s in spenders.statuses), 30 * SLOWNESS)
+    spenders.stop()
+    eventually(lambda: nodes.budget().get("posted", 0) > 0, 30 * SLOWNESS, what="the window is filled again")
+    nodes.spend_the_rest(40)
+    assert limit - reconciled(nodes, limit) < BOUND
+
+
+def test_without_redis_each_goes_by_its_own_rule(stage):
+    nodes = Nodes(stage, 1, budget={"usd": 10, "period": "total"}, lease_ttl="1s")
+    assert nodes[0].chat(max_tokens=100).status == 200
+    nodes.redis.kill()
+    no = eventually(lambda: (r := nodes[0].chat(max_tokens=100)).status == 503 and r, 20 * SLOWNESS, what="the lease is over")
+    assert no.headers["retry-after"] == "1" and "realtime store" in no.json["error"]["message"]
+    nodes.redis.start()
+    eventually(lambda: nodes[0].chat(max_tokens=100).status == 200, 30 * SLOWNESS, what="it grants again")
+
+
+def test_an_open_budget_goes_on_up_to_its_cap(stage):
+    cap = 5 * COST + BOUND
+    nodes = Nodes(stage, 1, lease_ttl="1s", budget={
+        "usd": 10, "period": "total", "when_store_down": "open", "open_cap_usd": cap / 10**9})
+    assert nodes[0].chat(max_tokens=100).status == 200
+    eventually(lambda: nodes.budget().get("leased") == 0, 20 * SLOWNESS, what="nothing is leased")
+    nodes.redis.kill()
+    before = nodes.answered()
+    eventually(lambda: nodes[0].chat(max_tokens=100).status == 503, 20 * SLOWNESS, what="the cap is reached")
+    assert 5 <= nodes.answered() - before <= cap // COST
+    assert nodes[0].metric("gatewayd_budget_overshoot_bound_usd") >= cap / 10**9
+
+
+def test_a_budget_that_is_set_raised_or_lowered_is_so_on_all_nodes(stage):
+    nodes = Nodes(stage, 2)
+
+    def put(limit):
+        r = http(nodes[0].admin_url + "/api/admin/budgets/global", "PUT",
+                 {"limit_usd": limit / 10**9, "period": "total", "reason": "test"},
+                 {"authorization": "Bearer " + nodes[0].config["admin"]["token"]})
+        assert r.status == 200, r
+
+    def all_say(status):
+        eventually(lambda: all(g.chat(max_tokens=100).status == status for g in nodes), 10 * SLOWNESS, 0.2,
+                   what=f"all nodes say {status}")
+
+    all_say(200)
+    put(1000)
+    all_say(402)
+    put(200 * COST)
+    all_say(200)
+    put(1000)
+    all_say(402)
+
+
+def test_three_nodes_admit_what_one_would(stage):
+    rpm, seconds = 1200, 4
+    nodes = Nodes(stage, 3, limits={"rpm": rpm})
+    began = time.monotonic()
+    r = nodes[0].chat(max_tokens=100)
+    assert r.headers["x-ratelimit-limit-requests"] == str(rpm)
+    assert int(r.headers["x-ratelimit-remaining-requests"]) == rpm - 1
+    assert set(nodes.race(600, 16)) == {200, 429}, "the minute's worth that may come at once"
+    spenders = Spenders(nodes)
+    time.sleep(seconds + 1)
+    assert spenders.stop() == {200, 429}
+    ended = time.monotonic()
+    at = [q.at for q in nodes.up.requests]
+    assert len(at) <= rpm + (ended - began) * rpm / 60
+    start = spenders.statuses[0][0] + 0.5
+    steady = sum(start <= t < start + seconds for t in at)
+    assert 0.95 * rpm / 60 * seconds - 1 <= steady <= 1.05 * rpm / 60 * seconds + 5
+
+
+def test_slots_of_a_node_that_died_are_free_again(stage):
+    gate = Gate()
+    nodes = Nodes(stage, 2, limits={"concurrent": 3}, lease_ttl="1s",
+                  script=lambda r: [gate, *answer()] if r.json.get("user") == "slow" else answer())
+    slow = [threading.Thread(target=lambda: pytest.raises(OSError, nodes[0].chat, user="slow")) for _ in range(3)]
+    for t in slow:
+        t.start()
+    eventually(lambda: nodes.answered() == 3, 20 * SLOWNESS)
+    no = nodes[1].chat()
+    assert no.status == 429 and no.json["error"]["limit"]["kind"] == "concurrent"
+    nodes[0].kill()
+    eventually(lambda: nodes[1].chat().status == 200, 20 * SLOWNESS, 0.1, what="its slots are free")
+    gate.event.set()
+    for t in slow:
+        t.join()
+    nodes[0].start()
+    assert nodes[0].chat().status == 200
