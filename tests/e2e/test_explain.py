@@ -276,9 +276,10 @@ def test_the_story_of_a_request_that_failed_over_is_the_simulators_truth(stage):
     assert passed["detail"] == "passed over: first/m (OPEN)"
 
 
-def test_what_explain_says_of_an_account_is_what_decides(stage):
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_what_explain_says_of_an_account_is_what_decides(stage, store):
     sim = stage.simulator()
-    gw = two_providers(stage, sim, budget="0.006")
+    gw = two_providers(stage, sim, budget="0.006", **({"database": stage.postgres().url()} if store == "postgres" else {}))
     spent = 0
     while (done := gw.chat(max_tokens=100)).status == 200:
         usage = done.json["usage"]
@@ -292,8 +293,10 @@ def test_what_explain_says_of_an_account_is_what_decides(stage):
 
     books = eventually(read, 20 * SLOWNESS, what="the ledger has it")
     assert books["counter_nanousd"] == listed["spent_nanousd"] == spent and books["drift_nanousd"] == 0
-    assert (books["held_nanousd"], books["counter_source"], books["ledger_store"]) == (0, "local", "sqlite")
+    assert (books["held_nanousd"], books["counter_source"], books["ledger_store"]) == (0, "local", store)
     assert [(k["key"], k["cost_nanousd"], k["share"]) for k in books["keys"]] == [("test", spent, 1.0)]
+    assert books["forecast"] == "unknown", "of a month, a few seconds say nothing"
+    assert story_of(gw, done.headers["x-request-id"])["story"]["error"] == "budget_exceeded"
     why = explain(gw, "acme")
     assert why["kind"] == "account" and why["account"] == "tenant:acme"
     assert [(c["scope"], c["kind"], c["source"]) for c in why["checks"]] == [("tenant:acme", "requests", "local"), ("tenant:acme", "budget", "local")]
@@ -301,7 +304,7 @@ def test_what_explain_says_of_an_account_is_what_decides(stage):
     assert {**done.json["error"]["limit"], "source": "local"} == why["last_refusal"]["check"]
     assert explain(gw, "acme/test")["checks"] == why["checks"], "the key has no limits of its own"
     words = "\n".join(terminal(gw, "budgets", "explain", "acme"))
-    for part in ("limit $0.006, warn 80/95 %, at limit: block", "enforced counter", "local (this number decides)", "sqlite, through ",
+    for part in ("limit $0.006, warn 80/95 %, at limit: block", "enforced counter", "local (this number decides)", f"{store}, through ",
                  "held for open requests", "prices             /", "drift              $0.00", "keys               test 100 %", f"last refusal       {done.headers['x-request-id']} (budget)"):
         assert part in words, words
     explain(gw, "nobody", 404)
