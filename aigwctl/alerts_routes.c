@@ -23,7 +23,7 @@ static const char ELSE[] = "default";
 static const struct {
     const char *source, *targets, *equal;
 } INHIBIT[] = {
-    {"GatewayTargetDown", "APIEndpointDown|NoInferenceRequests", "job"},
+    {"GatewayTargetDown", "APIEndpointDown", "job"},
     {"ModelLatencyCritical", "ModelLatencyHigh", "provider, model"},
     {"DatabaseQueryCritical", "DatabaseQuerySlow", "table"},
     {"RateLimitSystemOverload", "HighRateLimitHitRate", "job"},

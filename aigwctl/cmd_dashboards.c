@@ -73,11 +73,11 @@ static error_t take(int key, char *arg, struct argp_state *state)
 
 /* ---- list, render --------------------------------------------------------------------------------------------------- */
 
-static const struct table_column COLUMNS[] = {{"name", "NAME", FORM_TEXT},
-                                              {"title", "TITLE", FORM_TEXT},
-                                              {"panels", "PANELS", FORM_COUNT},
-                                              {"description", "SHOWS", FORM_TEXT},
-                                              {0}};
+static const struct table_column COLUMNS[] = {
+    {"name", "NAME", FORM_TEXT}, {"title", "TITLE", FORM_TEXT}, {"panels", "PANELS", FORM_COUNT}, {0}};
+static const struct table_column ALL_COLUMNS[] = {
+    {"name", "NAME", FORM_TEXT}, {"title", "TITLE", FORM_TEXT},       {"panels", "PANELS", FORM_COUNT},
+    {"uid", "UID", FORM_TEXT},   {"description", "SHOWS", FORM_TEXT}, {0}};
 
 static int list(struct ctl *ctl)
 {
@@ -91,7 +91,7 @@ static int list(struct ctl *ctl)
                                               "panels", (int)dashboard_panels(i), "description",
                                               d->description, "uid", json_sprintf("gatewayd-%s", d->file)));
     }
-    ctl_print(ctl, stdout, "dashboards", COLUMNS, rows, NULL);
+    ctl_print(ctl, stdout, "dashboards", ctl->output == OUTPUT_CSV ? ALL_COLUMNS : COLUMNS, rows, NULL);
     json_decref(rows);
     return CLI_OK;
 }
