@@ -112,14 +112,13 @@ static enum err_code open_api(const struct where *w, const _Atomic int *stop, st
     else if (!e && token)
         e = secret_set(&secret, span_of(token));
     if (!e) {
-        *out =
-            source_api(&(struct source_options){.url = url,
-                                                .token = secret_expose(&secret),
-                                                .token_hint = "the gateway refuses the token: give it with "
-                                                              "--token-file FILE or GATEWAYD_TOKEN",
-                                                .stop = stop,
-                                                .deadline_us = DEADLINE_US},
-                       err);
+        *out = source_api(
+            &(struct source_options){.url = url,
+                                     .token = secret_expose(&secret),
+                                     .token_hint = "the token is refused: see --token-file, GATEWAYD_TOKEN",
+                                     .stop = stop,
+                                     .deadline_us = DEADLINE_US},
+            err);
         e = out->ops ? ERR_OK : ERR_CONFIG;
     }
     secret_release(&secret);

@@ -9,6 +9,7 @@
 #include "aigwtop/source/reader.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -273,6 +274,7 @@ struct reader *reader_new(struct source first, struct source second, int64_t int
 {
     struct reader *r = calloc(1, sizeof(*r));
     pthread_condattr_t attr;
+    sigset_t all, was;
 
     if (!r)
         abort();
@@ -287,8 +289,12 @@ struct reader *reader_new(struct source first, struct source second, int64_t int
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&r->wake, &attr);
     (void)pthread_condattr_destroy(&attr);
+    /* Signals are the screen's: one that came here would not end its wait. */
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &was);
     if (r->fd < 0 || pthread_create(&r->thread, NULL, run, r))
         abort();
+    (void)pthread_sigmask(SIG_SETMASK, &was, NULL);
     return r;
 }
 

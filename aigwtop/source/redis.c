@@ -88,12 +88,17 @@ static bool has_ten(const struct known *k, int64_t ten_s)
     return k->tens[(ten_s / 10) % KNOWN_TENS] == ten_s;
 }
 
+static bool is_wanted(const struct redis_source *s, const struct known *k, int64_t ten_s)
+{
+    return k->asked_in == s->reading && ten_s >= k->asked_from;
+}
+
 static void want_ten(struct redis_source *s, size_t pair, int64_t ten_s)
 {
     struct known *k = &s->pairs.v[pair];
     struct want *w;
 
-    if (!has_room(s) || has_ten(k, ten_s))
+    if (!has_room(s) || has_ten(k, ten_s) || is_wanted(s, k, ten_s))
         return;
     w = want(s, WANT_TEN, KV_READ_HASH, 0, 0);
     w->pair = pair;
@@ -121,10 +126,15 @@ static void plan_providers(struct redis_source *s, int64_t now_ten)
 
 static void plan_pair(struct redis_source *s, size_t i, int64_t now_ten, int64_t tens)
 {
+    int64_t back = 1;
+
     if (may_be_in(&s->pairs.v[i], now_ten))
         want_ten(s, i, now_ten);
-    for (int64_t back = 1; back <= tens; back++)
+    for (; back <= tens && has_room(s); back++)
         want_ten(s, i, now_ten - back * 10);
+    /* Everything back to here is asked for, or known. */
+    s->pairs.v[i].asked_in = s->reading;
+    s->pairs.v[i].asked_from = now_ten - (back - 1) * 10;
 }
 
 static bool is_asked(const struct redis_source *s, const struct ask *ask, const struct known *k)
@@ -133,24 +143,35 @@ static bool is_asked(const struct redis_source *s, const struct ask *ask, const 
     return k->model[0] && (!ask->provider[0] || strcmp(ask->provider, k->provider) == 0);
 }
 
-static void plan_models(struct redis_source *s, const struct ask *ask, int64_t now_ten)
+static void plan_sight(struct redis_source *s, const struct ask *ask, int64_t now_ten, int64_t tens)
 {
-    size_t n = 0, left = s->pairs.n;
-
     for (size_t i = 0; i < ask->n_pairs; i++) {
         struct known *k = find_pair(s, ask->pairs[i].provider, ask->pairs[i].model);
 
         if (k && k->model[0])
-            plan_pair(s, (size_t)(k - s->pairs.v), now_ten, SIGHT_TENS);
+            plan_pair(s, (size_t)(k - s->pairs.v), now_ten, tens);
     }
+}
+
+/* The last minute of what is in sight, some of what is not, in turns, and the minutes before of what is in sight. */
+static void plan_models(struct redis_source *s, const struct ask *ask, int64_t now_ten)
+{
+    size_t n = 0, left = s->pairs.n, most = s->most;
+
     for (size_t i = 0; i < s->pairs.n; i++)
         n += is_asked(s, ask, &s->pairs.v[i]);
+    plan_sight(s, ask, now_ten, TURN_TENS);
+    s->most = s->wants.n + (most > s->wants.n ? (most - s->wants.n) / 2 : 0);
+    if (n <= SOME_PAIRS)
+        s->most = most;
     for (; left && has_room(s); left--) {
         size_t i = s->turn++ % s->pairs.n;
 
         if (is_asked(s, ask, &s->pairs.v[i]))
-            plan_pair(s, i, now_ten, n <= SOME_PAIRS || !ask->n_pairs ? SIGHT_TENS : TURN_TENS);
+            plan_pair(s, i, now_ten, n <= SOME_PAIRS ? SIGHT_TENS : TURN_TENS);
     }
+    s->most = most;
+    plan_sight(s, ask, now_ten, SIGHT_TENS);
 }
 
 static void want_key(struct redis_source *s, enum want_kind kind, int what, const char *key, int64_t a,
@@ -179,6 +200,7 @@ static void plan(struct redis_source *s, const struct ask *ask, struct wall now)
     char key[KV_KEY_CAP];
 
     s->wants.n = 0;
+    s->reading++;
     s->started_us = 0;
     s->most = ask->most ? ask->most : 100000;
     if (now_s - s->indexed_s >= 10 || now_s < s->indexed_s) {
@@ -322,6 +344,18 @@ static void finish(struct redis_source *s, const bool *bad, struct wall now)
             i++;
 }
 
+/* A model that was not read yet is there all the same. */
+static void list_pairs(struct redis_source *s)
+{
+    for (size_t i = 0; i < s->pairs.n; i++) {
+        struct known *k = &s->pairs.v[i];
+
+        if (!k->is_listed)
+            (void)row_of(s, k);
+        k->is_listed = true;
+    }
+}
+
 /* ---- discovery ------------------------------------------------------------------------------------------------------- */
 
 static void on_instance(void *user, struct span key, struct span ttl)
@@ -377,9 +411,7 @@ static enum err_code failed(struct redis_source *s, enum err_code e, struct err 
     }
     if (strstr(err->text, "refuses the login") || strstr(err->text, "NOAUTH") ||
         strstr(err->text, "WRONGPASS"))
-        return err_set(err, ERR_FORBIDDEN,
-                       "redis refuses the login: give user and password in --redis or "
-                       "GATEWAYD_REDIS_URL");
+        return err_set(err, ERR_FORBIDDEN, "the login is refused: see --redis, GATEWAYD_REDIS_URL");
     return e;
 }
 
@@ -455,6 +487,7 @@ static enum err_code redis_source_read(void *self, const struct ask *ask, struct
     out->rtt_us = mono_diff_us(s->clock_at, began);
     out->instances = (int64_t)s->instances.n;
     out->has |= HAS_ROWS | HAS_EVENTS | (ask->wants & (HAS_TENANTS | HAS_BUDGETS | HAS_ERRORS));
+    list_pairs(s);
     if (!s->pairs.n && !s->instances.n && !out->events.n)
         out->state = SOURCE_EMPTY;
     return ERR_OK;

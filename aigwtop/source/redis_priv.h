@@ -36,6 +36,9 @@ struct want { /* one key of the next reading */
 struct known { /* a provider, or a model of one */
     char provider[TOP_NAME], model[TOP_NAME];
     int64_t used_s;
+    bool is_listed;
+    uint64_t asked_in;        /* the reading in which it was last planned, */
+    int64_t asked_from;       /* and back to which span */
     int64_t tens[KNOWN_TENS]; /* starts of spans that were read when they were over, at their own place */
 };
 struct known_key {
@@ -47,6 +50,7 @@ struct redis_source {
     LIST(struct known) pairs;
     LIST(struct want) wants;
     size_t most;
+    uint64_t reading;
     size_t turn; /* whose turn it is among models that are not in sight */
     LIST(struct known_key) instances;
     LIST(struct known_key) budgets;

@@ -90,14 +90,15 @@ void sample_surprise(struct sample *s, const char *what)
 void json_take_text(const json_t *o, const char *name, char *dst, size_t cap)
 {
     const char *z = json_string_value(json_object_get(o, name));
-    size_t n = span_copy(dst, cap, span_of(z ? z : ""));
+    size_t n = span_copy(dst, cap, span_of(z ? z : "")), last = n;
 
+    if (!z || !z[n])
+        return;
+    while (last && ((unsigned char)dst[last - 1] & 0xc0) == 0x80)
+        last--;
     /* A character that was cut in two is not shown in part. */
-    if (z && z[n])
-        while (n && !utf8_valid_len(dst + n - 1, 1) && ((unsigned char)dst[n - 1] & 0xc0) != 0xc0)
-            dst[--n] = '\0';
-    if (z && z[n] && n && (unsigned char)dst[n - 1] >= 0xc0)
-        dst[n - 1] = '\0';
+    if (last && !utf8_valid_len(dst + last - 1, n - last + 1))
+        dst[last - 1] = '\0';
 }
 
 double json_take_number(const json_t *o, const char *name)

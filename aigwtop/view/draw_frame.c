@@ -16,7 +16,10 @@ static unsigned fresh_text(char *dst, size_t cap, const struct screen *s, const 
     char age[VALUE_CAP];
     double tick_s = (double)mono_diff_us(sc->ui->now, sc->model->at) / 1e6;
 
-    short_age(age, (double)sc->fresh.age_us / 1e6);
+    if (sc->fresh.age_us < 120000000)
+        (void)snprintf(age, sizeof(age), "%.0fs", floor((double)sc->fresh.age_us / 1e6));
+    else
+        short_age(age, (double)sc->fresh.age_us / 1e6);
     if (sc->ui->is_paused) {
         (void)snprintf(dst, cap, "PAUSED");
         return STYLE_BOLD;
@@ -372,6 +375,8 @@ static void draw_set(struct screen *s, const struct scene *sc, unsigned y)
     struct buf b AUTO(buf_release) = {0};
     bool is_narrow = s->w < WIDE;
 
+    if (sc->ui->is_paused)
+        buf_addf(&b, "PAUSED: %u newer waiting (Space resumes)   ", sc->ui->waiting);
     if (t->lines.n == t->total || t->view == VIEW_TENANTS)
         buf_addf(&b, is_narrow ? "%zu of %zu" : "%zu of %zu shown", t->lines.n, t->total);
     else
@@ -385,9 +390,7 @@ static void draw_set(struct screen *s, const struct scene *sc, unsigned y)
                  is_narrow ? "  filter " : "   filter: ", p->look.filter.n ? p->look.filter_text : "none");
     if (sc->model->head.surprises)
         buf_addf(&b, "   ? %u unreadable (v)", sc->model->head.surprises);
-    if (sc->ui->is_paused)
-        buf_addf(&b, "   PAUSED: %u newer waiting (Space resumes)", sc->ui->waiting);
-    else if (!is_narrow)
+    if (!is_narrow)
         silent_text(sc, &b);
     if (is_narrow)
         buf_addz(&b, "  ?help  q quit");

@@ -241,9 +241,9 @@ static void draw_causes(struct screen *s, const struct scene *sc, unsigned x, un
         (void)screen_put(s, x, y + 1, w, STYLE_PLAIN,
                          sc->model->lists->has & HAS_ERRORS ? "none" : "not read");
     for (size_t i = 0; i < n && i < 4; i++) {
-        (void)screen_put(s, x, y + 1 + (unsigned)i, 15, STYLE_PLAIN, causes[i].type);
-        for (unsigned k = 0; k < 1 + causes[i].n * 12 / causes[0].n; k++)
-            (void)screen_put(s, x + 16 + k, y + 1 + (unsigned)i, 1, STYLE_PLAIN, glyph(s, GLYPH_FULL));
+        (void)screen_put(s, x, y + 1 + (unsigned)i, 19, STYLE_PLAIN, causes[i].type);
+        for (unsigned k = 0; k < 1 + causes[i].n * 8 / causes[0].n; k++)
+            (void)screen_put(s, x + 20 + k, y + 1 + (unsigned)i, 1, STYLE_PLAIN, glyph(s, GLYPH_FULL));
         (void)screen_putf(s, x + 30, y + 1 + (unsigned)i, 5, STYLE_PLAIN, "%4u", causes[i].n);
     }
 }

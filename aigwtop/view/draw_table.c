@@ -102,6 +102,9 @@ static void draw_value(struct screen *s, const struct scene *sc, const struct li
     } else {
         bool right = value_text(text, s, v, form, at->width);
 
+        if (form == FORM_BREAKER && at->width < 9 && strcmp(text, "HALF_OPEN") == 0)
+            text[4] = '\0';
+
         /* Stale rates are blank, not zero and not a dash among dashes. */
         if (dim && v->kind == VALUE_NONE)
             return;

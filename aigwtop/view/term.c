@@ -92,6 +92,9 @@ bool terminal_start(enum theme theme, bool is_mono, struct err *err)
         (void)err_set(err, ERR_CONFIG, "this is no terminal; 'aigwtop -b' prints without one");
         return false;
     }
+    /* The terminal's own size counts, not what some shell exported of another one. */
+    (void)unsetenv("COLUMNS");
+    (void)unsetenv("LINES");
     /* Escape stands alone; what follows it at once belongs to a key. */
     (void)set_escdelay(25);
     terminal = newterm(NULL, stdout, stdin);

@@ -12,6 +12,7 @@ void ui_init(struct ui *ui)
     for (int v = 0; v < VIEW_COUNT; v++)
         look_init(&ui->places[v].look, (enum view)v);
     look_init(&ui->places[PLACE_DRILL].look, VIEW_MODELS);
+    ui->places[PLACE_DRILL].hidden = 1u << column_place(COL_MODELS_provider); /* it is in the first line */
 }
 
 enum view ui_table_view(const struct ui *ui)
