@@ -259,7 +259,7 @@ static const char *reason_of(const struct limits *l, const struct limits_ask *a,
 
 /* The limit has room as far as is known here, but the lease has not: it is asked for, unless the answer is known. */
 static enum err_code lacks_lease(struct limits *l, const struct limits_ask *a, const struct budget_view *v,
-                                 struct limits_hold *out, struct explain *x)
+                                 bool was_up, struct limits_hold *out, struct explain *x)
 {
     struct budget_view all = *v;
     struct explain_row *r;
@@ -269,7 +269,7 @@ static enum err_code lacks_lease(struct limits *l, const struct limits_ask *a, c
             all.held_nanousd = v->taken_nanousd - v->posted_nanousd; /* by open requests of all nodes */
         return over_budget(l, &all, a->bound_nanousd, x);
     }
-    out->waits = !a->is_last && atomic_load_explicit(&l->is_lease_up, memory_order_relaxed);
+    out->waits = !a->is_last && was_up;
     (void)over_budget(l, v, a->bound_nanousd, x);
     r = &x->row[x->n - 1];
     r->verdict = VERDICT_UNKNOWN;
@@ -284,7 +284,7 @@ static enum err_code hold_money(struct limits *l, const struct points *p, const 
     struct budget_chain chain = {0};
     struct budget_view why;
     enum err_code e;
-    bool any = false;
+    bool any = false, was_up;
 
     for (unsigned i = 0; i < p->n; i++)
         if (p->at[i].budget) {
@@ -295,6 +295,8 @@ static enum err_code hold_money(struct limits *l, const struct points *p, const 
         return ERR_OK;
     if (ask_soft(l, p, a, x))
         return x->row[x->n - 1].verdict == VERDICT_UNKNOWN ? ERR_UNAVAILABLE : ERR_OVER_LIMIT;
+    /* Before money is held: when the store goes down meanwhile, what stays open is worth another try. */
+    was_up = atomic_load_explicit(&l->is_lease_up, memory_order_acquire);
     if (p->is_shared)
         chain.terms = terms_of(l, a->mono);
     e = budget_reserve(&chain, a->bound_nanousd, a->now, &out->money, &why);
@@ -302,7 +304,8 @@ static enum err_code hold_money(struct limits *l, const struct points *p, const 
         limits_due_mt(l, p->at, p->n);
     if (!e)
         return ERR_OK;
-    return why.lacks_lease ? lacks_lease(l, a, &why, out, x) : over_budget(l, &why, a->bound_nanousd, x);
+    return why.lacks_lease ? lacks_lease(l, a, &why, was_up, out, x)
+                           : over_budget(l, &why, a->bound_nanousd, x);
 }
 
 void limits_due_mt(struct limits *l, const struct limits_point *at, unsigned n)

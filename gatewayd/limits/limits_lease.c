@@ -53,7 +53,7 @@ struct limits_lease {
     bool is_fresh;              /* the store lost what it knew, and no mark has passed since */
     struct watermark began, marked;
     bool has_begun, has_mark;
-    struct mono marks_from, called, full, rated;
+    struct mono marks_from, called, full, retry_at;
     bool has_rates, is_tight, is_wanting;
     struct target *targets;
     size_t n, cap;
@@ -153,12 +153,14 @@ static void set_open(struct limits_scope *scope, bool is_up)
     budget_account_stay_open(scope->account, !is_up && cap > 0 ? cap : 0);
 }
 
-/* What is open while the store is down may go on beyond its lease. */
+/* What is open while the store is down may go on beyond its lease: before anybody is refused because it is down. */
 static void set_up(struct limits_lease *s, bool is_up)
 {
-    atomic_store(&s->limits->is_lease_up, is_up);
+    if (is_up)
+        atomic_store(&s->limits->is_lease_up, true);
     for (size_t i = 0; i < s->n_scopes; i++)
         set_open(s->scopes[i], is_up);
+    atomic_store(&s->limits->is_lease_up, is_up);
 }
 
 static void note_answer(struct limits_lease *s, const struct kv_lease_call *c, struct mono sent)
@@ -446,12 +448,11 @@ static struct timespec after(int64_t us)
     return t;
 }
 
-/* A store that is down is not asked sooner for it. */
 static void nap(struct limits_lease *s, int64_t us, bool is_up)
 {
-    struct timespec until = after(us);
+    struct timespec until = after(us > 0 ? us : 0);
 
-    while (!s->is_over && !(is_up && (s->is_woken || s->waiters)) &&
+    while (!s->is_over && !s->waiters && !(is_up && s->is_woken) &&
            pthread_cond_timedwait(&s->wake, &s->lock, &until) == 0)
         continue;
 }
@@ -462,10 +463,8 @@ static int64_t round_of(const struct limits_lease *s)
     return s->is_tight && s->nodes > 1 ? TIGHT_US : s->has_rates ? RATES_US : ROUND_US;
 }
 
-static int64_t pause_of(const struct limits_lease *s, bool is_up)
+static int64_t pause_of(const struct limits_lease *s)
 {
-    if (!is_up)
-        return DOWN_US;
     if (!s->is_ready || s->is_wanting || s->later)
         return AGAIN_US;
     return round_of(s);
@@ -488,7 +487,9 @@ static void *run(void *arg)
         is_full = mono_diff_us(now, s->full) >= round_of(s);
         if (is_full)
             s->full = now;
-        is_up = round_once(s, is_full || later);
+        /* A store that is down is not asked sooner for those who wait: they go by their limits' own rules. */
+        if (is_up || now.us >= s->retry_at.us)
+            is_up = round_once(s, is_full || later);
         answer_all(waiters);
         answer_all(later);
         (void)pthread_mutex_lock(&s->lock);
@@ -496,7 +497,9 @@ static void *run(void *arg)
             s->has_answer = true;
             (void)pthread_cond_broadcast(&s->first);
         }
-        nap(s, pause_of(s, is_up), is_up);
+        if (!is_up && now.us >= s->retry_at.us)
+            s->retry_at = mono_add_us(mono_now(), DOWN_US);
+        nap(s, is_up ? pause_of(s) : mono_diff_us(s->retry_at, mono_now()), is_up);
     }
     (void)pthread_mutex_unlock(&s->lock);
     return NULL;

@@ -209,6 +209,7 @@ def test_an_open_budget_goes_on_up_to_its_cap(stage):
     eventually(lambda: nodes[0].chat(max_tokens=100).status == 503, 20 * SLOWNESS, what="the cap is reached")
     assert 5 <= nodes.answered() - before <= cap // COST
     assert nodes[0].metric("gatewayd_budget_overshoot_bound_usd") >= cap / 10**9
+    nodes.redis.start()
 
 
 def test_a_budget_that_is_set_raised_or_lowered_is_so_on_all_nodes(stage):
