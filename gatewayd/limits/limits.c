@@ -416,6 +416,28 @@ enum err_code limits_raise(struct limits *l, struct limits_hold *h, int64_t amou
     return over_budget(l, &v, amount_nanousd - h->money.amount_nanousd, why);
 }
 
+static bool cuts(const struct limits_point *p, int64_t cost_nanousd, struct wall now, struct explain *why)
+{
+    struct budget_sums sums;
+
+    if (!p->budget || !p->budget->cuts_streams)
+        return false;
+    sums = budget_account_sums(p->scope->account, now);
+    if ((__int128)sums.posted_nanousd + cost_nanousd <= sums.limit_nanousd)
+        return false;
+    explain_money(why, p->scope, &sums, cost_nanousd)->verdict = VERDICT_REFUSED;
+    return true;
+}
+
+bool limits_cuts(const struct limits_hold *h, int64_t cost_nanousd, struct wall now, struct explain *why)
+{
+    why->n = 0;
+    for (unsigned i = 0; h->chain && i < LINK_COUNT; i++)
+        if (cuts(&h->chain->at[i], cost_nanousd, now, why))
+            return true;
+    return h->provider && cuts(h->provider, cost_nanousd, now, why);
+}
+
 /* ---- settling ---- */
 
 static void say(const struct limits *l, const struct limits_scope *s, const struct budget_sums *sums,

@@ -121,6 +121,8 @@ void limits_remember_mt(struct limits *l, const struct id *request, const struct
 /* The request turned out to cost more at most: what failed attempts cost, and one more. */
 NODISCARD enum err_code limits_raise(struct limits *l, struct limits_hold *h, int64_t amount_nanousd,
                                      struct explain *why);
+/* A stream that has cost so much by now has to end: one of its budgets that cut streams has nothing left. */
+bool limits_cuts(const struct limits_hold *h, int64_t cost_nanousd, struct wall now, struct explain *why);
 /* Once the end is on record. Any further call changes nothing. */
 void limits_settle(struct limits_hold *h, int64_t cost_nanousd, uint64_t tokens, struct wall now,
                    struct mono mono);

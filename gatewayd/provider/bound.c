@@ -48,5 +48,8 @@ int64_t bound_nanousd(const struct price *p, const struct bound_facts *f)
         u.output = times(output_ceiling(p, f), n);
     if (f->has_images)
         u.images = n;
+    if (f->reads_more && f->searches)
+        u.input = times(u.input, f->searches < UINT64_MAX ? f->searches + 1 : f->searches);
+    u.searches = f->searches;
     return price_cost_nanousd(&dearest, &u);
 }

@@ -18,6 +18,7 @@ struct bound_facts {
     uint64_t body_bytes;
     uint64_t max_tokens; /* 0: not said */
     uint64_t n;          /* answers, 0 is 1 */
+    uint64_t searches;   /* paid calls of tools, at most; the prompt may be read again behind each */
     bool has_output;     /* the operation generates tokens */
     bool has_images;     /* it generates `n` images */
     bool

@@ -12,6 +12,7 @@
 #include "gatewayd/limits/limits.h"
 #include "gatewayd/provider/pricing.h"
 #include "gatewayd/provider/provider.h"
+#include "gatewayd/proxy/reach.h"
 #include "gatewayd/resilience/backoff.h"
 #include "gatewayd/resilience/breaker.h"
 #include "gatewayd/resilience/overload.h"
@@ -139,6 +140,7 @@ struct request {
     struct lease_wait
         *lease_wait; /* in admit, for what this node has leased too little of; NULL: no letter is awaited */
     struct mono lease_since;       /* 0: it never waited */
+    struct reach reach;            /* of the body; from admit on */
     struct limits_hold hold;       /* open from admit to settle */
     int64_t bound_nanousd;         /* what it was opened with: of one attempt */
     struct rate_view rates[2];     /* of requests and tokens: the scope that has least left; limit 0: none */
@@ -148,6 +150,7 @@ struct request {
     struct fact_reservation reservation;
     uint64_t stated; /* sequence number of its newest statement in the journal, 0: none is open */
     struct mono stated_at;
+    int64_t cost_so_far;   /* when that was made, by estimate */
     uint64_t stated_chars; /* of the current attempt's output */
 
     unsigned priority;       /* in a queue, 1 is served first */

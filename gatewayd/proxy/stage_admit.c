@@ -11,10 +11,19 @@
 #include "gatewayd/proxy/pipeline.h"
 #include "gatewayd/proxy/statement.h"
 
+static bool is_held(const struct request *rq)
+{
+    bool held = limits_holds_money(limits_chain_of(rq->config, rq->key));
+
+    for (size_t i = 0; !held && i < rq->n_targets; i++)
+        held = limits_point_holds_money(limits_provider_of(rq->config, rq->targets[i].provider));
+    return held;
+}
+
 /* Whose account would have to hold it: NULL, or the one that cannot. */
 static const char *unholdable(const struct request *rq, const struct config_target *t)
 {
-    if (t->price)
+    if (t->price && (!rq->reach.searches || rq->op == OP_RERANK || t->price->per_search >= 0))
         return NULL;
     if (limits_holds_money(limits_chain_of(rq->config, rq->key)))
         return rq->key->tenant->id;
@@ -181,13 +190,19 @@ enum step stage_admit(struct request *rq)
         return STEP_NEXT;
     if (rq->lease_since.us)
         return admit_again(rq, chain);
+    if (operation_row(rq->op)->body == BODY_JSON)
+        reach_scan(rq->op, exchange_body(rq->ex), rq->plan.n, &rq->reach);
+    if (rq->reach.unbounded[0] && is_held(rq))
+        return request_fail(rq, ERR_UNBOUNDED, "what %s can cost has no bound, and a budget has to hold it",
+                            rq->reach.unbounded);
     whose = drop_unpriced(rq);
     if (!rq->n_targets)
         return request_fail(
             rq, ERR_OVER_BUDGET,
-            "model '%s' has no price, so that the budget of %s '%s' cannot hold what it costs; "
+            "model '%s' has no price%s, so that the budget of %s '%s' cannot hold what it costs; "
             "give it one in 'prices'",
-            rq->plan.model_name, limits_holds_money(chain) ? "tenant" : "provider", whose);
+            rq->plan.model_name, rq->reach.searches ? " for calls of tools" : "",
+            limits_holds_money(chain) ? "tenant" : "provider", whose);
     rq->bound_nanousd = statement_bound(rq);
     if (!journal_has_room(rq->proxy->journal))
         return statement_refuse(rq);

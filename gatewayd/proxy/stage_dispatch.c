@@ -367,8 +367,8 @@ enum step stage_dispatch(struct request *rq)
     struct attempt *a = request_attempt(rq);
     enum step step;
 
-    if (rq->error) /* cut from outside */
-        return STEP_DONE;
+    if (rq->error) /* cut from outside; what has begun to answer is ended by relay */
+        return rq->is_streaming ? STEP_NEXT : STEP_DONE;
     if (rq->is_gone) {
         if (a)
             attempt_stop(a);

@@ -51,14 +51,20 @@ static enum err_code error_of(const struct attempt *a, enum stream_end end)
 /* An error event of our own, unless the provider's was passed on. */
 static void add_error_event(struct request *rq, struct attempt *a)
 {
-    struct buf body AUTO(buf_release) = {.max = 4096};
+    struct buf body AUTO(buf_release) = {.max = 4096}, member AUTO(buf_release) = {.max = 2048};
+    const struct explain_row *why = rq->refusal ? explain_refusal(rq->refusal) : NULL;
     enum dialect d = operation_row(rq->op)->dialect;
 
     if (a->mode != MODE_SSE || a->tail.len)
         return;
     if (a->is_mid_event)
         buf_addz(&a->tail, "\n\n");
-    reply_error_body(&body, d, rq->error, span_of(err_text(&rq->detail)), span_of(rq->id_text));
+    if (why) {
+        buf_addz(&member, "\"limit\":");
+        explain_json(why, &member);
+    }
+    reply_error_body_with(&body, d, rq->error, span_of(err_text(&rq->detail)), span_of(rq->id_text),
+                          buf_span(&member));
     if (d == DIALECT_ANTHROPIC || rq->op == OP_RESPONSES)
         buf_addz(&a->tail, "event: error\n");
     buf_addz(&a->tail, "data: ");
@@ -99,7 +105,7 @@ enum step stage_relay(struct request *rq)
         return finish(rq, a, STREAM_CLIENT_ABORT);
     }
     if (rq->error) /* cut from outside */
-        return finish(rq, a, STREAM_ERROR);
+        return finish(rq, a, rq->error == ERR_OVER_BUDGET ? STREAM_BUDGET_CUT : STREAM_ERROR);
     if (a->has_ended)
         relay_flush(a);
     else if (!a->is_unfit && !(a->tail.len && rq->timer_fired)) {

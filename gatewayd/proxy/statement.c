@@ -6,6 +6,7 @@
 #include "gatewayd/provider/bound.h"
 #include "gatewayd/proxy/attempt.h"
 #include "gatewayd/proxy/body.h"
+#include "gatewayd/proxy/pipeline.h"
 #include "libshared/base/log.h"
 
 #define WATCH_US 250000
@@ -85,20 +86,6 @@ static bool has_output(const struct request *rq)
     return rq->op == OP_CHAT || rq->op == OP_COMPLETION || rq->op == OP_MESSAGES || rq->op == OP_RESPONSES;
 }
 
-/* Members by which a prompt is longer than its bytes. */
-static bool reads_more(const struct request *rq)
-{
-    static const char *const MARKS[] = {
-        "\"previous_response_id\"", "\"image_url\"", "\"file_id\"", "\"file_url\"",
-        "\"conversation\"",         "\"url\"",       "\"prompt\":{"};
-    struct span body = exchange_body(rq->ex);
-
-    for (size_t i = 0; i < ARRAY_LEN(MARKS); i++)
-        if (memmem(body.p, body.len, MARKS[i], strlen(MARKS[i])))
-            return true;
-    return false;
-}
-
 static uint64_t most_output(const struct config_target *t)
 {
     uint64_t model = t->price ? t->price->max_output_tokens : 0;
@@ -138,10 +125,11 @@ static struct bound_facts bound_facts_of(const struct request *rq)
 {
     return (struct bound_facts){.body_bytes = exchange_bytes_in(rq->ex),
                                 .max_tokens = rq->plan.max_tokens,
-                                .n = rq->plan.n,
+                                .n = rq->reach.choices,
+                                .searches = rq->reach.searches,
                                 .has_output = has_output(rq),
                                 .has_images = rq->op == OP_IMAGES,
-                                .reads_more = has_output(rq) && reads_more(rq)};
+                                .reads_more = rq->reach.reads_more};
 }
 
 static int64_t bound_at(const struct bound_facts *of, const struct config_target *t, bool puts)
@@ -213,6 +201,7 @@ static bool state_again(struct request *rq)
     struct fact_open o;
 
     fill(rq, &o);
+    rq->cost_so_far = o.ended_cost_nanousd + o.cost_nanousd;
     if (journal_progress(rq->proxy->journal, &o) != ERR_OK)
         return false;
     note(rq);
@@ -224,15 +213,38 @@ bool statement_attempt(struct request *rq)
     return !rq->stated || rq->n_attempts == 1 || state_again(rq); /* of the first, RESERVE told enough */
 }
 
+/* Only where a budget says so: what is held bounds a request anyhow, unless limits were lowered or nothing is held. */
+static void cut_when_spent(struct request *rq, struct attempt *a)
+{
+    struct wall now = loop_wall(rq->proxy->loop);
+    struct explain why, *kept;
+    char text[EXPLAIN_TEXT_CAP];
+
+    if (rq->error || !rq->is_streaming ||
+        (!limits_cuts(&rq->hold, rq->cost_so_far, now, &why) &&
+         !limits_cuts(&a->hold, rq->cost_so_far, now, &why)))
+        return;
+    kept = arena_new(rq->arena, struct explain);
+    *kept = why;
+    rq->refusal = kept;
+    limits_remember_mt(rq->proxy->limits, &rq->id, kept);
+    explain_text(explain_refusal(kept), text, sizeof(text));
+    (void)request_fail(rq, ERR_OVER_BUDGET, "the stream was cut: %s", text);
+    a->is_unfit = true; /* nothing more of it is taken */
+    pipeline_resume(rq);
+}
+
 void statement_progress(struct request *rq)
 {
-    const struct attempt *a = request_attempt(rq);
+    struct attempt *a = request_attempt(rq);
 
     if (!rq->stated || a->is_closed)
         return;
     if (a->answer.output_chars - rq->stated_chars >= (uint64_t)4 * STATEMENT_TOKENS ||
-        mono_diff_us(loop_now(rq->proxy->loop), rq->stated_at) >= STATEMENT_US)
+        mono_diff_us(loop_now(rq->proxy->loop), rq->stated_at) >= STATEMENT_US) {
         (void)state_again(rq);
+        cut_when_spent(rq, a);
+    }
 }
 
 enum step statement_refuse(struct request *rq)

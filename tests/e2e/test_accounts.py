@@ -17,7 +17,8 @@ from support.upstream import STALL, as_chunk, chat_completion, chunk, error_answ
 from support.wait import eventually
 
 # A prompt is at most the context, 1000 tokens: 0.001 USD. An answer of 100 tokens: 0.1 USD.
-ROW = {"model": "m", "input_usd_per_mtok": "1", "output_usd_per_mtok": "1000", "context_tokens": 1000, "max_output_tokens": 4000}
+ROW = {"model": "m", "input_usd_per_mtok": "1", "output_usd_per_mtok": "1000", "context_tokens": 1000, "max_output_tokens": 4000,
+       "search_usd": "0.02"}
 PRICES = {"prices": [{"provider": p, **ROW} for p in ("one", "two")]}
 COST = Decimal("0.1005")  # 500 and 100 tokens
 BOUND = Decimal("0.101")
@@ -267,3 +268,84 @@ def test_limits_of_keys_are_set_at_run_time_and_live_through_a_rotation(stage):
     assert s.admin("/keys/acme/batch", "PATCH", {"rpm": None}).json["rpm"] is None
     assert s.gw.chat(key=fresh, max_tokens=5).status == 200
     assert s.ctl("limits", "set", "acme/nobody", "--rpm", "1", "--yes").returncode == 5
+
+
+def words(n, size=100):
+    """A stream of n pieces, without its end."""
+    return [sse_head(), *[as_chunk(event(chunk({"content": "word " * size}))) for _ in range(n)], STALL]
+
+
+@pytest.mark.asan
+def test_a_stream_ends_when_its_budget_says_so_and_nothing_is_left(stage):
+    budget = {"usd": 2.0, "period": "month", "at_limit": "warn"}
+    for cut in (True, False):
+        s = Stage(stage, tenant={"budget": {**budget, "cut_streams": cut}}, scripts=(lambda r: words(40), None),
+                  one={"timeouts": {"idle": "1s"}})
+        text = s.gw.chat(stream=True, max_tokens=9000).body.decode()
+        events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+        assert "error" in events[-1], (cut, text[-600:], s.gw.access_log()[-1:])
+        error = events[-1]["error"]
+        line = eventually(lambda: [r for r in s.gw.access_log() if r.get("stream_end")] or None, 10 * SLOWNESS)[-1]
+        if not cut:
+            assert error["code"] != "budget_exceeded" and line["stream_end"] == "idle_timeout"
+            continue
+        assert error["code"] == "budget_exceeded" and error["limit"]["scope"] == "tenant:acme"
+        assert line["stream_end"] == "budget_cut" and len(events) < 40
+        spent = s.settled("tenant:acme")["spent_nanousd"] / 10**9
+        assert 2.0 < spent < 4.0, "what was generated is billed"
+
+
+UNBOUNDED = [
+    {"tools": [{"type": "web_search"}]},
+    {"service_tier": "priority"},
+    {"audio": {"voice": "alloy", "format": "wav"}},
+    {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]}]},
+]
+
+
+def test_what_has_no_bound_is_refused_where_a_budget_has_to_hold_it(stage):
+    s = Stage(stage, tenant={"budget": {"usd": 100, "period": "month"}})
+    for more in UNBOUNDED:
+        body = {"model": "chat", "max_tokens": 10, "messages": [{"role": "user", "content": "hi"}], **more}
+        no = s.gw.post("/v1/chat/completions", body)
+        assert no.status == 400 and no.json["error"]["code"] == "cost_unbounded", (more, no)
+    own = {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}
+    assert s.gw.chat(max_tokens=10, **own).status == 200
+    free = Stage(stage)
+    assert free.gw.post("/v1/chat/completions", {"model": "chat", "messages": [], **UNBOUNDED[0]}).status == 200
+
+
+BODIES = [
+    {},
+    {"n": 3},
+    {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}]}]},
+    {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]},
+    {"web_search_options": {}},
+    {"max_tokens": None},
+]
+
+
+@pytest.mark.asan
+def test_whatever_bodies_ask_for_what_is_spent_stays_within_the_limit(stage):
+    """The provider bills what it could at worst: the whole context for what it fetches, all choices, a call of a tool."""
+    def worst(r):
+        b = r.json
+        far = any(k in r.body.decode() for k in ("image_url", "file_id", "web_search_options"))
+        out = (b.get("max_tokens") or 100) * b.get("n", 1)
+        body = chat_completion()
+        body["usage"] = {"prompt_tokens": 1000 * (2 if "web_search_options" in b else 1) if far else len(r.body) // 2,
+                         "completion_tokens": out, "web_search_requests": 1 if "web_search_options" in b else 0}
+        return json_answer(body)
+
+    s = Stage(stage, tenant={"budget": {"usd": 8.0, "period": "total"}}, scripts=(worst, worst))
+    payloads = []
+    for i in range(120):
+        body = {"model": "chat", "max_tokens": 20 + i, "messages": [{"role": "user", "content": "hi" * (i % 50)}]}
+        payloads.append(request(body=json.dumps({**body, **BODIES[i % len(BODIES)]}).encode(), key=KEY))
+    results = Load(s.gw.host_port, 30).run(payloads)
+    assert {r.status for r in results} == {200, 402}
+    b = s.settled("tenant:acme")
+    assert 0 < b["spent_nanousd"] <= b["limit_nanousd"]
+    while s.gw.chat(max_tokens=100).status == 200:
+        pass
+    assert s.budget("tenant:acme")["spent_nanousd"] <= 8 * 10**9
