@@ -18,6 +18,8 @@ static uint64_t output_ceiling(const struct price *p, const struct bound_facts *
                      : p->context_tokens  ? p->context_tokens
                                           : BOUND_OUTPUT;
 
+    if (f->max_tokens && !p->max_output_tokens && !p->context_tokens)
+        return f->max_tokens; /* nothing is known that would keep it from making so many */
     return f->max_tokens && f->max_tokens < model ? f->max_tokens : model;
 }
 

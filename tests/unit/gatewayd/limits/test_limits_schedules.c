@@ -334,10 +334,11 @@ static void test_a_top_up_ends_at_its_instant_and_a_correction_frees_the_rest(vo
     assert_int_equal(budget_account_sums(a, (struct wall){NOON.us + 9}).limit_nanousd, 175);
     assert_int_equal(budget_account_sums(a, (struct wall){NOON.us + 10}).limit_nanousd, 125);
     assert_int_equal(budget_account_sums(a, (struct wall){NOON.us + 20}).limit_nanousd, 100);
-    assert_int_equal(budget_reserve(&(struct budget_chain){{a}}, 170, NOON, &h, NULL), ERR_OK);
+    assert_int_equal(budget_reserve(&(struct budget_chain){.at = {a}}, 170, NOON, &h, NULL), ERR_OK);
     budget_settle(&h, 170);
-    assert_int_equal(budget_reserve(&(struct budget_chain){{a}}, 1, (struct wall){NOON.us + 30}, &h, NULL),
-                     ERR_OVER_BUDGET);
+    assert_int_equal(
+        budget_reserve(&(struct budget_chain){.at = {a}}, 1, (struct wall){NOON.us + 30}, &h, NULL),
+        ERR_OVER_BUDGET);
     /* A credit that the store has not heard of does not come back by following it. */
     mark = budget_account_mark(a, NOON);
     budget_account_correct(a, NOON, -170);
@@ -367,12 +368,13 @@ static void test_a_window_ends_at_its_instant_and_steps_of_the_clock_find_it_aga
     day = cycle_window(rule.cycle, noon);
     assert_int_equal((day.end_us - day.start_us) / 3600000000, 25);
     budget_account_set(a, &rule);
-    assert_int_equal(budget_reserve(&(struct budget_chain){{a}}, 100, noon, &h, NULL), ERR_OK);
+    assert_int_equal(budget_reserve(&(struct budget_chain){.at = {a}}, 100, noon, &h, NULL), ERR_OK);
     budget_settle(&h, 100);
-    assert_int_equal(budget_reserve(&(struct budget_chain){{a}}, 1, (struct wall){day.end_us - 1}, &h, NULL),
-                     ERR_OVER_BUDGET);
-    assert_int_equal(budget_reserve(&(struct budget_chain){{a}}, 60, (struct wall){day.end_us}, &h, NULL),
-                     ERR_OK);
+    assert_int_equal(
+        budget_reserve(&(struct budget_chain){.at = {a}}, 1, (struct wall){day.end_us - 1}, &h, NULL),
+        ERR_OVER_BUDGET);
+    assert_int_equal(
+        budget_reserve(&(struct budget_chain){.at = {a}}, 60, (struct wall){day.end_us}, &h, NULL), ERR_OK);
     budget_settle(&h, 60);
     for (int i = 0; i < 5; i++) { /* back and forth over the reset: neither day is spent twice */
         assert_int_equal(budget_account_sums(a, (struct wall){day.end_us - 1}).posted_nanousd, 100);
