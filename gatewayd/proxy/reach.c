@@ -4,8 +4,6 @@
  * pictures and files stand deep in it; what stands at the top is walked. */
 #include "gatewayd/proxy/reach.h"
 
-#include <stdio.h>
-
 #include "libshared/json/json.h"
 
 #define RERANK_BYTES 300u /* at the least, of a unit that rerankers bill */
@@ -58,14 +56,14 @@ static bool hides_letters(struct span body)
     return false;
 }
 
-static void refuse(struct reach *r, const char *fmt, struct span name)
+static void refuse(struct reach *r, const char *what, struct span name)
 {
-    char shown[24];
+    struct span rest = span_make(name.p, name.len < 24 ? name.len : 24);
 
     if (r->unbounded[0])
         return;
-    (void)span_copy(shown, sizeof(shown), name);
-    (void)snprintf(r->unbounded, sizeof(r->unbounded), fmt, shown);
+    (void)span_copy(r->unbounded, sizeof(r->unbounded), span_of(what));
+    (void)span_copy(r->unbounded + strlen(what), sizeof(r->unbounded) - strlen(what), rest);
 }
 
 static void add(uint64_t *sum, uint64_t n)
@@ -103,7 +101,7 @@ static void take_tools(struct json_value tools, uint64_t max_calls, struct reach
         else if (max_calls)
             has_paid = true;
         else
-            refuse(r, "tool '%s' without a maximum", type);
+            refuse(r, "an unlimited tool of type ", type);
     }
     if (has_paid)
         add(&r->searches, max_calls);
@@ -142,13 +140,13 @@ static void take_generated(enum operation op, struct span body, struct reach *r)
         r->reads_more = true;
     }
     if (json_get(body, "mcp_servers").type == JSON_ARRAY)
-        refuse(r, "'mcp_servers'%s", SPAN_LIT(""));
+        refuse(r, "", SPAN_LIT("'mcp_servers'"));
     if (json_get(body, "background").type == JSON_TRUE)
-        refuse(r, "'background'%s", SPAN_LIT("")); /* its usage comes to nobody here */
+        refuse(r, "", SPAN_LIT("'background'")); /* its usage comes to nobody here */
     if (span_is(tier, "priority"))
-        refuse(r, "service tier '%s'", tier); /* has another price */
+        refuse(r, "service tier ", tier); /* has another price */
     if (memmem(body.p, body.len, "\"input_audio\"", 13) || json_get(body, "audio").type == JSON_OBJECT)
-        refuse(r, "audio%s", SPAN_LIT("")); /* likewise */
+        refuse(r, "", SPAN_LIT("audio")); /* likewise */
 }
 
 void reach_scan(enum operation op, struct span body, uint64_t n, struct reach *out)

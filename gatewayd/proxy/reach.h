@@ -11,7 +11,7 @@ struct reach {
     uint64_t choices;   /* answers that are generated, at least 1 */
     uint64_t searches;  /* paid calls of tools, at most; the prompt may be read again behind each */
     bool reads_more;    /* than its bytes: then up to the model's context */
-    char unbounded[48]; /* what has no bound: "tool 'web_search' without 'max_uses'"; "": nothing */
+    char unbounded[64]; /* what has no bound: "an unlimited tool of type web_search"; "": nothing */
 };
 
 /* `body` is a JSON object that was checked; `n` choices are stated. */
