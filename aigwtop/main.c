@@ -36,6 +36,7 @@ enum {
     KEY_NO_CONFIG,
     KEY_LIST_KEYS,
     KEY_LIST_COLUMNS,
+    KEY_PRINT_DOCS,
     KEY_USAGE,
 };
 
@@ -75,6 +76,7 @@ static const struct argp_option OPTIONS[] = {
     {"exit-on-loss", KEY_EXIT_ON_LOSS, "SECONDS", 0, "end with 3 when nobody answered for so long", 0},
     {0, 0, 0, 0, 0, 5},
     {"help", 'h', 0, 0, "this page", 0},
+    {"print-docs", KEY_PRINT_DOCS, "FORM", OPTION_HIDDEN, 0, 0},
     {"usage", KEY_USAGE, 0, OPTION_HIDDEN, 0, 0},
     {"version", 'V', 0, 0, "the version", 0},
     {0},
@@ -139,6 +141,46 @@ static void list_columns(void)
         (void)printf("%s\n", view_name((enum view)v));
         for (size_t i = 0; i < n; i++)
             (void)printf("  %-24s %s\n", c[i].key, c[i].text);
+    }
+}
+
+static void put_roff(const char *z)
+{
+    for (; *z; z++)
+        if (strchr("\\-", *z))
+            (void)printf(*z == '-' ? "\\-" : "\\e");
+        else
+            (void)putchar(*z);
+}
+
+/* The tables of keys for the manual page and, with the columns, for the documentation. */
+static void print_docs(bool is_roff)
+{
+    if (!is_roff)
+        (void)printf("| key | what it does |\n|---|---|\n");
+    for (int g = 0; g < GROUP_COUNT; g++) {
+        struct help_line lines[32];
+        size_t n = help_lines((enum group)g, lines, 32);
+
+        for (size_t i = 0; i < n && is_roff; i++) {
+            (void)fputs(".TP\n.B ", stdout);
+            put_roff(lines[i].keys);
+            (void)putchar('\n');
+            put_roff(lines[i].text);
+            (void)putchar('\n');
+        }
+        for (size_t i = 0; i < n && !is_roff; i++)
+            (void)printf("| `%s` | %s |\n", lines[i].keys, lines[i].text);
+    }
+    if (is_roff)
+        return;
+    (void)printf("\n| view | column | what it holds |\n|---|---|---|\n");
+    for (int v = 0; v < VIEW_COUNT; v++) {
+        size_t n;
+        const struct column *c = view_columns((enum view)v, &n);
+
+        for (size_t i = 0; i < n; i++)
+            (void)printf("| %s | `%s` | %s |\n", view_name((enum view)v), c[i].key, c[i].text);
     }
 }
 
@@ -282,6 +324,9 @@ static error_t take(int key, char *arg, struct argp_state *state)
         exit(CLI_OK);
     case KEY_LIST_COLUMNS:
         list_columns();
+        exit(CLI_OK);
+    case KEY_PRINT_DOCS:
+        print_docs(strcmp(arg, "man") == 0);
         exit(CLI_OK);
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected word '%s'", arg);

@@ -312,6 +312,10 @@ static void fill_tenants(struct table *t, const struct model *m, const struct sc
 
     for (size_t i = 0; i < m->lists->budgets.n; i++)
         fill_budget(t, sc, &m->lists->budgets.v[i]);
+    for (size_t i = 0; i < m->lists->limits.n; i++) /* who is limited is there, with or without a budget */
+        if (strncmp(m->lists->limits.v[i].scope, "tenant:", 7) == 0 ||
+            strncmp(m->lists->limits.v[i].scope, "key:", 4) == 0)
+            (void)tenant_line(t, name_of_account(m->lists->limits.v[i].scope));
     for (size_t i = 0; i < m->lists->tenants.n; i++) {
         const struct sample_tenant *s = &m->lists->tenants.v[i];
 

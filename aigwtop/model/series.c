@@ -79,7 +79,7 @@ static void put_totals(struct entity *e, const struct sample_row *r, struct wall
         struct slot *s = slot_at(e, floor_slot(now.us - 1));
 
         for (unsigned i = 0; s && i < MEASURE_COUNT; i++)
-            s->m[i] += r->totals[i] - e->totals[i];
+            s->m[i] += r->totals[i] > e->totals[i] ? r->totals[i] - e->totals[i] : 0;
         if (s)
             s->span_us += took;
     }

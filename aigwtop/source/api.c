@@ -164,7 +164,7 @@ static void read_rows(struct api_source *s)
     each(json_object_get(cost, "providers"), s->out, take_spend);
     if (s->ask->wants_models)
         each(json_object_get(cost, "models"), s->out, take_spend);
-    if (s->ask->wants_models || !s->ask->wants)
+    if (cost) /* failures are counted beside the attempts, or not at all */
         each(json_object_get(rates, "models"), s->out, take_failed);
     s->out->has |= HAS_ROWS;
     json_decref(health);

@@ -221,7 +221,7 @@ static void draw_score(struct screen *s, const struct entity *e, unsigned x, uns
 
     draw_title(s, x, y, w, "score explained");
     if (isnan(got[0])) {
-        (void)screen_put(s, x, y + 1, w, STYLE_PLAIN, "aigwctl health shows its terms");
+        (void)screen_put(s, x, y + 1, w, STYLE_PLAIN, "c shows the command that tells");
         return;
     }
     for (unsigned i = 0; i < 3; i++)

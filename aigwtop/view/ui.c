@@ -138,12 +138,10 @@ static void command_of(const struct ui *ui, const struct line *l, struct buf *b)
     switch (ui_table_view(ui)) {
     case VIEW_PROVIDERS:
         add_command(b, "aigwctl health", l->key);
-        break;
-    case VIEW_MODELS:
-        add_command(b, "aigwctl breakers", l->key);
+        buf_addz(b, " --explain");
         break;
     case VIEW_TENANTS:
-        add_command(b, "aigwctl budgets explain", account_of(l, account, sizeof(account)));
+        add_command(b, "aigwctl explain", account_of(l, account, sizeof(account)));
         break;
     case VIEW_BREAKERS:
         br = l->ref;
@@ -154,19 +152,23 @@ static void command_of(const struct ui *ui, const struct line *l, struct buf *b)
         e = l->ref;
         add_command(b, "aigwctl explain", e->request);
         break;
-    case VIEW_LATENCY:
-        add_command(b, "aigwctl latency show", l->key);
+    case VIEW_ANOMALIES:
+        buf_addz(b, "aigwctl events --kind anomaly");
         break;
     default:
-        buf_addz(b, "aigwctl anomalies");
+        add_command(b, "aigwctl explain", l->key);
     }
 }
 
 void ui_command(const struct ui *ui, const struct table *t, char *dst, size_t cap)
 {
-    static const char *const PLAIN[VIEW_COUNT] = {
-        "aigwctl health",      "aigwctl cost",    "aigwctl budgets",  "aigwctl breakers",
-        "aigwctl errors list", "aigwctl latency", "aigwctl anomalies"};
+    static const char *const PLAIN[VIEW_COUNT] = {"aigwctl health",
+                                                  "aigwctl cost",
+                                                  "aigwctl budgets",
+                                                  "aigwctl breakers",
+                                                  "aigwctl events",
+                                                  "aigwctl health",
+                                                  "aigwctl events --kind anomaly"};
     struct buf b AUTO(buf_release) = {0};
 
     if (t->lines.n)

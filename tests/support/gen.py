@@ -2,7 +2,7 @@
 """Writes the generated files from the tables in the sources; with --check compares instead.
 
 Usage: gen.py BUILD-BIN-DIR [--check]. Each row below is a file and the command whose output it is. A file that has a
-line `<!-- begin: generated … -->` and a line `<!-- end -->` is written by hand but for what stands between them."""
+line `<!-- begin: generated … -->` and a line `<!-- end -->` (in manual pages `.\\" begin: generated …` and `.\\" end`) is written by hand but for what stands between them."""
 
 import json
 import re
@@ -16,6 +16,8 @@ GENERATED = {
     "docs/errors.md": ["gendoc", "errors"],
     "docs/configuration.md": ["gatewayd", "--print-config-docs"],
     "docs/metrics.md": ["gendoc", "metrics"],
+    "docs/aigwtop.md": ["aigwtop", "--print-docs", "markdown"],
+    "man/aigwtop.1": ["aigwtop", "--print-docs", "man"],
     "docs/alerts.md": ["aigwctl", "alerts", "generate", "--pack", "all", "--format", "markdown"],
     "deploy/prometheus/rules/gatewayd.yml": ["aigwctl", "alerts", "generate", "--pack", "core", "--pack", "extended"],
     "deploy/alertmanager/alertmanager.yml": ["aigwctl", "alerts", "generate", "--format", "alertmanager"],
@@ -27,7 +29,7 @@ def dashboards(bin_dir):
     return {f"dashboards/{name}.json": ["aigwctl", "dashboards", "render", name] for name in names}
 
 
-BETWEEN = re.compile(rb"(?<=\n)(<!-- begin: generated [^\n]*-->\n).*?(?=<!-- end -->\n)", re.S)
+BETWEEN = re.compile(rb'(?<=\n)((?:<!--|\.\\") begin: generated [^\n]*\n).*?(?=(?:<!--|\.\\") end\b)', re.S)
 
 
 def splice(old, new):
