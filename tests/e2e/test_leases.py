@@ -151,12 +151,14 @@ class Spenders:
         return {s for _, s in self.statuses}
 
 
-def test_deaths_and_stops_of_redis_do_not_let_the_budget_be_passed(stage):
-    limit = 400 * COST
+def test_deaths_and_stops_of_redis_do_not_let_the_budget_be_passed(stage, pytestconfig, record_property):
+    rounds, seed = 2 * pytestconfig.getoption("rounds"), random.randrange(1 << 30)
+    limit = 100 * rounds * COST
     nodes = Nodes(stage, 3, budget=limit)
-    chance = random.Random(7)
+    chance = random.Random(seed)
+    record_property("figure", f"{rounds} deaths, seed {seed}")
     spenders = Spenders(nodes)
-    for round_ in range(4):
+    for round_ in range(rounds):
         g = chance.choice(nodes.nodes)
         g.kill()
         if round_ % 2:

@@ -226,6 +226,64 @@ static void test_racing_takes_never_pass_a_limit(void **state)
     ratelimit_free(x.r);
 }
 
+static void test_only_what_is_leased_is_used_and_the_rest_goes_back(void **state)
+{
+    struct ratelimit *r = ratelimit_new();
+    struct rate_chain c = {.at = {r}, .is_leased = true};
+    struct mono now = {1000000000};
+    struct rate_ask asks[RATE_KINDS];
+    struct rate_report report;
+    struct rate_hold one, two;
+
+    (void)state;
+    ratelimit_set(r, &(struct rate_rules){.of = {600, 0, 3}});
+    assert_false(rate_take(&c, 0, now, &one, &report));
+    assert_true(one.is_due);
+    assert_true(report.of[0][RATE_REQUESTS].lacks_lease);
+    assert_int_equal(ratelimit_plan(r, now, asks), 2);
+    assert_int_equal(asks[0].need, 1);
+    assert_int_equal(asks[1].kind, RATE_CONCURRENT);
+    assert_int_equal(asks[1].need, 1);
+    ratelimit_hear(r, &asks[0], 1, 100000, now); /* one of 600: a tenth of a second */
+    ratelimit_hear(r, &asks[1], 1, 2, now);
+    assert_true(rate_take(&c, 0, now, &one, &report));
+    assert_int_equal(report.of[0][RATE_REQUESTS].used, 1);
+    assert_int_equal(report.of[0][RATE_CONCURRENT].used, 3); /* with two of other nodes */
+    assert_false(rate_take(&c, 0, now, &two, &report));
+    assert_int_equal(ratelimit_plan(r, now, asks), 2);
+    assert_int_equal(asks[1].granted, 1);
+    assert_int_equal(asks[1].want, 2);
+    ratelimit_hear(r, &asks[1], 1, 2, now); /* no */
+    assert_false(rate_take(&c, 0, now, &two, &report));
+    assert_false(two.is_due); /* it is known: nobody waits for it */
+    assert_false(report.of[0][RATE_CONCURRENT].lacks_lease);
+    rate_settle(&one, 0, now);
+    now.us += 1000000;
+    assert_int_equal(ratelimit_plan(r, now, asks), 0); /* the slot was open lately */
+    now.us += 1000000;
+    assert_int_equal(ratelimit_plan(r, now, asks), 1);
+    assert_int_equal(asks[0].kind, RATE_CONCURRENT);
+    assert_int_equal(asks[0].want, 0);
+    ratelimit_free(r);
+}
+
+static void test_a_limit_is_divided_while_the_store_is_away(void **state)
+{
+    struct ratelimit *r = ratelimit_new();
+    struct rate_chain c = {.at = {r}, .nodes = 3};
+    struct mono now = {1000000000};
+    struct rate_report report;
+    struct rate_hold h;
+    unsigned n = 0;
+
+    (void)state;
+    ratelimit_set(r, &(struct rate_rules){.of = {30}});
+    while (rate_take(&c, 0, now, &h, &report))
+        n++;
+    assert_int_equal(n, 10);
+    ratelimit_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +296,8 @@ int main(void)
         cmocka_unit_test(test_what_came_to_nothing_is_given_back_whole),
         cmocka_unit_test(test_in_shadow_nothing_is_refused_and_all_is_seen),
         cmocka_unit_test(test_a_huge_limit_still_counts_each_token),
+        cmocka_unit_test(test_only_what_is_leased_is_used_and_the_rest_goes_back),
+        cmocka_unit_test(test_a_limit_is_divided_while_the_store_is_away),
         cmocka_unit_test(test_racing_takes_never_pass_a_limit),
     };
 
