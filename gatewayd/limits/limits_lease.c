@@ -55,6 +55,7 @@ struct limits_lease {
     bool has_begun, has_mark;
     struct mono marks_from, called, full, retry_at;
     bool has_rates, is_tight, is_wanting;
+    bool owes_sweep; /* some have died, or may have */
     struct target *targets;
     size_t n, cap;
     struct limits_scope **scopes;
@@ -272,24 +273,24 @@ static void add_key(void *user, struct span key, struct span ttl)
     (void)span_copy(k->at[k->n++], KV_KEY_CAP, key);
 }
 
-static void sweep(struct limits_lease *s)
+static bool sweep(struct limits_lease *s)
 {
     struct kv_lease_row rows[64];
     struct kv_lease_call c;
     struct keys k = {0};
+    bool ok = kv_scan(s->o.kv, "{gw}:bud:", add_key, &k, NULL) == ERR_OK &&
+              kv_scan(s->o.kv, "{gw}:lim:", add_key, &k, NULL) == ERR_OK;
 
-    if (kv_scan(s->o.kv, "{gw}:bud:", add_key, &k, NULL) == ERR_OK &&
-        kv_scan(s->o.kv, "{gw}:lim:", add_key, &k, NULL) == ERR_OK)
-        for (size_t i = 0; i < k.n; i += ARRAY_LEN(rows)) {
-            size_t n = k.n - i < ARRAY_LEN(rows) ? k.n - i : ARRAY_LEN(rows);
+    for (size_t i = 0; ok && i < k.n; i += ARRAY_LEN(rows)) {
+        size_t n = k.n - i < ARRAY_LEN(rows) ? k.n - i : ARRAY_LEN(rows);
 
-            for (size_t j = 0; j < n; j++)
-                rows[j] =
-                    (struct kv_lease_row){.kind = KV_LEASE_SWEEP, .key = k.at[i + j], .limit = 1, .ttl_s = 1};
-            if (call(s, rows, n, false, &c) != ERR_OK)
-                break;
-        }
+        for (size_t j = 0; j < n; j++)
+            rows[j] =
+                (struct kv_lease_row){.kind = KV_LEASE_SWEEP, .key = k.at[i + j], .limit = 1, .ttl_s = 1};
+        ok = call(s, rows, n, false, &c) == ERR_OK;
+    }
     free(k.at);
+    return ok;
 }
 
 /* ---- a round ---- */
@@ -416,8 +417,9 @@ static bool round_once(struct limits_lease *s, bool is_full)
         e = say(s, s->targets + i, s->n - i < KV_LEASE_ROWS ? s->n - i : KV_LEASE_ROWS, &c);
     if (!s->n && (is_full || !lease_session_holds(&s->session, mono_now())))
         e = say(s, NULL, 0, &c);
-    if (!e && c.dead)
-        sweep(s);
+    s->owes_sweep |= e || c.dead; /* an answer that was lost may have named the dead */
+    if (!e && s->owes_sweep)
+        s->owes_sweep = !sweep(s);
     if (!e && is_full) {
         look_for_books(s);
         follow_marks(s, &c);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One budget of several nodes that spend from leases: they are paused, killed, cut off and stepped in time while their store
- * loses calls, answers and now and then everything. Leases (lease.c) and the store's side
- * (kv_lease) are the product's; what a node's threads do with them is a step here. The truth is kept beside: each end of a
+ * loses calls, answers and now and then everything. Limits, the keeping of leases and the store's side
+ * (kv_lease) are the product's; what a node's threads do is a step here. The truth is kept beside: each end of a
  * request in a list that outlives its process, as the journal does.
  *
  * Invariants, for each window: what was spent and is held on all nodes never passes the limit, but by what a node still had
@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "libshared/base/compiler.h"
-#include "libshared/store/kv_lease.h"
+#include "tests/dst/guards/keeper_step.h"
 
 #define HOUR_US  ((int64_t)3600 * 1000000)
 #define PATIENCE 30000000 /* within which money that is there must be had */
@@ -31,148 +31,34 @@ static struct wall as(const struct node *n)
 
 /* ---- the thread that keeps leases ------------------------------------------------------------------------------------ */
 
-struct rows {
-    struct lease_ask ask[WINDOWS];
-    struct kv_lease_row row[WINDOWS];
-    char key[WINDOWS][KV_KEY_CAP];
-    unsigned window[WINDOWS], n;
-};
-
-static void heard_wanted(void *user, struct span key)
+static void journal_end(void *user, struct watermark *out)
 {
-    struct node *n = user;
-    char own[KV_KEY_CAP];
+    const struct node *n = user;
 
-    for (unsigned i = 0; i < leases.n_windows; i++) {
-        leases_key(leases.window[i].start_us, own);
-        if (span_is(key, own) && n->account[i].lease.is_named)
-            lease_is_wanted(&n->account[i].lease, (struct mono){guards.mono_us});
-    }
+    *out = (struct watermark){.n = 1, .at = {n->n_ends}};
 }
 
-static void make_rows(struct node *n, struct rows *r)
+/* What a writer knows of its store, which may have been emptied since. */
+static int store_has(void *user, const struct watermark *end)
 {
-    struct mono now = {guards.mono_us};
-    bool holds = lease_session_holds(&n->session, now);
-    int64_t current_us = period_start(PERIOD_HOUR, as(n)).us;
+    const struct node *n = user;
 
-    for (unsigned i = 0; i < leases.n_windows; i++) {
-        struct account *a = &n->account[i];
-        bool lets_go = leases.window[i].start_us != current_us;
-        struct lease_ask *ask = &r->ask[r->n];
-
-        if ((lets_go && !a->lease.is_named && !a->lease.granted) ||
-            !lease_plan(&a->lease, leases_use(a), holds, lets_go, now, ask))
-            continue;
-        leases_key(leases.window[i].start_us, r->key[r->n]);
-        r->window[r->n] = i;
-        r->row[r->n] = (struct kv_lease_row){.kind = KV_LEASE_MONEY,
-                                             .key = r->key[r->n],
-                                             .limit = leases.limit,
-                                             .ttl_s = 48 * 3600,
-                                             .granted = ask->granted,
-                                             .posted = ask->posted,
-                                             .most = ask->most,
-                                             .need = ask->need,
-                                             .want = ask->want};
-        r->n++;
-    }
+    return n->at.at[0] >= end->at[0];
 }
 
-static void hear(struct node *n, const struct kv_lease_call *c, const struct rows *r, struct mono sent)
+static void bind(struct node *n)
 {
-    bool is_other = n->epoch && c->heard_epoch != n->epoch;
-
-    lease_session_renew(&n->session, sent);
-    n->epoch = c->heard_epoch;
-    if ((!is_other && !c->is_quiet) || c->heard_nodes > n->nodes)
-        n->nodes = c->heard_nodes;
-    if (is_other) {
-        for (unsigned i = 0; i < WINDOWS; i++)
-            lease_is_forgotten(&n->account[i].lease);
-        n->is_synced = false; /* nothing of it is known to be posted there */
-        guards_trace("node %u hears that the store is another", n->number);
-    }
-    for (unsigned i = 0; i < r->n; i++) {
-        struct account *a = &n->account[r->window[i]];
-
-        lease_hear(&a->lease, leases_use(a), &r->ask[i],
-                   &(struct lease_reply){.granted = r->row[i].got,
-                                         .outstanding = r->row[i].outstanding,
-                                         .rest = r->row[i].rest,
-                                         .others = r->row[i].others,
-                                         .unanswered = r->row[i].unanswered,
-                                         .is_quiet = c->is_quiet});
-    }
-}
-
-static void arrived(struct node *n)
-{
-    n->lost_at = guards.mono_us + leases.ttl_us + leases.grace_us;
-    n->is_lost = false;
-}
-
-static void call(struct node *n, bool is_keep)
-{
-    struct rows r = {0};
-    struct mono sent = {guards.mono_us};
-    struct err err = {0};
-    struct kv_lease_call c = {.instance = n->instance,
-                              .life = n->life,
-                              .sequence = ++n->sequence,
-                              .epoch = n->epoch,
-                              .ttl_ms = leases.ttl_us / 1000,
-                              .grace_ms = leases.grace_us / 1000,
-                              .nodes = n->nodes,
-                              .needs_books = n->needs_books,
-                              .rows = r.row,
-                              .wanted = heard_wanted,
-                              .user = n};
-    enum err_code e;
-
-    if (!is_keep) {
-        make_rows(n, &r);
-        c.n = r.n;
-    }
-    e = is_keep ? kv_lease_keep(leases.kv, &c, &err) : kv_lease(leases.kv, &c, &err);
-    guards_trace("node %u %s with %u rows: %s", n->number, is_keep ? "keeps" : "calls", r.n,
-                 e ? err_text(&err) : "answered");
-    for (unsigned i = 0; i < r.n; i++)
-        guards_trace("  granted %" PRId64 " posted %" PRId64 " most %" PRId64 " need %" PRId64
-                     " want %" PRId64 ": got %" PRId64 " outstanding %" PRId64 " rest %" PRId64
-                     " others %" PRId64,
-                     r.row[i].granted, r.row[i].posted, r.row[i].most, r.row[i].need, r.row[i].want,
-                     r.row[i].got, r.row[i].outstanding, r.row[i].rest, r.row[i].others);
-    if (e == ERR_CONFLICT && c.heard_life == n->life && c.heard_sequence > n->sequence)
-        n->sequence = c.heard_sequence;
-    if (!e && !is_keep)
-        hear(n, &c, &r, sent);
-    if (guards.mutant == MUTANT_renewed_after_expiry && e)
-        lease_session_renew(&n->session, sent);
-}
-
-static void keep_leases(struct node *n)
-{
-    struct watermark ignored;
-    bool found = false;
-
-    if (!n->needs_books && !kv_watermark(leases.kv, n->instance, &ignored, &found, &(struct err){0}))
-        n->needs_books = found;
-    n->due_us = guards.mono_us + guards_between(100000, 1000000);
-    if (!n->is_drained && n->is_synced && n->at.at[0] >= n->marked)
-        n->is_drained = true;
-    if (!n->is_drained) {
-        call(n, true);
-        return;
-    }
-    if (n->is_synced && n->at.at[0] >= n->marked) {
-        for (unsigned i = 0; i < WINDOWS; i++) {
-            lease_has_posted(&n->account[i].lease, n->account[i].marked);
-            n->account[i].marked = n->account[i].settled;
-        }
-        n->marked = n->n_ends;
-    }
-    call(n, false);
+    n->limits = limits_new();
+    n->tenant = (struct config_tenant){.id = "acme",
+                                       .budget = {.limit_nanousd = leases.limit,
+                                                  .period = PERIOD_HOUR,
+                                                  .at_limit = "block",
+                                                  .when_store_down = "bounded"}};
+    n->key = (struct config_key){.id = "web", .tenant = &n->tenant};
+    n->config = (struct config){.tenants = &n->tenant, .n_tenants = 1, .keys = &n->key, .n_keys = 1};
+    limits_bind(n->limits, &n->config);
+    limits_set_others_mt(n->limits, leases.n_nodes - 1);
+    limits_set_store_mt(n->limits, true);
 }
 
 /* ---- nodes ----------------------------------------------------------------------------------------------------------- */
@@ -187,28 +73,35 @@ static void end_request(struct node *n, struct open *o, int64_t cost)
 
 static void start(struct node *n)
 {
+    n->began_us = as(n).us;
     guards_trace("node %u starts", n->number);
     n->is_alive = true;
-    n->life = ++n->lives;
-    n->sequence = n->epoch = 0;
-    n->nodes = leases.n_nodes; /* as the history store says who wrote lately */
-    n->session = (struct lease_session){.life_us = leases.ttl_us};
-    memset(n->account, 0, sizeof(n->account));
     for (unsigned i = 0; i < OPEN; i++) /* recovery: those that were under way when it died */
         if (n->open[i].is_open) {
             leases.expired++;
             end_request(n, &n->open[i], (int64_t)guards_below((unsigned)n->open[i].amount + 1));
         }
-    n->is_synced = n->is_drained = n->needs_books = false;
-    n->marked = n->born = n->n_ends;
+    n->is_synced = n->had_room = false;
+    n->at = (struct watermark){0};
+    n->born = n->n_ends;
     n->paused_until = n->due_us = n->write_us = 0;
-    n->began_us = as(n).us;
+    bind(n);
+    n->keeper = keeper_open(&(struct limits_lease_options){.limits = n->limits,
+                                                           .kv = store_kv(),
+                                                           .instance = n->instance,
+                                                           .life_us = leases.ttl_us,
+                                                           .end = journal_end,
+                                                           .has = store_has,
+                                                           .user = n});
 }
 
 static void die(struct node *n)
 {
     guards_trace("node %u dies", n->number);
     n->is_alive = false;
+    keeper_close(n->keeper);
+    arena_release(&n->config.arena);
+    limits_free(n->limits);
 }
 
 static bool runs(const struct node *n)
@@ -222,7 +115,7 @@ static void work(struct node *n)
     if (guards.mono_us >= n->write_us)
         leases_write(n);
     if (guards.mono_us >= n->due_us)
-        keep_leases(n);
+        n->due_us = guards.mono_us + keeper_turn(n->keeper, guards.mutant == MUTANT_renewed_after_expiry);
     if (guards_below(4) == 0)
         n->on_record = n->n_ends;
 }
@@ -243,55 +136,45 @@ static void pass(int64_t us)
     }
 }
 
+/* One reached the store: it keeps the lease for so long. */
 static void on_lease_call(const char *instance)
 {
     for (unsigned i = 0; i < leases.n_nodes; i++)
-        if (strcmp(leases.node[i].instance, instance) == 0)
-            arrived(&leases.node[i]);
+        if (strcmp(leases.node[i].instance, instance) == 0) {
+            leases.node[i].lost_at = guards.mono_us + leases.ttl_us + leases.grace_us;
+            leases.node[i].is_lost = false;
+        }
 }
 
 /* ---- requests -------------------------------------------------------------------------------------------------------- */
 
-static bool holds(const struct node *n)
-{
-    if (guards.mutant == MUTANT_renewed_after_expiry)
-        return n->session.until.us != 0;
-    return lease_session_holds(&n->session, (struct mono){guards.mono_us});
-}
-
-static bool reserve(struct node *n, struct account *a, int64_t amount)
-{
-    bool has = a->settled + a->held + amount <= leases.limit &&
-               lease_has_room(&a->lease, leases_use(a), amount, holds(n), 0);
-
-    if (lease_note(&a->lease, leases_use(a), amount, has, (struct mono){guards.mono_us}) || !has)
-        n->due_us = guards.mono_us + guards_below(5000);
-    if (has)
-        a->held += amount;
-    return has;
-}
-
 static bool ask(struct node *n, int64_t amount)
 {
-    int64_t start_us = period_start(PERIOD_HOUR, as(n)).us;
-    unsigned window = leases_window(start_us);
+    struct limits_ask a = {.chain = limits_chain_of(&n->config, &n->key),
+                           .now = as(n),
+                           .mono = {guards.mono_us},
+                           .bound_nanousd = amount};
+    int64_t start_us = period_start(PERIOD_HOUR, a.now).us;
     struct open *o = n->open;
     bool has, had = n->had_room;
+    struct explain why = {0};
 
     while (o < n->open + OPEN && o->is_open)
         o++;
     if (o == n->open + OPEN)
         return false;
+    (void)leases_window(start_us);
     if (guards.mutant == MUTANT_reset_missed)
-        window = leases_window(period_start(PERIOD_HOUR, (struct wall){n->began_us}).us);
-    has = reserve(n, &n->account[window], amount);
-    guards_trace("node %u asks for %" PRId64 ": %s", n->number, amount, has ? "admitted" : "refused");
+        a.now.us = n->began_us;
+    *o = (struct open){.start_us = start_us, .amount = amount};
+    has = limits_admit(n->limits, &a, &o->hold, &why) == ERR_OK;
     n->had_room = has;
+    n->due_us = has ? n->due_us : guards.mono_us; /* it waits, which wakes the thread */
+    guards_trace("node %u asks for %" PRId64 ": %s", n->number, amount, has ? "admitted" : "refused");
     if (!has && !(guards.mutant == MUTANT_check_then_act && had)) /* it had looked a moment ago */
         return false;
     leases.asked++;
-    *o = (struct open){.is_open = true, .start_us = start_us, .amount = amount, .is_held = has};
-    o->window = window;
+    o->is_open = true;
     if (n->is_lost)
         guards_fail("node %u spends from a lease that the store may have given to others", n->number);
     leases_must_keep(start_us, "admitted");
@@ -300,13 +183,8 @@ static bool ask(struct node *n, int64_t amount)
 
 static void end_hold(struct node *n, struct open *o, int64_t cost)
 {
-    struct account *a = &n->account[o->window];
-
     end_request(n, o, cost);
-    if (!o->is_held)
-        return;
-    a->held -= o->amount;
-    a->settled += cost;
+    limits_settle(&o->hold, cost, 0, as(n), (struct mono){guards.mono_us});
 }
 
 static void settle(struct node *n, struct open *o)
@@ -385,29 +263,6 @@ static void step(void)
 
 /* ---- the end --------------------------------------------------------------------------------------------------------- */
 
-/* Leases of nodes that never come back are swept by one that lives. */
-static void sweep(struct node *n)
-{
-    struct kv_lease_row row[WINDOWS] = {0};
-    char key[WINDOWS][KV_KEY_CAP];
-    struct kv_lease_call c = {.instance = n->instance,
-                              .life = n->life,
-                              .sequence = ++n->sequence,
-                              .epoch = n->epoch,
-                              .ttl_ms = leases.ttl_us / 1000,
-                              .grace_ms = leases.grace_us / 1000,
-                              .nodes = n->nodes,
-                              .rows = row,
-                              .n = leases.n_windows};
-
-    for (unsigned i = 0; i < leases.n_windows; i++) {
-        leases_key(leases.window[i].start_us, key[i]);
-        row[i] = (struct kv_lease_row){.kind = KV_LEASE_SWEEP, .key = key[i], .ttl_s = 48 * 3600};
-    }
-    if (kv_lease(leases.kv, &c, &(struct err){0}))
-        guards_fail("the sweep was refused");
-}
-
 /* All the money that is left, for one node alone; then given back. */
 static int64_t left_of(const struct node *n)
 {
@@ -455,8 +310,8 @@ void leases_scene(void)
     leases.n_nodes = guards_between(1, NODES);
     leases.limit = 100000 + (int64_t)guards_below(10000000);
     leases.bound = leases.limit / guards_between(2, guards_below(2) ? 12 : 60);
-    leases.ttl_us = guards_between(2, 10) * (int64_t)1000000;
-    leases.grace_us = guards_between(2, 10) * (int64_t)1000000;
+    leases.ttl_us = guards_between(2, 8) * (int64_t)1000000;
+    leases.grace_us = keeper_grace * leases.ttl_us;
     leases.crash = guards_rare(120);
     leases.pause = guards_rare(120);
     leases.cuts = guards_rare(50);
@@ -482,7 +337,6 @@ void leases_scene(void)
         if (leases.node[i].is_alive)
             must_be_had(&leases.node[i]);
     pass(2 * (leases.ttl_us + leases.grace_us) + 5000000);
-    sweep(&leases.node[0]);
     leases_must_balance();
     for (unsigned i = 0; i < leases.n_nodes; i++)
         if (leases.node[i].is_alive)

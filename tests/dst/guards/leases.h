@@ -3,7 +3,7 @@
 #ifndef DST_GUARDS_LEASES_H
 #define DST_GUARDS_LEASES_H
 
-#include "gatewayd/resilience/lease.h"
+#include "gatewayd/limits/limits.h"
 #include "libshared/catalog/period.h"
 #include "libshared/store/kv_keys.h"
 #include "tests/dst/guards/guards.h"
@@ -12,6 +12,7 @@
 #define OPEN    12u
 #define ENDS    600u
 #define WINDOWS 12u
+#define ACCOUNT "tenant:acme"
 
 struct end {          /* of a request: an entry of the journal */
     int64_t start_us; /* of its window */
@@ -21,13 +22,7 @@ struct end {          /* of a request: an entry of the journal */
 struct open {
     bool is_open;
     int64_t start_us, amount;
-    unsigned window; /* whose account holds it */
-    bool is_held;    /* by the account; not so when a mistake let it through */
-};
-
-struct account { /* of one window, in one process */
-    int64_t settled, held, marked;
-    struct lease lease;
+    struct limits_hold hold;
 };
 
 struct node {
@@ -36,24 +31,23 @@ struct node {
     char instance[16];
     /* what a process has */
     int64_t skew_us, paused_until, due_us, write_us, began_us;
-    struct account account[WINDOWS]; /* as the scene's windows */
-    struct lease_session session;
-    int64_t life, sequence, epoch, nodes;
-    bool needs_books;
+    struct limits *limits;
+    struct config config;
+    struct config_tenant tenant;
+    struct config_key key;
+    struct limits_lease *keeper;
     struct open open[OPEN];
-    bool is_drained; /* what an earlier life left is posted: leases may begin */
-    size_t marked;
     bool had_room;
     /* its writer */
     struct watermark at;
     uint64_t token;
+    int64_t looked_us;
     bool is_synced; /* `at` is what the store said last */
     bool has_batch; /* under way: it is sent again until it is answered */
     size_t batch_end;
     /* what outlives it */
     struct end ends[ENDS];
     size_t n_ends, born, on_record; /* born: of earlier lives; on_record: in the history store */
-    int64_t lives;
     /* the truth about it */
     int64_t lost_at; /* true time from which the store may give its lease to others */
     bool is_lost;
@@ -76,11 +70,6 @@ extern struct leases leases;
 
 unsigned leases_window(int64_t start_us); /* its place among the scene's windows */
 void leases_key(int64_t start_us, char dst[KV_KEY_CAP]);
-static inline struct lease_use leases_use(const struct account *a)
-{
-    return (struct lease_use){a->settled, a->held};
-}
-
 /* ---- the truth ---- */
 
 /* What a node's ends from one to another cost in a window. */

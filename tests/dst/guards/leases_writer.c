@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LOOK_US 4000000 /* a writer with nothing to do looks whether its store was emptied */
+
 static void add_ends(const struct node *n, struct kv_batch *b, size_t from, size_t to)
 {
     char key[KV_KEY_CAP], lease[32];
@@ -61,6 +63,7 @@ static void resync(struct node *n)
     struct err err = {0};
 
     n->is_synced = false;
+    n->looked_us = guards.mono_us;
     if (kv_watermark(leases.kv, n->instance, &n->at, &is_found, &err))
         return;
     if (!is_found)
@@ -86,8 +89,11 @@ void leases_write(struct node *n)
         resync(n);
         return;
     }
-    if (!n->has_batch && n->n_ends == n->at.at[0] && n->at.batch)
+    if (!n->has_batch && n->n_ends == n->at.at[0] && n->at.batch) {
+        if (guards.mono_us - n->looked_us > LOOK_US)
+            resync(n);
         return;
+    }
     if (!n->has_batch)
         n->batch_end = n->at.at[0] + guards_between(0, (unsigned)(n->n_ends - n->at.at[0]));
     next = (struct watermark){.batch = n->at.batch + 1, .token = n->token, .n = 1, .at = {n->batch_end}};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The stores that the nodes share. The realtime store is the real kv_memory behind handles that fail before or after, and hold
  * batches up; the history store is one SQLite file for the whole program, whose settings each seed finds empty. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,6 +237,14 @@ static enum err_code link_ping(void *self, struct err *err)
     return fails_before(err) ? ERR_IO : ERR_OK;
 }
 
+static void trace_row(const struct kv_lease_row *r)
+{
+    guards_trace("  %s granted %" PRId64 " posted %" PRId64 " most %" PRId64 " need %" PRId64 " want %" PRId64
+                 ": got %" PRId64 ", %" PRId64 " outstanding, %" PRId64 " free, %" PRId64 " elsewhere",
+                 r->key, r->granted, r->posted, r->most, r->need, r->want, r->got, r->outstanding, r->rest,
+                 r->others);
+}
+
 static enum err_code link_lease(void *self, int op, struct kv_lease_call *c, struct err *err)
 {
     enum err_code e;
@@ -244,6 +253,11 @@ static enum err_code link_lease(void *self, int op, struct kv_lease_call *c, str
     if (fails_before(err))
         return ERR_IO;
     e = op == KV_LEASE_KEEP ? kv_lease_keep(store.kv, c, err) : kv_lease(store.kv, c, err);
+    guards_trace("lease %s of '%s' epoch %" PRId64 ": %s, %" PRId64 " nodes%s%s",
+                 op == KV_LEASE_KEEP ? "keep" : "call", c->instance, c->epoch, e ? err_text(err) : "answered",
+                 c->heard_nodes, c->is_quiet ? ", quiet" : "", c->has_books ? "" : ", no books");
+    for (size_t i = 0; op == KV_LEASE_CALL && i < c->n; i++)
+        trace_row(&c->rows[i]);
     if (!e && guards.on_lease_call)
         guards.on_lease_call(c->instance);
     return !e && guards_strikes(guards.plan.reply_lost) && fails(err, "the answer was lost") ? ERR_IO : e;
