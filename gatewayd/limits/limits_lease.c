@@ -206,18 +206,20 @@ static enum err_code call(struct limits_lease *s, struct kv_lease_row *rows, siz
     enum err_code e = ERR_CONFLICT;
 
     for (unsigned tries = 0; e == ERR_CONFLICT && tries < 3; tries++) {
-        *c = (struct kv_lease_call){.instance = s->o.instance,
-                                    .life = s->life,
-                                    .sequence = ++s->sequence,
-                                    .epoch = s->epoch,
-                                    .ttl_ms = s->session.life_us / 1000,
-                                    .grace_ms = GRACE * s->session.life_us / 1000,
-                                    .nodes = s->nodes,
-                                    .needs_books = s->needs_books,
-                                    .rows = rows,
-                                    .n = n,
-                                    .wanted = on_wanted,
-                                    .user = s};
+        *c = (struct kv_lease_call){
+            .instance = s->o.instance,
+            .life = s->life,
+            .sequence = ++s->sequence,
+            .epoch = s->epoch,
+            .ttl_ms = s->session.life_us / 1000,
+            .grace_ms = GRACE * s->session.life_us / 1000,
+            /* Who keeps a lease was here before: a store that does not know is not new. */
+            .nodes = keeps && !s->nodes ? 1 : s->nodes,
+            .needs_books = s->needs_books,
+            .rows = rows,
+            .n = n,
+            .wanted = on_wanted,
+            .user = s};
         sent = mono_now();
         e = keeps ? kv_lease_keep(s->o.kv, c, &err) : kv_lease(s->o.kv, c, &err);
         if (e)
