@@ -135,7 +135,10 @@ static void take_error(struct realtime *r, const struct fact_request *rq, const 
     put_member(b, "model", label_text(a->model));
     put_member(b, "error", err_row(a->error)->code);
     buf_addf(b, ",\"http_status\":%u", a->http_status);
+    buf_addf(b, ",\"latency_ms\":%" PRId64, a->duration_us / 1000);
     put_member(b, "request", id);
+    put_member(b, "tenant", label_text(rq->tenant));
+    put_member(b, "key", label_text(rq->key));
     put_member(b, "detail", is_last ? rq->detail : NULL);
     buf_addc(b, '}');
     e->len = b->len - e->offset;

@@ -105,6 +105,9 @@ def test_the_screen_shows_what_the_gateway_did(stage, screens, with_redis):
         screen.keys("5")
         screen.shows("[5 Errors]", "upstream_error")
         assert sum(" 500 " in line for line in screen.lines()) == BAD // 2
+        screen.keys("Enter")
+        screen.shows("tenant acme   key test", "aigwctl explain")
+        screen.keys("Escape")
         screen.keys("3")
         screen.shows("[3 Tenants]", "acme", "month")
         row = next(line.split() for line in screen.lines() if "acme" in line and "month" in line)

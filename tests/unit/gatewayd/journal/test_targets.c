@@ -309,6 +309,8 @@ static void test_the_newest_hundred_errors_of_a_provider_are_kept(void **state)
     assert_non_null(strstr(e.first, want));
     assert_non_null(strstr(e.first, "\"error\":\"upstream_error\""));
     assert_non_null(strstr(e.first, "\"http_status\":503"));
+    assert_non_null(strstr(e.first, "\"latency_ms\":"));
+    assert_non_null(strstr(e.first, "\"tenant\":\""));
 }
 
 static void test_the_live_view_knows_tenants_and_instances(void **state)
