@@ -370,7 +370,7 @@ int main(int argc, char **argv)
         .parser = take,
         .doc = "Shows live what a gatewayd does. It only looks: no key changes anything.",
     };
-    struct options o = {.interval_ms = 2000, .has_warmup = true};
+    static struct options o = {.interval_ms = 2000, .has_warmup = true}; /* keeps the hidden addresses */
 
     (void)setlocale(LC_CTYPE, "");
     log_set_name("aigwtop");
