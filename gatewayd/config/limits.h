@@ -46,6 +46,8 @@
 #define LIMIT_UPSTREAM_IDLE_S  50                 /* idle connections: shorter than what providers allow (60 s and up) */
 #define LIMIT_UPSTREAM_SWEEP_US 20000000          /* idle connections are looked at this often when no call comes */
 #define LIMIT_UPSTREAM_LIFE_S  600                /* an older connection is not used again, so that changes in DNS take */
+#define LIMIT_UPSTREAM_STAGGER_US 250000           /* an address that is silent this long gets the next one dialled beside it */
+#define LIMIT_UPSTREAM_TICKETS 64u                /* of TLS on one connection; servers give two or four */
 #define LIMIT_UPSTREAM_READ    ((size_t)16 << 10) /* receive buffer, one for all calls of a worker */
 #define LIMIT_UPSTREAM_LINES   40u                /* header lines of a request */
 #define LIMIT_UPSTREAM_HEADER  ((size_t)16 << 10) /* and their bytes */

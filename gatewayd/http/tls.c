@@ -11,7 +11,9 @@
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
+#include "gatewayd/config/limits.h"
 #include "gatewayd/http/address.h"
 
 struct tls_context {
@@ -21,15 +23,19 @@ struct tls_context {
 struct tls {
     SSL *ssl;
     struct tls_ticket *ticket;
+    unsigned tickets; /* given on this connection */
     bool is_established, is_broken;
     char error[160];
 };
 
-/* Tickets of TLS 1.3 come after the handshake, whenever the peer likes. */
+/* Tickets of TLS 1.3 come after the handshake, whenever the peer likes. OpenSSL takes them in a loop of its own: without an end
+ * to them the thread would not come back. */
 static int on_new_session(SSL *ssl, SSL_SESSION *session)
 {
     struct tls *t = SSL_get_app_data(ssl);
 
+    if (++t->tickets > LIMIT_UPSTREAM_TICKETS)
+        (void)shutdown(SSL_get_fd(ssl), SHUT_RDWR);
     SSL_SESSION_free(t->ticket->session);
     t->ticket->session = session;
     return 1; /* it is ours now */
@@ -63,6 +69,8 @@ struct tls_context *tls_context_new(const char *ca_file, struct err *err)
     SSL_CTX_set_verify(c->ctx, SSL_VERIFY_PEER, NULL);
     (void)SSL_CTX_set_mode(c->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                        SSL_MODE_RELEASE_BUFFERS);
+    (void)SSL_CTX_set_options(c->ctx, SSL_OP_NO_RENEGOTIATION);
+    SSL_CTX_set_read_ahead(c->ctx, 1); /* else each record costs two system calls */
     (void)SSL_CTX_set_session_cache_mode(c->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(c->ctx, on_new_session);
     ERR_clear_error();
