@@ -619,7 +619,6 @@ static enum err_code prepare(struct client_call *call, const struct client_reque
                             .target = to->target,
                             .header_lines = rq->header_lines ? buf_span(rq->header_lines) : (struct span){0},
                             .body = rq->body,
-                            .connect_us = rq->timeouts.connect_us,
                         },
                         &call->err);
 }

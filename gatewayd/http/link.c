@@ -6,7 +6,8 @@
  * EPOLLIN stays registered while a link is idle, so that a request on it costs no system call, and so that the other side's
  * going is seen at once: whatever arrives on an idle link is a close, or an answer to nobody, and ends it.
  *
- * An address that stays silent must not use up the time of those after it: each but the last gets half of what is left. */
+ * An address that stays silent must not delay those after it for long: after LIMIT_UPSTREAM_STAGGER_US the next is dialled
+ * beside it, and the first that answers wins. How long all of this may take is the user's to say, by link_close(). */
 #include "gatewayd/http/link.h"
 
 #include <assert.h>
@@ -24,6 +25,13 @@
 
 enum link_state { LINK_CONNECTING, LINK_GREETING, LINK_READY, LINK_IDLE };
 
+struct dial { /* one address, while connecting */
+    struct link *link;
+    struct loop_watch watch;
+    struct address to;
+    int fd; /* -1: not running */
+};
+
 struct link {
     struct origin *origin;
     void *user;
@@ -33,10 +41,10 @@ struct link {
     int fd; /* -1: none */
     struct tls *tls;
     struct address address;
-    struct mono opened, idle_since, deadline; /* the last: of connecting */
-    struct timer timer;                       /* of the address that is tried */
-    struct address *left;                     /* to try, while connecting; owned */
-    unsigned left_at, n_left;
+    struct mono opened, idle_since;
+    struct timer timer; /* when the next address is dialled */
+    struct dial *dials; /* NULL once one of them won; owned */
+    unsigned n_dials, next_dial, n_running;
     struct link *next, **place; /* in the pool; the place is NULL while in use */
     int error;
 };
@@ -89,6 +97,26 @@ static void drop_socket(struct link *l)
     l->fd = -1;
 }
 
+static void hang_up(struct link *l, struct dial *d)
+{
+    if (d->fd < 0)
+        return;
+    loop_unwatch(l->origin->all->loop, &d->watch);
+    (void)close(d->fd);
+    d->fd = -1;
+    l->n_running--;
+}
+
+static void drop_dials(struct link *l)
+{
+    loop_timer_cancel(l->origin->all->loop, &l->timer);
+    for (unsigned i = 0; i < l->next_dial; i++)
+        hang_up(l, &l->dials[i]);
+    free(l->dials);
+    l->dials = NULL;
+    l->next_dial = l->n_dials = 0;
+}
+
 static void leave_pool(struct link *l)
 {
     if (!l->place)
@@ -104,8 +132,7 @@ void link_close(struct link *l)
 {
     leave_pool(l);
     drop_socket(l);
-    loop_timer_cancel(l->origin->all->loop, &l->timer);
-    free(l->left);
+    drop_dials(l);
     free(l);
 }
 
@@ -150,70 +177,69 @@ static void set_options(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &SECONDS, sizeof(SECONDS));
 }
 
-static bool connect_to(struct link *l, const struct address *a)
+static void on_dialled(struct loop_watch *w, uint32_t events);
+
+static bool dial(struct link *l, struct dial *d)
 {
     struct sockaddr_storage to;
-    socklen_t len = sockaddr_of(a, l->origin->port, &to);
+    socklen_t len = sockaddr_of(&d->to, l->origin->port, &to);
 
-    l->fd = socket(a->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (l->fd >= 0) {
-        set_options(l->fd);
-        l->watch.fd = l->fd;
-        if (connect(l->fd, (struct sockaddr *)&to, len) == 0 || errno == EINPROGRESS) {
-            link_want(l, EPOLLOUT);
-            l->address = *a;
-            return true;
-        }
+    d->fd = socket(d->to.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (d->fd < 0) {
+        l->error = errno;
+        return false;
     }
+    set_options(d->fd);
+    l->n_running++;
+    d->watch = (struct loop_watch){.fd = d->fd, .fn = on_dialled};
+    if ((connect(d->fd, (struct sockaddr *)&to, len) == 0 || errno == EINPROGRESS) &&
+        loop_watch(l->origin->all->loop, &d->watch, EPOLLOUT) == ERR_OK)
+        return true;
     l->error = errno;
-    drop_socket(l);
+    hang_up(l, d);
     return false;
 }
 
 /* False: there is none left. */
-static bool try_next(struct link *l)
+static bool dial_next(struct link *l)
 {
     struct links *ls = l->origin->all;
-    int64_t left_us = mono_diff_us(l->deadline, mono_now());
 
-    while (l->left_at < l->n_left) {
-        const struct address *a = &l->left[l->left_at++];
+    while (l->next_dial < l->n_dials) {
+        struct dial *d = &l->dials[l->next_dial++];
 
-        if (!ls->ops->may_connect(l->user, a) || !connect_to(l, a))
+        if (!ls->ops->may_connect(l->user, &d->to) || !dial(l, d))
             continue;
-        if (l->left_at < l->n_left)
-            loop_timer(ls->loop, &l->timer, left_us > 0 ? left_us / 2 : 0);
+        if (l->next_dial < l->n_dials)
+            loop_timer(ls->loop, &l->timer, LIMIT_UPSTREAM_STAGGER_US);
         return true;
     }
     return false;
 }
 
-static void next_or_fail(struct link *l)
+static void dial_or_fail(struct link *l)
 {
-    drop_socket(l);
-    loop_timer_cancel(l->origin->all->loop, &l->timer);
-    if (!try_next(l))
+    if (!dial_next(l) && !l->n_running)
         fail(l, ERR_UP_CONNECT, l->error ? strerrordesc_np(l->error) : "no address to connect to");
 }
 
-static void on_address_time(struct timer *t)
+static void on_stagger(struct timer *t)
 {
-    struct link *l = CONTAINER_OF(t, struct link, timer);
-
-    if (l->state == LINK_CONNECTING) {
-        l->error = l->fd >= 0 ? ETIMEDOUT : l->error;
-        next_or_fail(l);
-    }
+    dial_or_fail(CONTAINER_OF(t, struct link, timer));
 }
 
 static void become_ready(struct link *l)
 {
-    loop_timer_cancel(l->origin->all->loop, &l->timer);
-    free(l->left);
-    l->left = NULL;
     l->state = LINK_READY;
     link_want(l, EPOLLIN);
     l->origin->all->ops->on_ready(l->user);
+}
+
+/* What was agreed before may be what the other side cannot stand now. */
+static void fail_greeting(struct link *l, const char *why)
+{
+    tls_ticket_release(&l->origin->ticket);
+    fail(l, ERR_UP_TLS, why);
 }
 
 static void greet(struct link *l)
@@ -230,10 +256,10 @@ static void greet(struct link *l)
         break;
     case IO_END:
     case IO_CUT:
-        fail(l, ERR_UP_TLS, "the connection was closed within the TLS handshake");
+        fail_greeting(l, "the connection was closed within the TLS handshake");
         break;
     case IO_ERROR:
-        fail(l, ERR_UP_TLS, tls_error(l->tls));
+        fail_greeting(l, tls_error(l->tls));
         break;
     }
 }
@@ -251,7 +277,6 @@ static void begin_greeting(struct link *l)
     if (!ls->tls)
         ls->tls = tls_context_new(ls->ca_file, &err);
     l->tls = ls->tls ? tls_new(ls->tls, l->fd, bare, &l->origin->ticket) : NULL;
-    loop_timer_cancel(ls->loop, &l->timer); /* another address would not do better */
     l->state = LINK_GREETING;
     if (l->tls)
         greet(l);
@@ -259,25 +284,41 @@ static void begin_greeting(struct link *l)
         fail(l, ERR_UP_TLS, err.code ? err.text : "TLS could not be set up for this name");
 }
 
-static void on_connected(struct link *l)
+/* The socket moves from the dial to the link; another address would not do better. */
+static void on_dialled(struct loop_watch *w, uint32_t events)
 {
+    struct dial *d = CONTAINER_OF(w, struct dial, watch);
+    struct link *l = d->link;
     socklen_t len = sizeof(l->error);
 
-    if (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &l->error, &len) < 0)
+    (void)events;
+    if (getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &l->error, &len) < 0)
         l->error = errno;
-    if (l->error)
-        next_or_fail(l);
-    else if (l->origin->is_tls)
+    if (l->error) {
+        hang_up(l, d);
+        dial_or_fail(l);
+        return;
+    }
+    loop_unwatch(l->origin->all->loop, w);
+    l->fd = l->watch.fd = d->fd;
+    l->address = d->to;
+    d->fd = -1;
+    drop_dials(l);
+    if (l->origin->is_tls)
         begin_greeting(l);
     else
         become_ready(l);
 }
 
-static bool is_quiet(int fd)
+/* Nothing but what TLS says to itself, such as a ticket. */
+static bool is_quiet(struct link *l)
 {
+    size_t n;
     char c;
 
-    return recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+    if (l->tls)
+        return tls_read(l->tls, &c, 1, &n) == IO_WANT_READ;
+    return recv(l->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
 static void on_watch(struct loop_watch *w, uint32_t events)
@@ -285,8 +326,7 @@ static void on_watch(struct loop_watch *w, uint32_t events)
     struct link *l = CONTAINER_OF(w, struct link, watch);
 
     switch (l->state) {
-    case LINK_CONNECTING:
-        on_connected(l);
+    case LINK_CONNECTING: /* its dials are watched */
         break;
     case LINK_GREETING:
         greet(l);
@@ -297,34 +337,39 @@ static void on_watch(struct loop_watch *w, uint32_t events)
         l->origin->all->ops->on_event(l->user, events);
         break;
     case LINK_IDLE:
-        if (!is_quiet(l->fd)) /* it may be about what the last transfer read, in this turn */
+        if (!is_quiet(l)) /* it may be about what the last transfer read, in this turn */
             link_close(l);
         break;
     }
 }
 
-struct link *link_open(struct origin *o, void *user, int64_t time_us)
+static bool list_dials(struct link *l)
+{
+    const struct origin *o = l->origin;
+
+    l->dials = calloc(o->n_addresses ? o->n_addresses : 1, sizeof(*l->dials));
+    if (!l->dials)
+        return false;
+    l->n_dials = o->n_addresses;
+    for (unsigned i = 0; i < l->n_dials; i++)
+        l->dials[i] = (struct dial){.link = l, .to = o->addresses[i], .fd = -1};
+    return true;
+}
+
+struct link *link_open(struct origin *o, void *user)
 {
     struct link *l = calloc(1, sizeof(*l));
-    struct mono now = mono_now();
 
     if (!l)
         return NULL;
-    *l = (struct link){.origin = o,
-                       .user = user,
-                       .fd = -1,
-                       .opened = now,
-                       .deadline = mono_add_us(now, time_us),
-                       .n_left = o->n_addresses};
+    *l = (struct link){.origin = o, .user = user, .fd = -1, .opened = mono_now()};
     l->watch.fn = on_watch;
-    l->timer.fn = on_address_time;
-    l->left = malloc(sizeof(*l->left) * (o->n_addresses ? o->n_addresses : 1));
-    if (!l->left) {
+    l->timer.fn = on_stagger;
+    if (!list_dials(l)) {
         free(l);
         return NULL;
     }
-    memcpy(l->left, o->addresses, sizeof(*l->left) * o->n_addresses);
-    if (!try_next(l)) /* said from the timer: whoever opens it is told later */
+    if (!dial_next(l)) /* said from the timer: whoever opens it is told later */
         loop_timer(o->all->loop, &l->timer, 0);
     return l;
 }
@@ -359,13 +404,14 @@ void link_pool(struct link *l)
 {
     struct origin *o = l->origin;
 
-    if (o->all->n_idle >= LIMIT_UPSTREAM_SPARE || link_has_pending(l)) {
+    link_want(l, EPOLLIN);
+    if (o->all->n_idle >= LIMIT_UPSTREAM_SPARE || l->registered != EPOLLIN ||
+        (link_has_pending(l) && !is_quiet(l))) {
         link_close(l);
         return;
     }
     l->state = LINK_IDLE;
     l->idle_since = loop_now(o->all->loop);
-    link_want(l, EPOLLIN);
     l->next = o->idle;
     if (l->next)
         l->next->place = &l->next;
@@ -510,6 +556,10 @@ struct links *links_new(struct loop *l, const struct link_ops *ops, const char *
     ls->loop = l;
     ls->ops = ops;
     ls->ca_file = ca_file ? strdup(ca_file) : NULL;
+    if (ca_file && !ls->ca_file) { /* none at all would mean the system's */
+        free(ls);
+        return NULL;
+    }
     ls->sweep.fn = on_sweep;
     loop_timer(l, &ls->sweep, LIMIT_UPSTREAM_SWEEP_US);
     return ls;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connections to where requests go: opened one address after the other, with TLS where the origin asks for it, and pooled per
+/* Connections to where requests go: opened to the first address that answers, with TLS where the origin asks for it, and pooled per
  * origin. What is said on them is transfer.c. One thread, its loop. */
 #ifndef HTTP_LINK_H
 #define HTTP_LINK_H
@@ -37,8 +37,8 @@ bool origin_is_tls(const struct origin *o);
 
 /* A pooled connection, or NULL. */
 struct link *link_take(struct origin *o, void *user);
-/* on_ready or on_failed follows, in a later turn. All addresses together get `time_us`. NULL: out of memory. */
-struct link *link_open(struct origin *o, void *user, int64_t time_us);
+/* on_ready or on_failed follows, in a later turn; the caller has a deadline of its own. NULL: out of memory. */
+struct link *link_open(struct origin *o, void *user);
 const struct address *link_address(const struct link *l);
 /* EPOLLIN, EPOLLOUT, both, or nothing for now. */
 void link_want(struct link *l, uint32_t events);

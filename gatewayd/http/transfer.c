@@ -22,10 +22,11 @@
 #include "gatewayd/http/surroundings.h"
 #include "libshared/base/buf.h"
 
-#define READS_AT_ONCE 4u                 /* of one link, before others have their turn */
-#define SMALL         ((size_t)4 << 10)  /* buffers up to this stay with the transfer */
-#define ONE_RECORD    ((size_t)16 << 10) /* a request up to this goes out as one piece of TLS */
-#define CHUNK_DIGITS  15u
+#define READS_AT_ONCE  4u                 /* of one link, before others have their turn */
+#define WRITES_AT_ONCE 16u                /* the same for records of a long request */
+#define SMALL          ((size_t)4 << 10)  /* buffers up to this stay with the transfer */
+#define ONE_RECORD     ((size_t)16 << 10) /* a request up to this goes out as one piece of TLS */
+#define CHUNK_DIGITS   15u
 
 enum reading {
     READ_HEAD,
@@ -49,7 +50,6 @@ struct transfer {
     bool is_upload_over; /* all was sent, or no more will be */
     bool wants_out;      /* the link did not take more */
     bool may_pool;
-    int64_t connect_us;
     struct buf out; /* the request: its head, and a small body where that is one record of TLS */
     struct span body;
     size_t sent; /* of both */
@@ -199,8 +199,10 @@ static enum reading body_of(struct transfer *t)
     const struct client_headers *h = &t->answer.found;
 
     t->may_pool = !t->answer.is_last;
-    if (h->status == 204 || h->status == 304)
+    if (h->status == 204 || h->status == 304) {
+        t->may_pool &= !t->answer.is_chunked && h->content_length <= 0; /* it may send what is said there */
         return READ_OVER;
+    }
     if (t->answer.is_chunked) {
         t->may_pool &= h->content_length < 0; /* two lengths are one too many to trust what follows */
         return READ_SIZE;
@@ -244,7 +246,7 @@ static enum fed on_size_line(struct transfer *t, struct span line, struct fault 
         else
             break;
     }
-    if (i == 0 || i > CHUNK_DIGITS || (i < line.len && !strchr("; \t", line.p[i]))) {
+    if (i == 0 || i > CHUNK_DIGITS || (i < line.len && !memchr("; \t", line.p[i], 3))) {
         *f = (struct fault){ERR_UP_GARBAGE, "the length of a chunk is not acceptable"};
         return FED_WRONG;
     }
@@ -402,15 +404,19 @@ static void send_on(struct transfer *t)
     enum io io = IO_OK;
     size_t n;
 
-    while (left_to_send(t) && io == IO_OK) {
+    for (unsigned i = 0; left_to_send(t) && io == IO_OK && i < WRITES_AT_ONCE; i++) {
         io = link_write(t->link, v, pieces_of(t, v), &n);
         t->sent += n;
     }
-    t->wants_out = io == IO_WANT_WRITE;
+    t->wants_out = io == IO_WANT_WRITE || (io == IO_OK && left_to_send(t));
+    if (t->wants_out) {
+        rewatch(t);
+        return;
+    }
     if (io == IO_OK) {
         t->is_upload_over = true;
         t->all->ops->on_sent(t->user);
-    } else if (io != IO_WANT_WRITE && io != IO_WANT_READ) {
+    } else if (io != IO_WANT_READ) {
         t->is_upload_over = true; /* it may have answered before it stopped to listen: reading tells */
     }
     rewatch(t);
@@ -457,6 +463,8 @@ static void on_event(void *user, uint32_t events)
     t->wants_out = false;
     if (left_to_send(t))
         send_on(t);
+    else /* an early answer ended the sending: that the socket is writable must not wake us for ever */
+        rewatch(t);
     if (!t->is_paused)
         read_on(t);
 }
@@ -570,7 +578,6 @@ enum err_code transfer_set(struct transfer *t, const struct transfer_request *rq
     if (e)
         return e;
     t->to = rq->to;
-    t->connect_us = rq->connect_us;
     t->body = is_post ? rq->body : (struct span){0};
     if (t->body.len && t->body.len <= ONE_RECORD && origin_is_tls(t->to) &&
         buf_reserve(&t->out, t->body.len) == ERR_OK) {
@@ -593,7 +600,7 @@ enum err_code transfer_start(struct transfer *t)
         begin(t);
         return ERR_OK;
     }
-    t->link = link_open(t->to, t, t->connect_us);
+    t->link = link_open(t->to, t);
     return t->link ? ERR_OK : ERR_NO_MEMORY;
 }
 

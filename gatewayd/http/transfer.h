@@ -38,7 +38,6 @@ struct transfer_request {
     struct span header_lines; /* see header_lines.h; copied */
     /* Borrowed until transfer_is_body_out(), the end, or transfer_stop(). */
     struct span body;
-    int64_t connect_us; /* divided between the addresses of a name */
 };
 
 /* `ca_file`: NULL or empty for the system's. */

@@ -58,7 +58,7 @@ static void run_sliced(struct run *r, const uint8_t *p, size_t size, unsigned la
     size_t at = 0, n;
 
     *r = (struct run){0};
-    *l = (struct link){.origin = t->to, .user = t, .fd = -1, .state = LINK_READY};
+    *l = (struct link){.origin = t->to, .user = t, .fd = -1, .registered = EPOLLIN, .state = LINK_READY};
     t->user = r;
     t->link = l;
     t->reading = READ_HEAD;
