@@ -23,6 +23,7 @@
 #include "libshared/base/log.h"
 
 #define READING_DEADLINE_US 3000000 /* of what an operator asks for; the directory waits meanwhile */
+#define MONITOR_DEADLINE_US 5000000 /* of the monitoring API; its thread does nothing else */
 #define AGGREGATION_DEADLINE_US                                                                              \
     20000000                    /* of one statement, which may read a whole hour; a stop waits for it */
 #define LEASES_WAIT_US  2000000 /* that a start waits for the first answer of the realtime store */
@@ -171,6 +172,15 @@ struct db *gateway_reading_db(struct gateway *gw)
 struct directory *gateway_directory(struct gateway *gw)
 {
     return gw->directory;
+}
+
+struct watcher *gateway_watcher_mt(struct gateway *gw)
+{
+    return gw->watcher;
+}
+const struct monitor_stores *gateway_monitor_stores(struct gateway *gw)
+{
+    return &gw->monitor;
 }
 
 bool gateway_is_draining_mt(struct gateway *gw)
@@ -480,6 +490,23 @@ static enum err_code open_forecaster(struct gateway *gw, struct err *err)
     return gw->forecaster ? ERR_OK : ERR_IO;
 }
 
+static enum err_code open_watcher(struct gateway *gw, struct err *err)
+{
+    struct watcher_options o = {.db = books_db_share(gw->books),
+                                .reader = books_db_reader(gw->books),
+                                .kv = books_kv_share(gw->books),
+                                .retention_us = gw->config->aggregation.retention_us,
+                                .events = gw->events,
+                                .config = config_of,
+                                .user = gw};
+
+    gw->monitor.db = books_db_reader(gw->books);
+    db_set_deadline(gw->monitor.db, MONITOR_DEADLINE_US);
+    gw->monitor.kv = books_kv_share(gw->books);
+    gw->watcher = watcher_start(&o, err);
+    return gw->watcher ? ERR_OK : ERR_IO;
+}
+
 static enum err_code make_workers(struct gateway *gw, struct config *c, struct err *err)
 {
     struct config_address at = c->listen;
@@ -580,6 +607,8 @@ static enum err_code start(struct gateway *gw, struct err *err)
         e = open_limits(gw, err);
     if (!e)
         e = open_forecaster(gw, err);
+    if (!e)
+        e = open_watcher(gw, err);
     if (e)
         return e;
     c = gw->config;
@@ -646,6 +675,9 @@ void gateway_free(struct gateway *gw)
         worker_join(gw->workers[i]);
     tracker_stop(gw->tracker);
     api_front_stop(gw->api);
+    watcher_stop(gw->watcher);
+    db_free(gw->monitor.db);
+    kv_free(gw->monitor.kv);
     forecaster_stop(gw->forecaster);
     limits_lease_stop(gw->lease);
     limits_follow_stop(gw->follow);

@@ -15,7 +15,9 @@ struct gateway;
 struct loads;
 struct loop;
 struct queues;
+struct kv;
 struct tracker;
+struct watcher;
 
 struct gateway_options {
     struct config_options config;
@@ -60,6 +62,14 @@ struct breakers *gateway_breakers_mt(struct gateway *gw);
 /* When an account's budget will be spent; false where that is not known. */
 struct forecast;
 bool gateway_forecast_mt(struct gateway *gw, const char *account, struct forecast *out);
+/* What is out of the ordinary; NULL while the gateway starts. See watcher_findings_mt(). */
+struct watcher *gateway_watcher_mt(struct gateway *gw);
+/* Both stores, for reading, with a short deadline. For the thread of RUN_READING alone. */
+struct monitor_stores {
+    struct db *db;
+    struct kv *kv;
+};
+const struct monitor_stores *gateway_monitor_stores(struct gateway *gw);
 struct loads *gateway_loads_mt(struct gateway *gw);
 struct tracker *gateway_tracker_mt(struct gateway *gw);
 /* What happened, for operators; lives as long as the gateway. */

@@ -11,6 +11,7 @@
 #include "gatewayd/books/books.h"
 #include "gatewayd/books/breaker_share.h"
 #include "gatewayd/books/forecaster.h"
+#include "gatewayd/books/watcher.h"
 #include "gatewayd/core/mailbox.h"
 #include "gatewayd/gateway.h"
 #include "gatewayd/health/tracker.h"
@@ -50,6 +51,8 @@ struct gateway {
     struct tracker *tracker;
     struct events *events;
     struct forecaster *forecaster;
+    struct watcher *watcher;
+    struct monitor_stores monitor; /* of the api thread's reader */
     struct api_front *api;
     struct worker *workers[LIMIT_WORKERS];
     struct worker_end ends[LIMIT_WORKERS];

@@ -19,6 +19,7 @@ struct books {
     char name[128]; /* of this node, for people */
     struct kv *kv;
     struct db *db;
+    char *path; /* of the SQLite file; NULL: the history store is a server */
     struct writer *writers[BOOKS_WRITERS];
 };
 
@@ -31,6 +32,7 @@ static enum err_code open_stores(struct books *b, const struct config *c, struct
     if (!c->database[0]) {
         (void)snprintf(path, sizeof(path), "%s/history.db", c->state_dir);
         db.url = path;
+        b->path = strdup(path);
     }
     b->kv = kv_new(&kv, err);
     if (!b->kv)
@@ -138,6 +140,7 @@ void books_free(struct books *b)
         writer_free(b->writers[i]);
     kv_free(b->kv);
     db_free(b->db);
+    free(b->path);
     free(b);
 }
 
@@ -185,4 +188,13 @@ struct kv *books_kv_share(struct books *b)
 struct db *books_db_share(struct books *b)
 {
     return db_share(b->db);
+}
+struct db *books_db_reader(struct books *b)
+{
+    struct db *db =
+        b->path ? db_new(&(struct db_options){.url = b->path, .is_read_only = true}, NULL) : db_share(b->db);
+
+    if (!db)
+        abort();
+    return db;
 }

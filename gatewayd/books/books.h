@@ -39,5 +39,7 @@ const char *books_instance(const struct books *b);
 /* Handles for another thread; the caller frees them, before books_free(). */
 struct kv *books_kv_share(struct books *b);
 struct db *books_db_share(struct books *b);
+/* For reading only: what takes long on it does not keep the writer of a SQLite file waiting. */
+struct db *books_db_reader(struct books *b);
 
 #endif

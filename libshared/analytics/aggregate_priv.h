@@ -64,6 +64,9 @@ void redis_keys_release(struct redis_keys *k);
 NODISCARD enum err_code redis_keys_scan(struct kv *kv, struct redis_keys *out, struct err *err);
 /* First key of the first hour at or after `hour`, or n. */
 size_t redis_keys_from(const struct redis_keys *k, int64_t hour);
+/* A field of such a hash, added to the row; ERR_BAD_REQUEST for what is no figure. */
+NODISCARD enum err_code hour_row_field(struct hour_row *row, bool has_sketch, struct span field,
+                                       struct span value);
 /* The rows that the hashes of an hour say; none when there are no hashes. */
 NODISCARD enum err_code hour_rows_from_redis(struct kv *kv, const struct redis_keys *k, int64_t hour,
                                              struct hour_rows *out, struct err *err);

@@ -179,32 +179,34 @@ static bool take_measure(struct hour_row *row, struct span field, int64_t v)
 {
     for (unsigned m = 0; m < MEASURE_COUNT; m++)
         if (span_is(field, measure_name(m))) {
-            row->m.v[m] = v;
+            row->m.v[m] += v;
             return true;
         }
     return false;
 }
 
 /* "b1234": a bucket of the sketch. Fields of a newer gateway are passed over. */
-static void take_field(void *user, struct span field, struct span value)
+enum err_code hour_row_field(struct hour_row *row, bool has_sketch, struct span field, struct span value)
 {
-    struct fields *f = user;
     uint64_t bucket;
     int64_t v = 0;
     bool is_bucket =
         field.len > 1 && field.p[0] == 'b' && span_to_u64(span_make(field.p + 1, field.len - 1), &bucket);
 
-    if (f->e)
-        return;
-    if (!parse_int(value, &v)) {
-        f->e = ERR_BAD_REQUEST;
-        return;
-    }
-    if (take_measure(f->row, field, v) || !is_bucket || v == 0)
-        return;
-    f->e = v < 0 || bucket >= SKETCH_BUCKETS
-               ? ERR_BAD_REQUEST
-               : sketch_add_bucket(&f->row->sketch, (unsigned)bucket, (uint64_t)v);
+    if (!parse_int(value, &v))
+        return ERR_BAD_REQUEST;
+    if (take_measure(row, field, v) || !is_bucket || v == 0 || !has_sketch)
+        return ERR_OK;
+    return v < 0 || bucket >= SKETCH_BUCKETS ? ERR_BAD_REQUEST
+                                             : sketch_add_bucket(&row->sketch, (unsigned)bucket, (uint64_t)v);
+}
+
+static void take_field(void *user, struct span field, struct span value)
+{
+    struct fields *f = user;
+
+    if (!f->e)
+        f->e = hour_row_field(f->row, true, field, value);
 }
 
 static bool is_empty(const struct hour_row *row)
