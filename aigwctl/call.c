@@ -12,51 +12,90 @@
 #include "libshared/cli/human.h"
 
 _Atomic int ctl_stop;
+static char complaint[2048];
+
+const char *ctl_last_complaint(void)
+{
+    return complaint;
+}
 
 int ctl_fail(int code, const char *fmt, ...)
 {
-    char text[2048];
     va_list ap;
 
     va_start(ap, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    (void)vsnprintf(complaint, sizeof(complaint), fmt, ap);
     va_end(ap);
     (void)fputs("aigwctl: ", stderr);
-    term_put(stderr, text);
+    term_put(stderr, complaint);
     (void)fputc('\n', stderr);
     return code;
 }
 
 /* ---- reaching the gateway ------------------------------------------------------------------------------------------ */
 
-static int find_token(const struct ctl *ctl, struct secret *out)
+/* What the file or the running gateway of that name says. */
+static int take_context(struct ctl *ctl, const char *name, bool is_named, struct context *out)
+{
+    struct err err = {0};
+    enum err_code e = context_load(name, out, &err);
+
+    if (e == ERR_NOT_FOUND && is_named)
+        return ctl_fail(
+            CLI_NOT_FOUND,
+            "no context is named '%s'; is its gateway running? 'aigwctl config contexts' lists them", name);
+    if (e)
+        return e == ERR_NOT_FOUND ? CLI_OK : ctl_fail(CLI_USAGE, "%s", err_text(&err));
+    ctl->is_read_only = out->is_read_only;
+    if (!ctl->found_context)
+        ctl->found_context = strdup(out->name);
+    return CLI_OK;
+}
+
+/* Options win over variables, a context that is named over the gateway's variable, and that over the file's current context. */
+static int find_context(struct ctl *ctl, struct context *out)
+{
+    const char *name = ctl->context ? ctl->context : getenv("GATEWAYD_CONTEXT");
+    const char *url = getenv("GATEWAYD_URL");
+
+    *out = (struct context){0};
+    if (ctl->url || ((!name || !*name) && url && *url))
+        return CLI_OK;
+    return take_context(ctl, name && *name ? name : NULL, name && *name, out);
+}
+
+int ctl_find_token(struct ctl *ctl, struct secret *out)
 {
     const char *file = ctl->token_file ? ctl->token_file : getenv("GATEWAYD_TOKEN_FILE");
     const char *token = getenv("GATEWAYD_TOKEN");
+    struct context context;
     struct err err = {0};
+    int rc = find_context(ctl, &context);
 
+    if (rc)
+        return rc;
+    if (!token && !file && context.token_file[0])
+        file = context.token_file;
     if (ctl->token_file || (!token && file))
         return context_token_file(file, out, &err) ? ctl_fail(CLI_NO_AUTH, "%s", err_text(&err)) : CLI_OK;
     return token && secret_set(out, span_of(token)) ? CLI_FAILED : CLI_OK;
 }
 
-static int find_url(struct ctl *ctl)
+int ctl_find_url(struct ctl *ctl)
 {
-    const char *context = ctl->context ? ctl->context : getenv("GATEWAYD_CONTEXT");
     const char *url = ctl->url;
-    char found[1024];
-    int pid;
+    struct context context;
+    int rc = ctl->found_url ? CLI_OK : find_context(ctl, &context);
 
-    if (!url && context) {
-        if (!context_read(context, found, sizeof(found), &pid))
-            return ctl_fail(CLI_NOT_FOUND, "no context is named '%s'; is its gateway running?", context);
-        url = found;
-    }
+    if (rc || ctl->found_url)
+        return rc;
+    if (!url && context.url[0])
+        url = context.url;
     if (!url)
         url = getenv("GATEWAYD_URL");
     if (!url || !*url) {
-        context_guess_url(found, sizeof(found));
-        url = found;
+        context_guess_url(context.url, sizeof(context.url));
+        url = context.url;
     }
     ctl->found_url = strdup(url);
     return CLI_OK;
@@ -66,11 +105,11 @@ static int connect_it(struct ctl *ctl)
 {
     struct secret token = {0};
     struct err err = {0};
-    int rc = ctl->client ? CLI_OK : find_url(ctl);
+    int rc = ctl->client ? CLI_OK : ctl_find_url(ctl);
 
     if (ctl->client || rc)
         return rc;
-    rc = find_token(ctl, &token);
+    rc = ctl_find_token(ctl, &token);
     if (!rc) {
         ctl->client = api_client_new(&(struct api_client_options){.url = ctl->found_url,
                                                                   .token = secret_expose(&token),
@@ -94,13 +133,27 @@ static int no_answer(struct ctl *ctl, const struct err *err)
     if (err->code == ERR_FORBIDDEN)
         return ctl_fail(CLI_NO_AUTH, "%s: %s; the daemon's own user and root may", ctl->found_url,
                         err_text(err));
-    (void)ctl_fail(CLI_NO_ANSWER, "no answer from %s: %s", ctl->found_url, err_text(err));
-    (void)fputs("  Is the daemon up?     systemctl status gatewayd, or aigwctl demo\n"
-                "  Wrong address?        --url http://HOST:PORT or unix:/PATH, or GATEWAYD_URL\n",
-                stderr);
-    if (ctl->is_watch)
+    if (ctl->found_context)
+        (void)ctl_fail(CLI_NO_ANSWER, "no answer from %s (context %s): %s", ctl->found_url,
+                       ctl->found_context, err_text(err));
+    else
+        (void)ctl_fail(CLI_NO_ANSWER, "no answer from %s: %s", ctl->found_url, err_text(err));
+    if (!ctl->is_quiet)
+        (void)fputs("  Is the daemon up?     systemctl status gatewayd, or aigwctl demo\n"
+                    "  Wrong address?        aigwctl config contexts, --url http://HOST:PORT or unix:/PATH\n"
+                    "  Full self-test:       aigwctl doctor\n",
+                    stderr);
+    if (ctl->is_watch && !ctl->is_quiet)
         (void)fputs("  Trying on until it answers, or Ctrl-C.\n", stderr);
     return CLI_NO_ANSWER;
+}
+
+int ctl_read_only(const struct ctl *ctl)
+{
+    return ctl_fail(CLI_NO_AUTH,
+                    "context '%s' is read-only; nothing was sent. Another one with -c NAME, or edit it: "
+                    "aigwctl config set %s --read-only=no",
+                    ctl->found_context, ctl->found_context);
 }
 
 int ctl_call(struct ctl *ctl, const char *method, const char *path, struct span body, struct api_answer *out)
@@ -110,6 +163,8 @@ int ctl_call(struct ctl *ctl, const char *method, const char *path, struct span 
 
     if (rc)
         return rc;
+    if (ctl->is_read_only && strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+        return ctl_read_only(ctl);
     if (api_client_call(ctl->client, method, path, body, out, &err))
         return no_answer(ctl, &err);
     ctl->is_gone = false;
@@ -169,92 +224,4 @@ void ctl_put_member(FILE *f, const json_t *object, const char *name)
     const char *text = json_string_value(json_object_get(object, name));
 
     term_put(f, text ? text : "-");
-}
-
-/* `f` may be memory; what counts is where it ends up, which is stdout. */
-struct table_style ctl_style(const struct ctl *ctl, FILE *f)
-{
-    bool tty = term_is_tty(stdout);
-
-    (void)f;
-    return (struct table_style){.has_color = term_wants_color(stdout, ctl->color),
-                                .is_relative = tty,
-                                .width = tty ? term_width(stdout) : 0,
-                                .now = wall_now()};
-}
-
-void ctl_print(const struct ctl *ctl, FILE *f, const char *schema, const struct table_column *columns,
-               const json_t *rows, const json_t *data)
-{
-    struct table_style style = ctl_style(ctl, f);
-
-    if (ctl->output == OUTPUT_JSON)
-        table_print_json(f, schema, data ? data : rows);
-    else if (ctl->output == OUTPUT_CSV)
-        table_print_csv(f, columns, rows);
-    else
-        table_print(f, columns, rows, &style);
-}
-
-/* ---- watching ------------------------------------------------------------------------------------------------------ */
-
-bool ctl_sleep_ms(int64_t ms)
-{
-    struct mono end = mono_add_us(mono_now(), ms * 1000);
-    int64_t left;
-
-    while (!ctl_stop && (left = mono_diff_us(end, mono_now())) > 0)
-        (void)poll(NULL, 0, (int)(left / 1000 < 200 ? left / 1000 + 1 : 200));
-    return !ctl_stop;
-}
-
-void ctl_redraw(FILE *f, const char *text, unsigned *lines)
-{
-    if (*lines)
-        (void)fprintf(f, "\033[%uA\r\033[J", *lines);
-    *lines = term_rows(text, term_width(f));
-    (void)fputs(text, f);
-    (void)fflush(f);
-}
-
-static void show_block(const struct ctl *ctl, const char *text, unsigned *lines)
-{
-    char when[WALL_TEXT_CAP];
-
-    if (term_is_tty(stdout)) {
-        ctl_redraw(stdout, text, lines);
-        return;
-    }
-    (void)wall_format(wall_now(), when, sizeof(when));
-    if (ctl->output == OUTPUT_TABLE)
-        (void)printf("%s%s\n", *lines ? "\n" : "", when);
-    *lines = 1;
-    (void)fputs(text, stdout);
-    (void)fflush(stdout);
-}
-
-int ctl_watch(struct ctl *ctl, ctl_show show)
-{
-    unsigned lines = 0;
-    int rc = CLI_OK;
-
-    if (!ctl->is_watch)
-        return show(ctl, stdout);
-    do {
-        char *text = NULL;
-        size_t len = 0;
-        FILE *f = open_memstream(&text, &len);
-
-        if (!f)
-            abort();
-        rc = show(ctl, f);
-        (void)fclose(f);
-        if (rc == CLI_NO_ANSWER)
-            lines = 0; /* what it said stays, and so does the last picture above it */
-        if (len)
-            show_block(ctl, text, &lines);
-        free(text);
-    } while (!ctl_stop && (rc == CLI_OK || rc >= CLI_WARNING || rc == CLI_NO_ANSWER) &&
-             ctl_sleep_ms(ctl->watch_ms));
-    return ctl_stop ? 128 + ctl_stop : rc;
 }

@@ -149,7 +149,7 @@ int change_make(struct ctl *ctl, const struct change *c, json_t **out)
         json_t *doc = json_pack("{s:b, s:s, s:s, s:O?}", "dry_run", 1, "method", c->method, "path", path.p,
                                 "body", c->body);
 
-        table_print_json(stdout, "change", doc);
+        ctl_print_document(ctl, stdout, "change", doc);
         json_decref(doc);
     } else if (opt.is_dry) {
         (void)printf("would call %s %s%s%s\n", c->method, path.p, body ? " " : "", body ? body : "");

@@ -36,7 +36,7 @@ static const struct argp_option OPTIONS[] = {
     {"from", KEY_FROM, "HOUR", 0, "backfill: the first hour", 0},
     {"to", KEY_TO, "HOUR", 0, "backfill: the last hour", 0},
     {"allow-gaps", KEY_GAPS, 0, 0, "store hours whose data is gone as empty", 0},
-    {"source", KEY_SOURCE, "NAME", 0,
+    {"source", KEY_SOURCE, "auto|ledger|redis", 0,
      "ledger, redis, or auto (default): the ledger where the database has one", 0},
     {"periodic", KEY_PERIODIC, "TIME", OPTION_ARG_OPTIONAL, "hourly: stay and run every TIME (default 60m)",
      0},
@@ -459,9 +459,16 @@ static int run(struct ctl *ctl)
     return ctl_fail(CLI_USAGE, "aggregate: the verbs are hourly, backfill and status, not '%s'", verb);
 }
 
+static const struct command_verb VERBS[] = {
+    {"hourly", "", "every closed hour that is not stored yet", MILD, "POST /api/admin/aggregate"},
+    {"backfill", "--from HOUR --to HOUR", "a range of hours again", MILD, "POST /api/admin/aggregate"},
+    {"status", "", "what is not stored, and when it would be lost", READS, NULL},
+    {0},
+};
+
 const struct command CMD_AGGREGATE = {
     .name = "aggregate",
-    .args = "[hourly|backfill|status]",
+    .verbs = VERBS,
     .group = GROUP_DATA,
     .summary = "roll hours up into the history, and how that stands",
     .help = "hourly stores every closed hour that is not stored yet and every hour that changed since. "

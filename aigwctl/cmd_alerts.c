@@ -49,11 +49,11 @@ static struct {
 } opt;
 
 static const struct argp_option OPTIONS[] = {
-    {"format", KEY_FORMAT, "FORM", 0,
-     "generate: prometheus (default), prometheusrule, grafana, alertmanager, test or markdown", 0},
+    {"format", KEY_FORMAT, "prometheus|prometheusrule|grafana|alertmanager|test|markdown", 0,
+     "generate: which file; prometheus is the default", 0},
     {"group", KEY_GROUP, "GROUP", 0, "only this group; may be given again", 0},
-    {"severity", KEY_SEVERITY, "SEVERITY", 0, "only critical, warning or info; may be given again", 0},
-    {"pack", KEY_PACK, "PACK", 0, "core (default), compat, extended or all; may be given again", 0},
+    {"severity", KEY_SEVERITY, "critical|warning|info", 0, "only these; may be given again", 0},
+    {"pack", KEY_PACK, "core|compat|extended|all", 0, "core is the default; may be given again", 0},
     {"set", KEY_SET, "NAME.PARAM=VALUE", 0,
      "another threshold, 'for' or other parameter; NAME may be a pattern such as '*'", 0},
     {"live", KEY_LIVE, 0, 0,
@@ -475,9 +475,19 @@ static int run(struct ctl *ctl)
     return rc;
 }
 
+static const struct command_verb VERBS[] = {
+    {"list", "", "the rules, or what fires", READS, NULL},
+    {"generate", "", "the rules as a file", READS, NULL},
+    {"check", "FILE…", "any rule file", READS, NULL},
+    {"test", "FILE", "a firing and a silent case per rule", READS, NULL},
+    {"test", "--now", "judge the present figures", READS, NULL},
+    {"routes", "", "who is told", READS, NULL},
+    {0},
+};
+
 const struct command CMD_ALERTS = {
     .name = "alerts",
-    .args = "list\ngenerate\ncheck FILE…\ntest FILE\ntest --now\nroutes",
+    .verbs = VERBS,
     .group = GROUP_ALERTS,
     .summary = "alert rules: list, generate, check, test; who is told",
     .help = "34 rules in 11 groups (the pack core), those that reference 004 names (compat) and those about "

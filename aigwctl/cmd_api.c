@@ -72,9 +72,14 @@ static int run(struct ctl *ctl)
     return rc;
 }
 
+static const struct command_verb VERBS[] = {
+    {"", "METHOD PATH", "one call", READS, NULL},
+    {0},
+};
+
 const struct command CMD_API = {
     .name = "api",
-    .args = "METHOD PATH",
+    .verbs = VERBS,
     .group = GROUP_LOOK,
     .summary = "any call of the gateway's API",
     .help = "Calls any path with the address and token that the other commands use, and prints the answer as "
@@ -92,7 +97,7 @@ static int run_reload(struct ctl *ctl)
     int rc = ctl_post(ctl, "/api/admin/reload", &doc);
 
     if (!rc && doc && ctl->output == OUTPUT_JSON)
-        table_print_json(stdout, "reload", doc);
+        ctl_print_document(ctl, stdout, "reload", doc);
     else if (!rc && doc)
         (void)printf("reloaded, configuration version %lld\n",
                      (long long)json_integer_value(json_object_get(doc, "config_version")));
@@ -100,9 +105,14 @@ static int run_reload(struct ctl *ctl)
     return rc;
 }
 
+static const struct command_verb RELOAD_VERBS[] = {
+    {"", "", "read and swap", MILD, "POST /api/admin/reload"},
+    {0},
+};
+
 const struct command CMD_RELOAD = {
     .name = "reload",
-    .args = "",
+    .verbs = RELOAD_VERBS,
     .group = GROUP_CONTROL,
     .summary = "read the configuration again",
     .help = "The gateway reads its configuration again and swaps it at once; a file that is not valid "

@@ -15,7 +15,7 @@ static struct {
 } opt;
 
 static const struct argp_option OPTIONS[] = {
-    {"state", KEY_STATE, "STATE", 0, "list: only those that are open, half_open or closed", 0},
+    {"state", KEY_STATE, "open|half_open|closed", 0, "list: only those", 0},
     {"all", KEY_ALL, 0, 0, "list: the quiet ones too", 0},
     {"history", KEY_HISTORY, 0, 0, "list: what each one went through", 0},
     {"for", KEY_FOR, "TIME", 0, "open, close: how long, at most 30d, such as 30m", 0},
@@ -472,10 +472,23 @@ static int run(struct ctl *ctl)
     return change_all(ctl, verb, target);
 }
 
+static const struct command_verb VERBS[] = {
+    {"list", "[TARGET]", "states; the quiet ones are hidden", READS, "GET /api/monitoring/circuit-breakers"},
+    {"show", "TARGET", "one breaker, with its last 20 changes", READS,
+     "GET /api/monitoring/circuit-breakers/{provider}"},
+    {"open", "TARGET --for TIME", "keep requests away", MODERATE,
+     "POST /api/admin/breakers/{provider/model}"},
+    {"close", "TARGET --for TIME", "let requests through whatever fails", MODERATE,
+     "POST /api/admin/breakers/{provider/model}"},
+    {"reset", "TARGET", "close it and forget what it counted", MODERATE,
+     "POST /api/admin/breakers/{provider/model}"},
+    {"auto", "TARGET", "end a forced state", MODERATE, "POST /api/admin/breakers/{provider/model}"},
+    {0},
+};
+
 const struct command CMD_BREAKERS = {
     .name = "breakers",
-    .args = "list [TARGET]\nshow TARGET\nopen TARGET --for TIME\nclose TARGET --for TIME\nreset TARGET\nauto "
-            "TARGET",
+    .verbs = VERBS,
     .group = GROUP_CONTROL,
     .summary = "circuit breakers: their states, and forcing them",
     .help =

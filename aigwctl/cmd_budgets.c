@@ -34,16 +34,16 @@ static const struct argp_option OPTIONS[] = {
     {"over", KEY_OVER, "PERCENT", 0, "list: only those that have used so much", 0},
     {"tenant", KEY_TENANT, "TENANT", 0, "list: only those of a tenant and its keys", 0},
     {"all", KEY_ALL, 0, 0, "list: those that spent nothing, too", 0},
-    {"forecast", KEY_FORECAST, "HOW", 0,
+    {"forecast", KEY_FORECAST, "auto|linear|none", 0,
      "list: auto (by the hour of the week where history allows it), linear or none", 0},
     {"apply", KEY_APPLY, 0, 0, "reconcile: let the counters follow the ledger", 0},
-    {"limit", KEY_LIMIT, "USD", 0, "dollars per period", 0},
-    {"period", KEY_PERIOD, "PERIOD", 0, "hour, day, week, month or total", 0},
+    {"limit", KEY_LIMIT, "USD", 0, "set: dollars per period", 0},
+    {"period", KEY_PERIOD, "hour|day|week|month|total", 0, "set: how long a limit counts", 0},
     {"timezone", KEY_TIMEZONE, "ZONE", 0, "by whose clocks it begins anew, such as Europe/Berlin", 0},
     {"warn", KEY_WARN, "PERCENT", 0, "when to warn; several as 80,95", 0},
-    {"at-limit", KEY_AT_LIMIT, "RULE", 0, "block, throttle or warn", 0},
-    {"when-store-down", KEY_STORE_DOWN, "RULE", 0, "closed, bounded or open", 0},
-    {"cut-streams", KEY_CUT, "YES|NO", 0, "whether streams end when nothing is left", 0},
+    {"at-limit", KEY_AT_LIMIT, "block|throttle|warn", 0, "set: what happens then", 0},
+    {"when-store-down", KEY_STORE_DOWN, "closed|bounded|open", 0, "set: what happens without the store", 0},
+    {"cut-streams", KEY_CUT, "yes|no", 0, "set: whether streams end when nothing is left", 0},
     {"amount", KEY_AMOUNT, "USD", 0, "add: dollars on top of the limit", 0},
     {"until", KEY_UNTIL, "TIME", 0, "add: they are taken away at 2026-11-30T00:00:00Z, or after 72h", 0},
     {"id", KEY_ID, "ID", 0, "remove: of the top-up, as 'show -o json' has it", 0},
@@ -429,10 +429,23 @@ static int run(struct ctl *ctl)
         "budgets: the verbs are list, show, set, add, remove, reset, explain and reconcile, not '%s'", verb);
 }
 
+static const struct command_verb VERBS[] = {
+    {"list", "", "what is spent, held and left", READS, "GET /api/admin/budgets"},
+    {"show", "ACCOUNT", "one", READS, "GET /api/admin/budgets/{account}"},
+    {"set", "ACCOUNT", "another limit", SEVERE, "PUT /api/admin/budgets/{account}"},
+    {"add", "ACCOUNT", "a top-up that ends by itself", MILD, "POST /api/admin/budgets/{account}"},
+    {"remove", "ACCOUNT", "take a top-up back", MODERATE, "POST /api/admin/budgets/{account}"},
+    {"reset", "ACCOUNT", "take what was spent off the counter", SEVERE, "POST /api/admin/budgets/{account}"},
+    {"explain", "ACCOUNT|REQUEST", "which limits apply, and their arithmetic", READS,
+     "GET /api/admin/explain/{what}"},
+    {"reconcile", "", "counters beside the ledger; with --apply they follow it", MODERATE,
+     "POST /api/admin/reconcile"},
+    {0},
+};
+
 const struct command CMD_BUDGETS = {
     .name = "budgets",
-    .args = "list\nshow ACCOUNT\nset ACCOUNT\nadd ACCOUNT\nremove ACCOUNT\nreset ACCOUNT\nexplain "
-            "ACCOUNT|REQUEST\nreconcile",
+    .verbs = VERBS,
     .group = GROUP_CONTROL,
     .summary = "money: what is spent, held and left",
     .help = "An account is a tenant, a key (TENANT/KEY), provider:NAME or 'global'. The numbers are those "

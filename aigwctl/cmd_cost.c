@@ -65,7 +65,7 @@ static json_t *rows_of(const struct ctl *ctl, const json_t *doc)
     return rows;
 }
 
-static void print_footer(const json_t *doc)
+static void print_footer(const struct ctl *ctl, const json_t *doc)
 {
     json_int_t unpriced = json_integer_value(json_object_get(doc, "unpriced_requests"));
     const char *since = json_string_value(json_object_get(doc, "since"));
@@ -75,7 +75,7 @@ static void print_footer(const json_t *doc)
     if (unpriced)
         (void)fprintf(stderr, "\n%lld requests have no price and are not in these sums.\n",
                       (long long)unpriced);
-    if (term_is_tty(stderr) && human_parse_time(since, &t)) {
+    if (ctl_talks(ctl) && human_parse_time(since, &t)) {
         human_duration(age, (wall_now().us - t.us) / 1000000);
         (void)fprintf(stderr, "\nSince the gateway started, %s ago.\n", age);
     }
@@ -94,7 +94,7 @@ int cost_show(struct ctl *ctl, FILE *f)
     rows = rows_of(ctl, doc);
     ctl_print(ctl, f, "cost", opt.by_model ? BY_MODEL : BY_PROVIDER, rows, doc);
     if (ctl->output == OUTPUT_TABLE && f == stdout)
-        print_footer(doc);
+        print_footer(ctl, doc);
     json_decref(rows);
     json_decref(doc);
     return CLI_OK;
@@ -105,9 +105,14 @@ static int run(struct ctl *ctl)
     return ctl_watch(ctl, cost_show);
 }
 
+static const struct command_verb VERBS[] = {
+    {"", "", "requests, tokens and money", READS, "GET /api/monitoring/cost-analysis"},
+    {0},
+};
+
 const struct command CMD_COST = {
     .name = "cost",
-    .args = "",
+    .verbs = VERBS,
     .group = GROUP_LOOK,
     .summary = "requests, tokens and money by provider or model",
     .help =

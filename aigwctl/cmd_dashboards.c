@@ -346,10 +346,18 @@ static int run(struct ctl *ctl)
                     verb);
 }
 
+static const struct command_verb VERBS[] = {
+    {"list", "", "their names", READS, NULL},
+    {"render", "[NAME]", "one as JSON, or all into a directory", READS, NULL},
+    {"check", "[NAME|FILE…]", "structure, queries, metrics", READS, NULL},
+    {"install", "", "files and a provisioning provider", MILD, NULL},
+    {"push", "--url URL [NAME…]", "send them to a Grafana", MILD, NULL},
+    {0},
+};
+
 const struct command CMD_DASHBOARDS = {
     .name = "dashboards",
-    .args = "list\nrender NAME\nrender --out-dir DIR [NAME…]\ncheck [NAME|FILE…]\ninstall\npush --url URL "
-            "[NAME…]",
+    .verbs = VERBS,
     .group = GROUP_ALERTS,
     .summary = "Grafana dashboards: render, check, install, push",
     .help = "The dashboards of the reference documents as Grafana's JSON. 'check' looks at them, or at any "

@@ -29,8 +29,8 @@ static const struct argp_option OPTIONS[] = {
     {"older-than", KEY_OLDER, "TIME", 0, "archive: rows of hours that ended before, such as 90d", 0},
     {"out-file", KEY_OUT_FILE, "FILE", 0, "archive: CSV, gzip when it ends with .gz; must not exist", 0},
     {"keep", KEY_KEEP, 0, 0, "archive: export, delete nothing", 0},
-    {"table", KEY_TABLE, "NAME", 0, "archive: ledger (default), minute_sketches or metrics_hourly_aggregates",
-     0},
+    {"table", KEY_TABLE, "ledger|minute_sketches|metrics_hourly_aggregates", 0,
+     "archive: ledger (default), minute_sketches or metrics_hourly_aggregates", 0},
     STORES_OPTIONS,
     {0},
 };
@@ -471,9 +471,17 @@ static int run(struct ctl *ctl)
     return ctl_fail(CLI_USAGE, "db: the verbs are migrate, verify, refresh and archive, not '%s'", verb);
 }
 
+static const struct command_verb VERBS[] = {
+    {"migrate", "[status|up|down]", "the schema", SEVERE, NULL},
+    {"verify", "", "indexes, hours, duplicates, view, agreement", READS, NULL},
+    {"refresh", "", "provider_stats_24h", MILD, NULL},
+    {"archive", "--older-than TIME --out-file FILE", "export, verify, delete", SEVERE, NULL},
+    {0},
+};
+
 const struct command CMD_DB = {
     .name = "db",
-    .args = "[migrate [status|up|down]|verify|refresh|archive]",
+    .verbs = VERBS,
     .group = GROUP_DATA,
     .summary = "schema, health, view and archive of the history store",
     .help = "migrate brings the schema up or down. verify checks indexes, hours, duplicates, the view and "

@@ -254,9 +254,14 @@ static int run(struct ctl *ctl)
     return rc;
 }
 
+static const struct command_verb VERBS[] = {
+    {"", "", "run it", READS, NULL},
+    {0},
+};
+
 const struct command CMD_DEMO = {
     .name = "demo",
-    .args = "",
+    .verbs = VERBS,
     .group = GROUP_SETUP,
     .summary = "run a gateway with simulated providers and watch it",
     .help = "Starts a gateway with three simulated providers in a private directory, sends it requests over "

@@ -18,7 +18,7 @@ static const struct argp_option OPTIONS[] = {
     {"since", KEY_SINCE, "WHEN", 0, "how long ago (1h), or a time", 0},
     {"kind", KEY_KIND, "KINDS", 0,
      "breaker, health, budget, limit, provider, store, anomaly, config, key; several with commas", 0},
-    {"severity", KEY_SEVERITY, "LEAST", 0, "info, warning or critical and up", 0},
+    {"severity", KEY_SEVERITY, "info|warning|critical", 0, "that, and what is worse", 0},
     {"limit", KEY_LIMIT, "N", 0, "the newest, 100 by default", 0},
     {0},
 };
@@ -178,9 +178,14 @@ static int run(struct ctl *ctl)
     return follow(ctl);
 }
 
+static const struct command_verb VERBS[] = {
+    {"", "", "the last events, or with -f all that come", READS, "GET /api/monitoring/events"},
+    {0},
+};
+
 const struct command CMD_EVENTS = {
     .name = "events",
-    .args = "",
+    .verbs = VERBS,
     .group = GROUP_LOOK,
     .summary = "what happened: breakers, budgets, health, stores",
     .help = "The last events of this gateway, and of others that share its Redis, oldest first. With -f it "

@@ -505,9 +505,15 @@ static int run(struct ctl *ctl)
     return explain_show(ctl, ctl->args[0]);
 }
 
+static const struct command_verb VERBS[] = {
+    {"", "REQUEST|ACCOUNT|TARGET", "why a request, an account or a provider is as it is", READS,
+     "GET /api/admin/explain/{what}"},
+    {0},
+};
+
 const struct command CMD_EXPLAIN = {
     .name = "explain",
-    .args = "REQUEST\nTENANT\nTENANT/KEY\nACCOUNT\nPROVIDER[/MODEL]",
+    .verbs = VERBS,
     .group = GROUP_LOOK,
     .summary = "why: a request, an account, a provider",
     .help = "Of a request, by its x-request-id: what became of it, what was held and settled, every attempt, "

@@ -178,9 +178,9 @@ static json_t *below(json_t *rows)
     return kept;
 }
 
-static void print_footer(struct tally t)
+static void print_footer(const struct ctl *ctl, struct tally t)
 {
-    if (t.n && term_is_tty(stderr))
+    if (t.n && ctl_talks(ctl))
         (void)fprintf(stderr, "\n%u healthy, %u degraded, %u unhealthy, %u unknown\n", t.healthy, t.degraded,
                       t.unhealthy, t.n - t.healthy - t.degraded - t.unhealthy);
 }
@@ -205,7 +205,7 @@ int health_show(struct ctl *ctl, FILE *f)
     else
         ctl_print(ctl, f, "health", COLUMNS, rows, NULL);
     if (f == stdout && ctl->output == OUTPUT_TABLE && !opt.explain)
-        print_footer(t);
+        print_footer(ctl, t);
     if (f == stdout && ctl->output == OUTPUT_TABLE && !t.n && opt.has_below)
         (void)fprintf(stderr, "no provider scores below %g\n", opt.below);
     json_decref(rows);
@@ -220,9 +220,15 @@ static int run(struct ctl *ctl)
     return ctl_watch(ctl, health_show);
 }
 
+static const struct command_verb VERBS[] = {
+    {"", "[PROVIDER]", "health score, error rate and latency of each provider", READS,
+     "GET /api/monitoring/health"},
+    {0},
+};
+
 const struct command CMD_HEALTH = {
     .name = "health",
-    .args = "[PROVIDER]",
+    .verbs = VERBS,
     .group = GROUP_LOOK,
     .summary = "health score, error rate and latency of each provider",
     .help = "Health of every provider over the last five minutes of attempts: 50 points for success, 30 for "

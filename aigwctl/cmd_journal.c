@@ -659,9 +659,14 @@ static int run(struct ctl *ctl)
     return ctl_watch(ctl, show);
 }
 
+static const struct command_verb VERBS[] = {
+    {"inspect", "[DIR|FILE…]", "its records", READS, NULL},
+    {0},
+};
+
 const struct command CMD_JOURNAL = {
     .name = "journal",
-    .args = "inspect [DIR|FILE…]",
+    .verbs = VERBS,
     .group = GROUP_DATA,
     .summary = "what a gateway's journal holds",
     .help =

@@ -153,7 +153,7 @@ static int put_key(struct ctl *ctl, int fd, json_t *doc)
         (void)json_object_del(doc, "key");
     }
     if (ctl->output == OUTPUT_JSON) {
-        table_print_json(stdout, "key", doc);
+        ctl_print_document(ctl, stdout, "key", doc);
     } else if (fd >= 0) {
         (void)printf("the key is in '%s'\n", opt.out_file);
     } else {
@@ -215,7 +215,7 @@ static int rotate(struct ctl *ctl, const char *name)
 static int put_state(struct ctl *ctl, const char *name, const char *text, json_t *out)
 {
     if (out && ctl->output == OUTPUT_JSON)
-        table_print_json(stdout, "key", out);
+        ctl_print_document(ctl, stdout, "key", out);
     else if (out)
         (void)printf("%s '%s': %s\n", strchr(name, '/') ? "key" : "all keys of", name, text);
     json_decref(out);
@@ -302,12 +302,21 @@ static int run(struct ctl *ctl)
     return run_verb(ctl, verb, ctl->args[1]);
 }
 
+static const struct command_verb VERBS[] = {
+    {"list", "[TENANT]", "prefixes, states and dates", READS, "GET /api/admin/keys"},
+    {"show", "TENANT/KEY", "one", READS, "GET /api/admin/keys"},
+    {"create", "TENANT/KEY", "a new one, whose text is shown once", MILD, "POST /api/admin/keys"},
+    {"rotate", "TENANT/KEY", "a new text for it", MODERATE, "POST /api/admin/keys/{tenant}/{id}/rotate"},
+    {"revoke", "TENANT/KEY", "end it for ever", MODERATE, "DELETE /api/admin/keys/{tenant}/{id}"},
+    {"revoke", "--all TENANT", "end all of a tenant", SEVERE, "DELETE /api/admin/keys/{tenant}/{id}"},
+    {"disable", "TENANT/KEY", "refuse it", MODERATE, "PATCH /api/admin/keys/{tenant}/{id}"},
+    {"enable", "TENANT/KEY", "take it again", MILD, "PATCH /api/admin/keys/{tenant}/{id}"},
+    {0},
+};
+
 const struct command CMD_KEYS = {
     .name = "keys",
-    .args = "list [TENANT]\nshow TENANT/KEY\ncreate TENANT/KEY\nrotate TENANT/KEY\nrevoke TENANT/KEY\nrevoke "
-            "--all "
-            "TENANT\ndisable "
-            "TENANT/KEY\nenable TENANT/KEY",
+    .verbs = VERBS,
     .group = GROUP_CONTROL,
     .summary = "API keys of tenants",
     .help = "The text of a new key is shown once and kept nowhere; the gateway has its hash and its first 8 "

@@ -222,9 +222,16 @@ static int run(struct ctl *ctl)
     return ctl_fail(CLI_USAGE, "limits: the verbs are list, hits and set TENANT[/KEY], not '%s'", verb);
 }
 
+static const struct command_verb VERBS[] = {
+    {"list", "", "every scope, with what is used", READS, "GET /api/admin/limits"},
+    {"hits", "", "only those that somebody met", READS, "GET /api/admin/limits"},
+    {"set", "TENANT[/KEY]", "other limits", MODERATE, "PATCH /api/admin/tenants/{id}"},
+    {0},
+};
+
 const struct command CMD_LIMITS = {
     .name = "limits",
-    .args = "list\nhits\nset TENANT[/KEY]",
+    .verbs = VERBS,
     .group = GROUP_CONTROL,
     .summary = "requests and tokens a minute, requests at once",
     .help = "Every scope that is limited, with what is used now, how long until nothing is, and how many "

@@ -16,7 +16,7 @@ static struct {
 
 static const struct argp_option OPTIONS[] = {
     {"error-rate", KEY_ERROR_RATE, "SHARE", 0, "share of requests that fail, such as 30%", 0},
-    {"error", KEY_ERROR, "KIND", 0, "how they fail: 429, 500, 503, timeout, reset, cut_mid … (default 500)",
+    {"error", KEY_ERROR, "FAULT", 0, "how they fail: 429, 500, 503, timeout, reset, cut_mid … (default 500)",
      0},
     {"latency", KEY_LATENCY, "TIME", 0, "time until the answer begins", 0},
     {0},
@@ -189,9 +189,16 @@ static int run(struct ctl *ctl)
     return rc;
 }
 
+static const struct command_verb VERBS[] = {
+    {"list", "", "what each one does now", READS, "GET /api/admin/sim"},
+    {"set", "PROVIDER", "let it fail or be slow", MILD, "GET /api/admin/sim"},
+    {"heal", "PROVIDER", "end that", MILD, "GET /api/admin/sim"},
+    {0},
+};
+
 const struct command CMD_MOCK = {
     .name = "mock",
-    .args = "list\nset PROVIDER\nheal PROVIDER",
+    .verbs = VERBS,
     .group = GROUP_SETUP,
     .summary = "make the demo's simulated providers fail or slow down",
     .help = "Changes how a simulated provider behaves, while requests run; 'heal' ends its failures.\v"

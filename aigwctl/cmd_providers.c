@@ -371,9 +371,20 @@ static int run(struct ctl *ctl)
     return change(ctl, verb, name);
 }
 
+static const struct command_verb VERBS[] = {
+    {"list", "", "states, health and attempts in flight", READS, "GET /api/admin/providers"},
+    {"show", "PROVIDER", "one provider, with its models", READS, "GET /api/admin/providers/{name}"},
+    {"enable", "PROVIDER", "use it again", MODERATE, "PATCH /api/admin/providers/{name}"},
+    {"disable", "PROVIDER", "send nothing, cut what is under way", MODERATE,
+     "PATCH /api/admin/providers/{name}"},
+    {"drain", "PROVIDER", "send nothing new", MODERATE, "PATCH /api/admin/providers/{name}"},
+    {"probe", "PROVIDER", "ask it now", MODERATE, "POST /api/admin/providers/{name}/probe"},
+    {0},
+};
+
 const struct command CMD_PROVIDERS = {
     .name = "providers",
-    .args = "list\nshow PROVIDER\nenable PROVIDER\ndisable PROVIDER\ndrain PROVIDER\nprobe PROVIDER",
+    .verbs = VERBS,
     .group = GROUP_CONTROL,
     .summary = "providers: their states, stopping them, and asking them whether they are there",
     .help = "What is known of each provider. `disable` routes nothing to it any more and cuts what is under "

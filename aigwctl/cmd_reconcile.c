@@ -212,9 +212,14 @@ static int run(struct ctl *ctl)
     return rc;
 }
 
+static const struct command_verb VERBS[] = {
+    {"", "", "compare the books", READS, "POST /api/admin/reconcile"},
+    {0},
+};
+
 const struct command CMD_RECONCILE = {
     .name = "reconcile",
-    .args = "",
+    .verbs = VERBS,
     .group = GROUP_DATA,
     .summary = "whether ledger, hourly rows, Redis and budgets agree",
     .help =

@@ -195,9 +195,14 @@ static int run(struct ctl *ctl)
     return ctl_watch(ctl, show);
 }
 
+static const struct command_verb VERBS[] = {
+    {"", "", "the whole picture on one page", READS, "GET /health/dashboard"},
+    {0},
+};
+
 const struct command CMD_STATUS = {
     .name = "status",
-    .args = "",
+    .verbs = VERBS,
     .group = GROUP_LOOK,
     .summary = "the whole picture on one page",
     .help =

@@ -299,7 +299,7 @@ static int end_tenant(struct ctl *ctl, const char *id, const char *path)
         &out);
 
     if (!rc && out && ctl->output == OUTPUT_JSON)
-        table_print_json(stdout, "tenant", out);
+        ctl_print_document(ctl, stdout, "tenant", out);
     else if (!rc && out)
         (void)printf("tenant '%s' is deleted, and its keys are revoked\n", id);
     json_decref(out);
@@ -341,10 +341,20 @@ static int run(struct ctl *ctl)
     return run_verb(ctl, ctl->args[0], ctl->args[1]);
 }
 
+static const struct command_verb VERBS[] = {
+    {"list", "[--tree]", "all of them", READS, "GET /api/admin/tenants"},
+    {"show", "TENANT", "one", READS, "GET /api/admin/tenants/{id}"},
+    {"create", "ID", "a new one", MILD, "POST /api/admin/tenants"},
+    {"update", "TENANT", "other plan, limits or models", MILD, "PATCH /api/admin/tenants/{id}"},
+    {"suspend", "TENANT", "refuse its requests", MODERATE, "PATCH /api/admin/tenants/{id}"},
+    {"resume", "TENANT", "take them again", MILD, "PATCH /api/admin/tenants/{id}"},
+    {"delete", "TENANT", "end it, and revoke its keys", SEVERE, "DELETE /api/admin/tenants/{id}"},
+    {0},
+};
+
 const struct command CMD_TENANTS = {
     .name = "tenants",
-    .args = "list [--tree]\nshow TENANT\ncreate TENANT\nupdate TENANT\nsuspend TENANT\nresume TENANT\ndelete "
-            "TENANT",
+    .verbs = VERBS,
     .group = GROUP_CONTROL,
     .summary = "who may use the gateway, with which plan and limits",
     .help = "Tenants of the configuration file and of the database. Those of the file can be suspended and "

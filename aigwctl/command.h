@@ -10,21 +10,44 @@
 #include <stdio.h>
 
 #include "libshared/api/client.h"
+#include "libshared/base/secret.h"
 #include "libshared/cli/context.h"
+#include "libshared/cli/rows.h"
 #include "libshared/cli/table.h"
 #include "libshared/cli/term.h"
 
+/* What a command prepares: a table with what it has to say around it, one document, or rows. */
 enum output { OUTPUT_TABLE, OUTPUT_JSON, OUTPUT_CSV };
+/* What is written of it. */
+enum format {
+    FORMAT_TABLE,
+    FORMAT_WIDE,
+    FORMAT_JSON,
+    FORMAT_NDJSON,
+    FORMAT_YAML,
+    FORMAT_CSV,
+    FORMAT_TSV,
+    FORMAT_NAME,
+};
+enum when { WHEN_AUTO, WHEN_RELATIVE, WHEN_UTC, WHEN_LOCAL, WHEN_UNIX };
 
 struct ctl { /* global options and what came of them */
     const char *url, *token_file, *context;
     enum output output;
+    enum format format;
     enum term_color color;
-    bool is_watch, is_raw, has_exit_code;
-    bool is_gone; /* said already, under --watch, that nobody answers */
-    int64_t watch_ms, timeout_ms;
+    struct rows_wish wish;
+    const char *out_file, *until;
+    enum when when;
+    bool is_watch, is_raw, has_exit_code, is_nagios;
+    bool is_quiet, is_exact, is_all, has_no_headers, has_no_trunc, has_no_pager;
+    bool is_gone;      /* said already, under --watch, that nobody answers */
+    bool is_read_only; /* by its context */
+    int64_t watch_ms, timeout_ms, max_age_ms;
     struct api_client *client; /* made on first use */
     char *found_url;           /* owned */
+    char *found_context;       /* owned; NULL: none */
+    const char *command;       /* its name */
     char **args;               /* what is left for the command */
     int n_args;
 };
@@ -34,8 +57,24 @@ extern _Atomic int ctl_stop;
 
 enum command_group { GROUP_LOOK, GROUP_CONTROL, GROUP_DATA, GROUP_ALERTS, GROUP_SETUP, GROUP_COUNT };
 
+enum verb_effect {
+    READS,
+    MILD,
+    MODERATE,
+    SEVERE
+}; /* what a context that is read-only refuses, but for the first */
+
+/* A way to call a command. The list ends with name NULL; "" is the command without a verb. Words of `args` and of options that are
+ * in capitals are kinds of values (complete.c); "a|b" is one of these. */
+struct command_verb {
+    const char *name, *args, *summary;
+    enum verb_effect effect;
+    const char *endpoint; /* "GET /path", NULL: none of its own */
+};
+
 struct command {
-    const char *name, *args; /* args as usage shows them */
+    const char *name;
+    const struct command_verb *verbs;
     enum command_group group;
     const char *summary;               /* one line */
     const char *help;                  /* prose with one example */
@@ -52,7 +91,31 @@ extern const struct argp_option GLOBAL_OPTIONS[];
 extern const struct command CMD_STATUS, CMD_HEALTH, CMD_COST, CMD_DEMO, CMD_MOCK, CMD_API, CMD_RELOAD,
     CMD_BREAKERS, CMD_PROVIDERS, CMD_TENANTS, CMD_KEYS, CMD_JOURNAL, CMD_AGGREGATE, CMD_DB, CMD_RECONCILE,
     CMD_BUDGETS, CMD_LIMITS, CMD_EVENTS, CMD_EXPLAIN;
-extern const struct command CMD_ALERTS, CMD_DASHBOARDS;
+extern const struct command CMD_ALERTS, CMD_DASHBOARDS, CMD_COMPLETION;
+
+/* ---- what there is (main.c, help.c) ---------------------------------------------------------------------------------- */
+
+extern const char *const COMMAND_GROUPS[GROUP_COUNT];
+/* By name or alias; NULL. */
+const struct command *command_find(const char *name);
+/* The verb's row; NULL when the command has none of that name. */
+const struct command_verb *command_verb_find(const struct command *c, const char *name);
+/* The word of the list that is nearest to a mistyped one; NULL when none is near. */
+const char *help_nearest(const char *word, const char *const *list);
+int help_unknown_command(const char *name);
+/* The overview, a topic or a command's page. */
+int help_show(const char *topic);
+int help_command(const struct command *c);
+/* "list [TARGET]\nshow TARGET" */
+const char *help_usage(const struct command *c);
+struct argp help_argp(const struct command *c, argp_parser_t parser, const struct argp_child *children);
+/* The pages that are files: "man", "markdown", "bash", "zsh", "fish". */
+int help_emit(const char *what);
+
+struct help_topic {
+    const char *name, *summary, *text;
+};
+extern const struct help_topic HELP_TOPICS[]; /* ends with name NULL */
 
 /* One table of `health` and `cost`, for the demo. */
 int health_show(struct ctl *ctl, FILE *f);
@@ -68,15 +131,34 @@ int ctl_get(struct ctl *ctl, const char *path, json_t **out);
 int ctl_post(struct ctl *ctl, const char *path, json_t **out);
 /* Any call; *out is the answer of any status. Says why when there is none. */
 int ctl_call(struct ctl *ctl, const char *method, const char *path, struct span body, struct api_answer *out);
+/* Refuses what changes something under a context that is read-only. */
+int ctl_read_only(const struct ctl *ctl);
 /* Exit code of an answer that is not 2xx, after saying what it says. */
 int ctl_refused(const struct api_answer *a);
 /* The text of a member, "-" without one. */
 void ctl_put_member(FILE *f, const json_t *object, const char *name);
+/* The token of options, variables or the context; an exit code. */
+int ctl_find_token(struct ctl *ctl, struct secret *out);
+/* Where the gateway is, in ctl->found_url; an exit code. */
+int ctl_find_url(struct ctl *ctl);
+
+/* ---- output (output.c) ----------------------------------------------------------------------------------------------- */
+
 /* How `f` shows tables under these options. */
 struct table_style ctl_style(const struct ctl *ctl, FILE *f);
 /* Prints rows in the chosen form; `data` is what JSON carries (NULL: the rows). */
 void ctl_print(const struct ctl *ctl, FILE *f, const char *schema, const struct table_column *columns,
                const json_t *rows, const json_t *data);
+/* A document that has no rows, as JSON, YAML or one line. */
+void ctl_print_document(const struct ctl *ctl, FILE *f, const char *schema, const json_t *data);
+/* Whether footers and hints on stderr have a reader. */
+bool ctl_talks(const struct ctl *ctl);
+/* The code of what was printed: of options that make no sense, or of data that is too old; CLI_OK. */
+int ctl_print_code(void);
+/* The last line of --nagios. */
+int ctl_print_nagios(const struct ctl *ctl, int code);
+/* What ctl_fail() said last; "". */
+const char *ctl_last_complaint(void);
 /* Runs `show` once, or again and again under --watch until a signal: redrawn in place on a terminal, appended elsewhere. */
 typedef int (*ctl_show)(struct ctl *ctl, FILE *f);
 int ctl_watch(struct ctl *ctl, ctl_show show);

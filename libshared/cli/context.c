@@ -27,7 +27,7 @@ bool context_path(const char *name, char *dst, size_t cap)
     return n > 0 && (size_t)n < cap;
 }
 
-bool context_read(const char *name, char *url, size_t cap, int *out_pid)
+static bool read_registered(const char *name, char *url, size_t cap, int *out_pid)
 {
     char path[1024];
     json_t *o =
@@ -39,6 +39,44 @@ bool context_read(const char *name, char *url, size_t cap, int *out_pid)
     *out_pid = (int)json_integer_value(json_object_get(o, "pid"));
     json_decref(o);
     return z != NULL;
+}
+
+bool context_read(const char *name, char *url, size_t cap, int *out_pid)
+{
+    struct contexts c;
+    const struct context *found;
+    bool is_found = read_registered(name, url, cap, out_pid);
+
+    if (is_found || contexts_read(&c, NULL))
+        return is_found;
+    found = contexts_find(&c, name);
+    if (found)
+        (void)span_copy(url, cap, span_of(found->url));
+    contexts_release(&c);
+    return found && *url;
+}
+
+enum err_code context_load(const char *name, struct context *out, struct err *err)
+{
+    struct contexts c;
+    const struct context *found;
+    enum err_code e;
+    int pid;
+
+    *out = (struct context){0};
+    if (name && read_registered(name, out->url, sizeof(out->url), &pid)) {
+        (void)span_copy(out->name, sizeof(out->name), span_of(name));
+        out->is_running = true;
+        return ERR_OK;
+    }
+    e = contexts_read(&c, err);
+    if (e)
+        return e;
+    found = contexts_find(&c, name ? name : c.current);
+    if (found)
+        *out = *found;
+    contexts_release(&c);
+    return found ? ERR_OK : err_set(err, ERR_NOT_FOUND, "no context is named '%s'", name ? name : "");
 }
 
 void context_guess_url(char *dst, size_t cap)

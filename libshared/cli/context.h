@@ -9,6 +9,41 @@
 /* Where a running gateway registered itself under a name: a file that holds {"url","pid"}. */
 bool context_path(const char *name, char *dst, size_t cap);
 bool context_read(const char *name, char *url, size_t cap, int *out_pid);
+
+/* ---- ctl.yaml (contexts.c) ------------------------------------------------------------------------------------------- */
+
+#define CONTEXTS_MAX     64u
+#define CONTEXT_NAME_CAP 65u
+#define CONTEXT_TEXT_CAP 1024u
+
+struct context { /* empty texts: not said */
+    char name[CONTEXT_NAME_CAP];
+    char url[CONTEXT_TEXT_CAP]; /* a `socket` is unix:/PATH here */
+    char token_file[CONTEXT_TEXT_CAP], redis[CONTEXT_TEXT_CAP], database[CONTEXT_TEXT_CAP],
+        prometheus[CONTEXT_TEXT_CAP];
+    bool is_read_only;
+    bool is_running; /* not of the file: a gateway registered itself */
+};
+
+struct contexts {
+    struct context *list; /* owned */
+    size_t n;
+    char current[CONTEXT_NAME_CAP];
+    char path[CONTEXT_TEXT_CAP]; /* the file that was read, or that would be written */
+};
+
+/* $XDG_CONFIG_HOME/gatewayd/ctl.yaml, else /etc/gatewayd/ctl.yaml; none is an empty list. */
+NODISCARD enum err_code contexts_read(struct contexts *out, struct err *err);
+void contexts_release(struct contexts *c);
+struct context *contexts_find(struct contexts *c, const char *name);
+/* Replaces the user's file, 0600; comments in it are lost. */
+NODISCARD enum err_code contexts_write(const struct contexts *c, struct err *err);
+/* A gateway that registered itself, or a context of the file; `name` NULL: the current one, or the one of GATEWAYD_CONTEXT.
+ * ERR_NOT_FOUND when there is none. */
+NODISCARD enum err_code context_load(const char *name, struct context *out, struct err *err);
+/* Letters, digits and `_.-`. */
+bool context_is_name(const char *z);
+
 /* A socket of this user's or the system's gateway, which needs no token; TCP is the last guess. */
 void context_guess_url(char *dst, size_t cap);
 /* Without the line's end. */

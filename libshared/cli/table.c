@@ -18,13 +18,31 @@ static bool is_figure(enum table_form form)
     return form != FORM_TEXT && form != FORM_NAME && form != FORM_HEALTH;
 }
 
+/* A time that is not shown as an age. */
+static void time_text(char dst[HUMAN_CAP], const char *z, const struct table_style *style)
+{
+    struct wall t;
+    struct tm tm;
+    time_t seconds;
+
+    if (style->time == TABLE_UTC || !human_parse_time(z, &t)) {
+        (void)span_copy(dst, HUMAN_CAP, span_of(z));
+        return;
+    }
+    seconds = (time_t)(t.us / 1000000);
+    if (style->time == TABLE_UNIX)
+        (void)snprintf(dst, HUMAN_CAP, "%lld", (long long)seconds);
+    else if (!localtime_r(&seconds, &tm) || !strftime(dst, HUMAN_CAP, "%Y-%m-%dT%H:%M:%S%z", &tm))
+        (void)span_copy(dst, HUMAN_CAP, span_of(z));
+}
+
 static void age_text(char dst[HUMAN_CAP], const char *z, const struct table_style *style)
 {
     struct wall t;
     char d[HUMAN_CAP];
 
     if (!style->is_relative || !human_parse_time(z, &t)) {
-        (void)span_copy(dst, HUMAN_CAP, span_of(z));
+        time_text(dst, z, style);
         return;
     }
     human_duration(d, style->now.us > t.us ? (style->now.us - t.us) / 1000000 : 0);
@@ -38,7 +56,20 @@ static void until_text(char dst[HUMAN_CAP], const char *z, const struct table_st
     if (style->is_relative && human_parse_time(z, &t))
         human_duration(dst, t.us > style->now.us ? (t.us - style->now.us) / 1000000 : 0);
     else
-        (void)span_copy(dst, HUMAN_CAP, span_of(z));
+        time_text(dst, z, style);
+}
+
+/* --exact: every digit; money in dollars, as its heading says. */
+static void exact_text(char dst[HUMAN_CAP], enum table_form form, const json_t *v)
+{
+    if (form == FORM_YES)
+        (void)span_copy(dst, HUMAN_CAP, json_number_value(v) > 0 ? SPAN_LIT("yes") : SPAN_LIT("no"));
+    else if (form == FORM_USD)
+        (void)snprintf(dst, HUMAN_CAP, "$%.9f", json_number_value(v) / 1e9);
+    else if (json_is_integer(v))
+        (void)snprintf(dst, HUMAN_CAP, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+    else
+        (void)snprintf(dst, HUMAN_CAP, "%.15g", json_real_value(v));
 }
 
 static void figure_text(char dst[HUMAN_CAP], enum table_form form, const json_t *v)
@@ -61,6 +92,10 @@ static void figure_text(char dst[HUMAN_CAP], enum table_form form, const json_t 
     case FORM_PERCENT:
         human_percent(dst, d);
         break;
+    case FORM_PER100:
+        human_percent(dst, d / 100);
+        break;
+    case FORM_NUMBER:
     case FORM_TEXT: /* a number that is a name, such as a place in a journal: every digit counts */
         if (json_is_integer(v))
             (void)snprintf(dst, HUMAN_CAP, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
@@ -91,7 +126,10 @@ void table_cell(char *dst, size_t cap, enum table_form form, const json_t *v, co
     } else if (json_is_string(v)) {
         (void)span_copy(dst, cap, span_of(json_string_value(v)));
     } else if (json_is_number(v)) {
-        figure_text(text, form, v);
+        if (style->is_exact)
+            exact_text(text, form, v);
+        else
+            figure_text(text, form, v);
         (void)span_copy(dst, cap, span_of(text));
     } else {
         (void)span_copy(dst, cap,
@@ -101,11 +139,16 @@ void table_cell(char *dst, size_t cap, enum table_form form, const json_t *v, co
 
 static const char *color_of(const char *word)
 {
-    if (strcmp(word, "healthy") == 0)
-        return "green";
-    if (strcmp(word, "degraded") == 0)
-        return "yellow";
-    return strcmp(word, "unhealthy") == 0 ? "red" : NULL;
+    static const char *const WORDS[][2] = {
+        {"healthy", "green"}, {"CLOSED", "green"},     {"ok", "green"},       {"degraded", "yellow"},
+        {"warn", "yellow"},   {"HALF_OPEN", "yellow"}, {"warning", "yellow"}, {"unhealthy", "red"},
+        {"OPEN", "red"},      {"critical", "red"},     {"FAIL", "red"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(WORDS); i++)
+        if (strcmp(word, WORDS[i][0]) == 0)
+            return WORDS[i][1];
+    return NULL;
 }
 
 /* The layout library escapes control characters, but not what turns the direction of text. */
@@ -127,10 +170,10 @@ static void add_row(struct libscols_table *t, const struct table_column *columns
     char text[512];
 
     for (size_t i = 0; line && columns[i].key; i++) {
-        table_cell(text, sizeof(text), columns[i].form, json_object_get(row, columns[i].key), style);
+        table_cell(text, sizeof(text), FORM_OF(&columns[i]), json_object_get(row, columns[i].key), style);
         clean(text);
         (void)scols_line_set_data(line, i, text);
-        if (style->has_color && columns[i].form == FORM_HEALTH && color_of(text))
+        if (style->has_color && FORM_OF(&columns[i]) == FORM_HEALTH && color_of(text))
             (void)scols_cell_set_color(scols_line_get_cell(line, i), color_of(text));
     }
 }
@@ -149,10 +192,11 @@ void table_print(FILE *f, const struct table_column *columns, const json_t *rows
     (void)scols_table_set_stream(t, f);
     (void)scols_table_enable_colors(t, style->has_color);
     (void)scols_table_set_column_separator(t, "  ");
+    (void)scols_table_enable_noheadings(t, style->has_no_headings);
     for (i = 0; columns[i].key; i++) {
-        int flags = is_figure(columns[i].form)     ? SCOLS_FL_RIGHT
-                    : columns[i].form == FORM_NAME ? 0
-                                                   : SCOLS_FL_TRUNC;
+        int flags = is_figure(FORM_OF(&columns[i]))     ? SCOLS_FL_RIGHT
+                    : FORM_OF(&columns[i]) == FORM_NAME ? 0
+                                                        : SCOLS_FL_TRUNC;
 
         if (!scols_table_new_column(t, columns[i].heading, 0, style->width ? flags : flags & ~SCOLS_FL_TRUNC))
             abort();
@@ -204,14 +248,13 @@ static void csv_value(FILE *f, const json_t *v)
         (void)fputs(json_is_true(v) ? "true" : "false", f);
 }
 
-void table_print_csv(FILE *f, const struct table_column *columns, const json_t *rows)
+void table_print_csv(FILE *f, const struct table_column *columns, const json_t *rows, bool has_headings)
 {
     size_t i;
     json_t *row;
 
-    for (i = 0; columns[i].key; i++)
-        (void)fprintf(f, "%s%s", i ? "," : "", columns[i].key);
-    (void)fputs("\r\n", f);
+    for (i = 0; has_headings && columns[i].key; i++)
+        (void)fprintf(f, "%s%s%s", i ? "," : "", columns[i].key, columns[i + 1].key ? "" : "\r\n");
     json_array_foreach(rows, i, row)
     {
         for (size_t c = 0; columns[c].key; c++) {
@@ -223,10 +266,71 @@ void table_print_csv(FILE *f, const struct table_column *columns, const json_t *
     }
 }
 
-/* The library escapes C0 only; DEL, C1 and what turns the direction of text, which terminals obey too, are within strings and can be escaped there. */
-static void put_json(FILE *f, const json_t *o)
+void table_print_tsv(FILE *f, const struct table_column *columns, const json_t *rows, bool has_headings)
 {
-    char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+    size_t i;
+    json_t *row;
+
+    for (i = 0; has_headings && columns[i].key; i++)
+        (void)fprintf(f, "%s%s%s", i ? "\t" : "", columns[i].key, columns[i + 1].key ? "" : "\n");
+    json_array_foreach(rows, i, row)
+    {
+        for (size_t c = 0; columns[c].key; c++) {
+            const json_t *v = json_object_get(row, columns[c].key);
+
+            if (c)
+                (void)fputc('\t', f);
+            for (const char *z = json_string_value(v); z && *z; z++) {
+                size_t n = term_control(span_of(z));
+
+                (void)fputc(n ? (*z == '\t' || *z == '\n' || *z == '\r' ? ' ' : '?') : *z, f);
+                z += n > 1 ? n - 1 : 0;
+            }
+            if (!json_is_string(v))
+                csv_value(f, v);
+        }
+        (void)fputc('\n', f);
+    }
+}
+
+/* Names that are no name without another. */
+static const char *second_name(const struct table_column *columns)
+{
+    static const char *const PAIRS[][2] = {{"provider", "model"}, {"tenant", "id"}, {"tenant", "key"}};
+
+    for (size_t i = 0; i < ARRAY_LEN(PAIRS); i++)
+        for (size_t c = 1; strcmp(columns[0].key, PAIRS[i][0]) == 0 && columns[c].key; c++)
+            if (strcmp(columns[c].key, PAIRS[i][1]) == 0)
+                return PAIRS[i][1];
+    return NULL;
+}
+
+void table_print_names(FILE *f, const struct table_column *columns, const json_t *rows)
+{
+    static const struct table_style STYLE = {.is_exact = true};
+    const char *second = columns[0].key ? second_name(columns) : NULL;
+    char text[512];
+    size_t i;
+    json_t *row;
+
+    json_array_foreach(rows, i, row)
+    {
+        table_cell(text, sizeof(text), FORM_TEXT, json_object_get(row, columns[0].key), &STYLE);
+        term_put(f, text);
+        if (second && json_is_string(json_object_get(row, second))) {
+            (void)fputc('/', f);
+            term_put(f, json_string_value(json_object_get(row, second)));
+        }
+        (void)fputc('\n', f);
+    }
+}
+
+/* ---- documents ------------------------------------------------------------------------------------------------------- */
+
+/* The library escapes C0 only; DEL, C1 and what turns the direction of text, which terminals obey too, are within strings and can be escaped there. */
+static void put_escaped(FILE *f, const json_t *o, size_t flags)
+{
+    char *text = json_dumps(o, flags | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
 
     for (const char *p = text; p && *p; p++) {
         size_t n = *p == '\n' ? 0 : term_control(span_of(p));
@@ -240,11 +344,87 @@ static void put_json(FILE *f, const json_t *o)
             (void)fputc(*p, f);
         p += n > 1 ? n - 1 : 0;
     }
-    (void)fputc('\n', f);
     free(text);
 }
 
-void table_print_json(FILE *f, const char *schema, const json_t *data)
+static void put_yaml(FILE *f, const json_t *o, unsigned depth, bool is_in_list);
+
+static void put_yaml_key(FILE *f, const char *key)
+{
+    json_t *text;
+
+    if (*key && strspn(key, "abcdefghijklmnopqrstuvwxyz_0123456789") == strlen(key) && key[0] > '9' &&
+        strcmp(key, "y") != 0 && strcmp(key, "n") != 0 && strcmp(key, "yes") != 0 && strcmp(key, "no") != 0 &&
+        strcmp(key, "on") != 0 && strcmp(key, "off") != 0 && strcmp(key, "true") != 0 &&
+        strcmp(key, "false") != 0 && strcmp(key, "null") != 0) {
+        (void)fputs(key, f);
+        return;
+    }
+    text = json_string(key);
+    put_escaped(f, text, 0);
+    json_decref(text);
+}
+
+static void put_yaml_object(FILE *f, const json_t *o, unsigned depth, bool is_in_list)
+{
+    const char *key;
+    json_t *value;
+    bool is_first = is_in_list;
+
+    json_object_foreach((json_t *)(uintptr_t)o, key, value)
+    {
+        (void)fprintf(f, "%*s", is_first ? 0 : (int)depth * 2, "");
+        is_first = false;
+        put_yaml_key(f, key);
+        (void)fputc(':', f);
+        put_yaml(f, value, depth + 1, false);
+    }
+}
+
+/* After "key:" or "- "; ends its line. */
+static void put_yaml(FILE *f, const json_t *o, unsigned depth, bool is_in_list)
+{
+    size_t i;
+    json_t *value;
+
+    if (json_is_object(o) && json_object_size(o)) {
+        if (!is_in_list && depth)
+            (void)fputc('\n', f);
+        put_yaml_object(f, o, depth, is_in_list);
+    } else if (json_is_array(o) && json_array_size(o)) {
+        if (depth)
+            (void)fputc('\n', f);
+        json_array_foreach(o, i, value)
+        {
+            (void)fprintf(f, "%*s- ", (int)depth * 2, "");
+            put_yaml(f, value, depth + 1, true);
+        }
+    } else {
+        if (!is_in_list && depth)
+            (void)fputc(' ', f);
+        put_escaped(f, o, 0);
+        (void)fputc('\n', f);
+    }
+}
+
+void table_print_yaml(FILE *f, const json_t *o)
+{
+    put_yaml(f, o, 0, false);
+}
+
+void table_print_document(FILE *f, const json_t *o)
+{
+    put_escaped(f, o, JSON_INDENT(2));
+    (void)fputc('\n', f);
+}
+
+void table_print_line(FILE *f, const json_t *o)
+{
+    put_escaped(f, o, JSON_COMPACT);
+    (void)fputc('\n', f);
+}
+
+json_t *table_envelope(const char *schema, const json_t *data, bool is_stale)
 {
     char when[WALL_TEXT_CAP], name[128];
     json_t *o = json_object();
@@ -254,9 +434,16 @@ void table_print_json(FILE *f, const char *schema, const json_t *data)
     (void)json_object_set_new(o, "schema", json_string(name));
     (void)json_object_set_new(o, "generated_at", json_string(when));
     (void)json_object_set_new(o, "source", json_string("api"));
-    (void)json_object_set_new(o, "stale", json_false());
+    (void)json_object_set_new(o, "stale", json_boolean(is_stale));
     (void)json_object_set_new(o, "warnings", json_array());
     (void)json_object_set_new(o, "data", json_deep_copy(data));
-    put_json(f, o);
+    return o;
+}
+
+void table_print_json(FILE *f, const char *schema, const json_t *data)
+{
+    json_t *o = table_envelope(schema, data, false);
+
+    table_print_document(f, o);
     json_decref(o);
 }

@@ -23,7 +23,8 @@ static json_t *rows(const char *name)
 
 static char *print(json_t *data, bool color, bool relative, unsigned width)
 {
-    struct table_style style = {color, relative, width, {1795185130000000}};
+    struct table_style style = {
+        .has_color = color, .is_relative = relative, .width = width, .now = {1795185130000000}};
     char *text = NULL;
     size_t len;
     FILE *f = open_memstream(&text, &len);
@@ -143,7 +144,7 @@ static void test_nothing_turns_the_direction_of_text(void **state)
     FILE *f = open_memstream(&both, &len);
 
     (void)state;
-    table_print_csv(f, COLUMNS, data);
+    table_print_csv(f, COLUMNS, data, true);
     table_print_json(f, "x", data);
     (void)fclose(f);
     assert_non_null(strstr(text, "a?b?c"));
@@ -163,7 +164,7 @@ static void test_csv_has_exact_figures_and_quotes_what_needs_it(void **state)
 
     (void)state;
     (void)json_array_append_new(data, json_pack("{s:s, s:f}", "name", "=1+1", "n", 0.1));
-    table_print_csv(f, COLUMNS, data);
+    table_print_csv(f, COLUMNS, data, true);
     (void)fclose(f);
     assert_string_equal(text, "name,status,n,cost_nanousd,at\r\n"
                               "\"a,\"\"b\"\"\nc\",degraded,1500,1533200000000,2026-11-20T14:32:07Z\r\n"
@@ -184,7 +185,7 @@ static void test_no_format_lets_a_name_move_the_cursor(void **state)
     json_t *o;
 
     (void)state;
-    table_print_csv(f, COLUMNS, data);
+    table_print_csv(f, COLUMNS, data, true);
     (void)fclose(f);
     assert_non_null(strstr(csv, "a?[2J?1m?\xc3\xa9,"));
     f = open_memstream(&json, &len);

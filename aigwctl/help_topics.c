@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The pages that are about no single command. */
+#include "aigwctl/command.h"
+
+const struct help_topic HELP_TOPICS[] = {
+    {"exit-codes", "what an exit code says",
+     "0    done\n"
+     "1    failed: the gateway said no, or something unexpected\n"
+     "2    usage: unknown command, option or value; nothing was sent\n"
+     "3    no answer: the gateway or a store is unreachable or did not answer in time\n"
+     "4    authentication missing or refused, or a context that is read-only\n"
+     "5    the named object does not exist\n"
+     "6    conflict: it is in another state, or a lock is held\n"
+     "7    not confirmed: nothing was done\n"
+     "8    partial: some targets succeeded, some failed\n"
+     "10   check: degraded, behind, findings\n"
+     "11   check: unhealthy, data about to be lost, what cannot work\n"
+     "12   check: data older than --max-age\n"
+     "130  interrupted (Ctrl-C); 143 terminated\n"
+     "\n"
+     "10 and 11 come with --exit-code, and from commands that are checks: wait, doctor,\n"
+     "aggregate status, db verify, alerts check, dashboards check, metrics check,\n"
+     "config check, config diff, audit verify. --nagios: 0 OK, 1 for 10, 2 for 11,\n"
+     "3 for all else, with one line and performance data.\n"},
+    {"formatting", "forms of output",
+     "-o table    columns that fit 80; on a terminal with ages, colours and cut texts\n"
+     "-o wide     the same with more columns\n"
+     "-o json     {\"schema\",\"generated_at\",\"source\",\"stale\",\"warnings\",\"data\"}; 'aigwctl\n"
+     "            schema NAME' prints its JSON Schema; members are added, never changed\n"
+     "-o ndjson   one row per line; with --watch one envelope per round\n"
+     "-o yaml     the same as json\n"
+     "-o csv      RFC 4180, all columns; -o tsv with tabs\n"
+     "-o name     what names each row, for $(…)\n"
+     "--raw       the server's own bytes\n"
+     "\n"
+     "Not on a terminal, a table has no colour, cuts nothing and shows times in UTC.\n"
+     "Unknown is '-' in a table, null in JSON, empty in CSV; it is never 0.\n"
+     "Figures are rounded for people in table and wide only; --exact ends that.\n"
+     "In JSON and CSV, money is whole nano-dollars (…_nanousd) or dollars, times are\n"
+     "RFC 3339 in UTC, rates are ratios, and units end the names.\n"
+     "--columns takes keys as JSON has them, or headings. --out-file FILE replaces FILE\n"
+     "once all is well. Colours: --color, then NO_COLOR, then CLICOLOR_FORCE and\n"
+     "FORCE_COLOR, then the terminal. Tables longer than the screen go through\n"
+     "GATEWAYD_PAGER, PAGER or 'less -FIRX'; --no-pager, or an empty one, ends that.\n"},
+    {"filters", "--filter, --until, --sort-by",
+     "--filter 'TERM TERM …'   rows that meet every term\n"
+     "  groq                   some text of the row contains it\n"
+     "  err>5%                 a column by key, heading or the beginning of one,\n"
+     "                         with > >= < <= = != in the unit people write:\n"
+     "                         5% of ratios, 240ms or 2s, 5m of ages, $12.50, 3k\n"
+     "  state=open             texts are compared whole, upper and lower case alike\n"
+     "  model~gpt              contains\n"
+     "  price=none             unknown; nothing else matches what is unknown\n"
+     "  !TERM                  the other way round\n"
+     "--until 'TERM …'         with --watch: ends with 0 once there are rows and all meet it\n"
+     "--sort-by -cost,model    highest cost first; unknown comes last\n"},
+    {"environment", "variables that are read",
+     "GATEWAYD_CONTEXT     a context, as -c\n"
+     "GATEWAYD_URL         the gateway: http://HOST:PORT or unix:/PATH\n"
+     "GATEWAYD_TOKEN       the admin token\n"
+     "GATEWAYD_TOKEN_FILE  a file that holds it\n"
+     "GATEWAYD_OUTPUT      the form of output, as -o\n"
+     "GATEWAYD_TIMEOUT     how long a call may take, as --timeout\n"
+     "GATEWAYD_PAGER       the pager; before PAGER; empty: none\n"
+     "GATEWAYD_REDIS_URL, GATEWAYD_DATABASE_URL, GATEWAYD_STATE_DIR\n"
+     "                     the stores; REDIS_URL and DATABASE_URL come after them\n"
+     "NO_COLOR, CLICOLOR_FORCE, FORCE_COLOR, COLUMNS, TERM\n"
+     "XDG_CONFIG_HOME, XDG_STATE_HOME, XDG_CACHE_HOME\n"
+     "Options win over variables, those over ctl.yaml. With none of them: the admin\n"
+     "socket of the system's gateway, then that of this user's, then\n"
+     "http://127.0.0.1:8081.\n"},
+    {"contexts", "gateways by name",
+     "$XDG_CONFIG_HOME/gatewayd/ctl.yaml, then /etc/gatewayd/ctl.yaml:\n"
+     "\n"
+     "  current-context: prod\n"
+     "  contexts:\n"
+     "    local: {socket: /run/gatewayd/admin.sock}\n"
+     "    prod: {url: https://gw.example.net, token-file: ~/.config/gatewayd/prod.token,\n"
+     "           read-only: true, prometheus: http://prom:9090}\n"
+     "\n"
+     "-c NAME or GATEWAYD_CONTEXT chooses one, else current-context, unless GATEWAYD_URL\n"
+     "is set. redis and database are the stores that aggregate, db and reconcile use.\n"
+     "With read-only every command that changes something ends with 4 and sends nothing.\n"
+     "'aigwctl config contexts|use|set|rename|delete' keep the file. A gateway that runs\n"
+     "as a demo is a context of its own while it does.\n"},
+    {0},
+};
