@@ -21,6 +21,7 @@
 #include "gatewayd/telemetry/events.h"
 #include "gatewayd/telemetry/sink_log.h"
 #include "libshared/base/log.h"
+#include "libshared/catalog/metrics.h"
 
 #define READING_DEADLINE_US 3000000 /* of what an operator asks for; the directory waits meanwhile */
 #define MONITOR_DEADLINE_US 5000000 /* of the monitoring API; its thread does nothing else */
@@ -124,6 +125,7 @@ enum err_code gateway_reload_mt(struct gateway *gw, struct err *err)
         next = directory_config_mt(gw->directory);
         set_log_level(next);
         facts_limit_series(next->metrics.max_series);
+        facts_show(metric_profiles(next->metrics.profiles, next->metrics.n_profiles));
         swap_config(gw, next);
         atomic_fetch_add(&gw->reloads_ok, 1);
         log_info("configuration version %llu is in use", (unsigned long long)next->version);
@@ -650,6 +652,7 @@ struct gateway *gateway_new(const struct gateway_options *o, struct err *err)
         gw->booted = config_ref(gw->config);
         set_log_level(gw->config);
         facts_limit_series(gw->config->metrics.max_series);
+        facts_show(metric_profiles(gw->config->metrics.profiles, gw->config->metrics.n_profiles));
         (void)pthread_mutex_lock(&gw->reload_lock);
         is_up = start(gw, err) == ERR_OK;
         (void)pthread_mutex_unlock(&gw->reload_lock);

@@ -45,6 +45,8 @@ struct config *gateway_config_ref_mt(struct gateway *gw);
 size_t gateway_facts_mt(struct gateway *gw, struct facts *out[GATEWAY_FACTS_MAX]);
 /* Fills everything; the arrays inside are allocated in `a`. */
 void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metrics_state *out);
+/* The windows of the metric families begin anew with the next slot. Decisions look at windows as before. */
+void gateway_reset_windows_mt(struct gateway *gw);
 /* Tenants and keys of the database. Only its own thread may use what is not marked _mt. */
 struct limits *gateway_limits_mt(struct gateway *gw);
 struct directory *gateway_directory(struct gateway *gw);

@@ -61,7 +61,8 @@ struct gateway {
     _Atomic bool is_draining;
     struct timer deadline;
     _Atomic uint64_t reloads_ok, reloads_failed;
-    struct stat ready; /* the ready file as it was written; st_ino 0: none */
+    _Atomic int64_t windows_since_us; /* wall clock; 0: all that there is */
+    struct stat ready;                /* the ready file as it was written; st_ino 0: none */
 };
 
 #endif

@@ -1,11 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the gateway says of itself, for metrics and pages. Any thread: everything is asked of its owner, whose answer is a copy. */
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "gatewayd/directory/directory.h"
 #include "gatewayd/gateway_priv.h"
+#include "gatewayd/telemetry/cells.h"
 #include "gatewayd/telemetry/events.h"
+#include "libshared/catalog/metrics.h"
+
+static void add_pipeline(struct metrics_state *out, const struct metrics_pipeline *p)
+{
+    assert(out->n_pipelines < METRICS_PIPELINES);
+    out->pipelines[out->n_pipelines++] = *p;
+}
 
 static void sum_journals(struct gateway *gw, struct metrics_state *out)
 {
@@ -25,8 +35,12 @@ static void sum_journals(struct gateway *gw, struct metrics_state *out)
     }
     out->journal.log_written = rs.log_written;
     out->journal.log_dropped = rs.log_dropped;
-    out->journal.events_stored = es.stored;
-    out->journal.events_dropped = es.dropped;
+    add_pipeline(out, &(struct metrics_pipeline){"access_log", rs.log_written, rs.log_dropped, rs.log_queued,
+                                                 rs.log_last_written});
+    add_pipeline(out,
+                 &(struct metrics_pipeline){
+                     "events", es.stored, es.dropped,
+                     es.told > es.stored + es.dropped ? es.told - es.stored - es.dropped : 0, es.stored_at});
 }
 
 int64_t gateway_history_lag_us_mt(struct gateway *gw)
@@ -59,6 +73,8 @@ static void take_stores(struct gateway *gw, struct metrics_state *out)
                                                 .down_since = ws[i].down_since};
         (void)span_copy(out->stores[i].error, sizeof(out->stores[i].error), span_of(ws[i].error));
         out->parts[i] = (struct metrics_part){ws[i].name, ws[i].is_down};
+        add_pipeline(
+            out, &(struct metrics_pipeline){ws[i].name, ws[i].records, 0, ws[i].queued, ws[i].last_success});
     }
     out->n_stores = out->n_parts = BOOKS_WRITERS;
 }
@@ -93,15 +109,25 @@ static struct wall exhausts_at(struct gateway *gw, const char *account)
 struct tenants_of {
     struct gateway *gw;
     struct arena *a;
-    struct metrics_tenant *rows;
+    struct metrics_tenant *rows, rest; /* what has no series of its own, together */
     size_t n, cap;
     struct metrics_state *out;
 };
+
+/* Their counts are in one series; a gauge of several tenants would say nothing. */
+static void fold_tenant(struct tenants_of *t, const struct limits_view *v)
+{
+    t->rest.tenant = cells_overflow();
+    t->rest.limited += v->limited;
+    t->rest.over_budget += v->over_budget;
+    t->rest.n_folded++;
+}
 
 static void take_scope(void *user, const struct limits_view *v)
 {
     struct tenants_of *t = user;
     struct metrics_tenant *more;
+    label tenant;
 
     for (unsigned k = 0; k < RATE_KINDS; k++) {
         t->out->limit_types[k].hits += v->refused[k];
@@ -109,7 +135,12 @@ static void take_scope(void *user, const struct limits_view *v)
     }
     if (strncmp(v->scope, "tenant:", 7) != 0)
         return;
-    if (t->n == t->cap) {
+    tenant = intern_z(v->scope + 7);
+    if (tenant == cells_overflow() || !cells_tenant_fits_mt(tenant)) {
+        fold_tenant(t, v);
+        return;
+    }
+    if (t->n + 1 >= t->cap) { /* one place is the rest's */
         more = arena_array(t->a, struct metrics_tenant, t->cap * 2 + 16);
         if (t->n)
             memcpy(more, t->rows, t->n * sizeof(*more));
@@ -117,7 +148,7 @@ static void take_scope(void *user, const struct limits_view *v)
         t->cap = t->cap * 2 + 16;
     }
     t->rows[t->n++] = (struct metrics_tenant){
-        .tenant = intern_z(v->scope + 7),
+        .tenant = tenant,
         .limited = v->limited,
         .over_budget = v->over_budget,
         .limit_nanousd = v->limit_nanousd,
@@ -133,6 +164,11 @@ static void take_limits(struct gateway *gw, struct arena *a, struct metrics_stat
     for (unsigned k = 0; k < RATE_KINDS; k++)
         out->limit_types[k].name = rate_kind_name((enum rate_kind)k);
     limits_each_mt(gw->limits, take_scope, &t);
+    if (t.rest.n_folded) {
+        if (!t.rows)
+            t.rows = arena_array(a, struct metrics_tenant, 1);
+        t.rows[t.n++] = t.rest;
+    }
     out->limited = t.rows;
     out->n_limited = t.n;
     out->overshoot_bound_usd = limits_overshoot_bound_usd_mt(gw->limits);
@@ -222,11 +258,49 @@ static void take_queues(struct gateway *gw, struct arena *a, struct metrics_stat
     out->overload = v;
 }
 
+static void count_plan(struct metrics_plan *plans, size_t *n, label plan, unsigned tenants)
+{
+    size_t i = 0;
+
+    while (i < *n && plans[i].plan != plan)
+        i++;
+    if (i == *n)
+        plans[(*n)++] = (struct metrics_plan){.plan = plan};
+    plans[i].tenants += tenants;
+}
+
+/* Plans of the database have their series while nobody is in them, too. */
+static void take_plans(struct gateway *gw, const struct config *c, struct arena *a, struct metrics_state *out)
+{
+    label *known = NULL;
+    size_t n_known = directory_plans_mt(gw->directory, a, &known);
+    struct metrics_plan *plans = arena_array(a, struct metrics_plan, n_known + c->n_tenants + 1);
+
+    for (size_t i = 0; i < n_known; i++)
+        count_plan(plans, &out->n_plans, known[i], 0);
+    for (size_t i = 0; i < c->n_tenants; i++)
+        if (c->tenants[i].plan && c->tenants[i].plan[0])
+            count_plan(plans, &out->n_plans, intern_z(c->tenants[i].plan), c->tenants[i].is_enabled);
+    out->plans = plans;
+    directory_trials_mt(gw->directory, &out->trials.signups, &out->trials.conversions);
+}
+
+void gateway_reset_windows_mt(struct gateway *gw)
+{
+    /* The slot of now holds what came before, so the next one is the first. */
+    atomic_store(&gw->windows_since_us, wall_now().us);
+}
+
 void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metrics_state *out)
 {
     struct config *c = gateway_config_ref_mt(gw);
+    struct store_tally *tally = arena_alloc(a, sizeof(*tally));
 
+    tally_read_mt(tally);
     *out = (struct metrics_state){.started = gw->started,
+                                  .tally = tally,
+                                  .windows_since = {atomic_load(&gw->windows_since_us)},
+                                  .profiles = metric_profiles(c->metrics.profiles, c->metrics.n_profiles),
                                   .now = wall_now(),
                                   .version = GATEWAYD_VERSION,
                                   .revision = "",
@@ -253,5 +327,6 @@ void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metric
     take_breakers(gw, c, a, out);
     take_health(gw, a, out);
     take_queues(gw, a, out);
+    take_plans(gw, c, a, out);
     config_unref(c);
 }

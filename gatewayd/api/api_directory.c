@@ -403,6 +403,7 @@ void api_tenant_create(const struct api_request *rq, struct api_reply *reply)
     else if (c.rows->n_tenants >= LIMIT_DIRECTORY_ROWS)
         (void)call_refuse(&c, ERR_CONFLICT, "there are %u tenants, which is the most", LIMIT_DIRECTORY_ROWS);
     else if (call_change(&c, "tenant.create", id, write_new_tenant)) {
+        directory_note_plan(c.d, NULL, c.v[T_PLAN].text ? c.v[T_PLAN].text : "default");
         reply->status = 201;
         reply_tenant(&c, id);
     }
@@ -538,15 +539,24 @@ static void note_was(struct call *c, const char *id)
     (void)json_object_set_new(c->detail, "was", was);
 }
 
+static char *plan_of(const struct call *c, const char *id)
+{
+    const struct directory_tenant *t = id ? rows_tenant(c->rows, id) : NULL;
+
+    return t ? strdup(t->plan) : NULL;
+}
+
 void api_tenant_update(const struct api_request *rq, struct api_reply *reply)
 {
     struct call c;
     const char *id;
+    char *was;
     bool is_done = false;
 
     if (!call_begin(&c, rq, reply, TENANT_FIELDS, T_ID))
         return;
     id = call_path_id(&c, "tenant");
+    was = plan_of(&c, id);
     if (id)
         note_was(&c, id);
     if (id && call_tenant(c.file, id) && !only_enabled(&c))
@@ -555,8 +565,11 @@ void api_tenant_update(const struct api_request *rq, struct api_reply *reply)
     else if (id)
         is_done =
             call_change(&c, "tenant.update", id, call_tenant(c.file, id) ? write_suspension : write_tenant);
+    if (is_done && c.v[T_PLAN].is_given && was)
+        directory_note_plan(c.d, was, c.v[T_PLAN].text);
     if (is_done)
         reply_tenant(&c, id);
+    free(was);
     call_end(&c);
 }
 

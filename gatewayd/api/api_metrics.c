@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The metric families as text, and the main ones as JSON for programs that do not speak Prometheus. */
+#include "gatewayd/api/api_directory_priv.h"
 #include "gatewayd/api/provider_health_priv.h"
 
 void api_metrics(const struct api_request *rq, struct api_reply *reply)
@@ -58,6 +59,31 @@ static json_t *journal_json(const struct metrics_state *s)
     (void)json_object_set_new(o, "log_lines", api_json_count(s->journal.log_written));
     (void)json_object_set_new(o, "log_lines_dropped", api_json_count(s->journal.log_dropped));
     return o;
+}
+
+static enum err_code write_nothing(struct db *db, int64_t now_s, void *user, struct err *err)
+{
+    (void)db, (void)now_s, (void)user, (void)err;
+    return ERR_OK;
+}
+
+/* Written to the audit log first; counters stay as they are, since a scraper would lose what it has not seen yet. */
+void api_metrics_reset(const struct api_request *rq, struct api_reply *reply)
+{
+    static const struct field FIELDS[] = {FIELD_REASON};
+    struct call c;
+    json_t *o;
+
+    if (!call_begin(&c, rq, reply, FIELDS, rq->body.len ? ARRAY_LEN(FIELDS) : 0))
+        return;
+    if (call_change(&c, "metrics.reset", "windows", write_nothing)) {
+        gateway_reset_windows_mt(rq->gw);
+        o = json_object();
+        (void)json_object_set_new(o, "reset", json_string("windows"));
+        (void)json_object_set_new(o, "at", api_json_time(wall_now()));
+        api_reply_json(reply, o);
+    }
+    call_end(&c);
 }
 
 void api_metrics_json(const struct api_request *rq, struct api_reply *reply)

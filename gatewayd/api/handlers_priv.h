@@ -13,7 +13,7 @@ typedef void api_handler(const struct api_request *rq, struct api_reply *reply);
 /* api_health.c */
 api_handler api_healthz, api_readyz, api_version, api_dashboard, api_metrics_health;
 /* api_metrics.c */
-api_handler api_metrics, api_metrics_json;
+api_handler api_metrics, api_metrics_json, api_metrics_reset;
 /* api_monitoring.c */
 api_handler api_provider_healths, api_provider_health, api_realtime, api_cost, api_error_rates;
 /* api_breakers.c */

@@ -16,6 +16,9 @@ const struct api_route API_ROUTES[] = {
     {"GET", "/metrics/health", SCOPE_METRICS, true, api_metrics_health,
      "health in one word, with key figures", RUN_API},
 
+    {"POST", "/metrics/reset", SCOPE_ADMIN, false, api_metrics_reset,
+     "begins the five-minute windows anew; counters and histograms stay", RUN_DIRECTORY},
+
     {"GET", "/api/monitoring/health", SCOPE_MONITOR, true, api_provider_healths, "health of all providers",
      RUN_API},
     {"GET", "/api/monitoring/health/{provider}", SCOPE_MONITOR, true, api_provider_health,

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "gatewayd/config/config_priv.h"
+#include "libshared/catalog/metrics.h"
 
 /* ---- a set of names, with the first place of each ---- */
 
@@ -420,9 +421,26 @@ static enum err_code check_process(struct build *b)
     return check_files(b);
 }
 
+static enum err_code check_profiles(struct build *b)
+{
+    struct origin at = setter(b, "metrics.profiles");
+    unsigned mask = 0;
+
+    for (size_t i = 0; i < b->c->metrics.n_profiles; i++)
+        if (!metric_profiles_add(b->c->metrics.profiles[i], &mask))
+            return fail_origin(b, &at,
+                               "'metrics.profiles' has no '%.64s'; there are all, reference-000 … "
+                               "reference-004, gatewayd, otel and response-size",
+                               b->c->metrics.profiles[i]);
+    return ERR_OK;
+}
+
 enum err_code check_all(struct build *b)
 {
     enum err_code e = check_process(b);
+
+    if (!e)
+        e = check_profiles(b);
 
     if (!e)
         e = check_admin(b);

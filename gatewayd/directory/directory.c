@@ -4,6 +4,7 @@
 #include "gatewayd/directory/directory.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "gatewayd/directory/sealed.h"
@@ -32,6 +33,7 @@ struct directory {
     struct mono next_read, next_kv;
     struct mono rest_until; /* a database that says nothing is not waited for by every call */
     struct wall sealed_at;
+    _Atomic uint64_t signups, conversions;
 };
 
 static struct wall now_of(const struct directory *d)
@@ -92,6 +94,42 @@ static void use(struct directory *d, json_t *doc, struct directory_rows *rows, b
     rows_free(old);
     json_decref(d->doc);
     d->doc = doc;
+}
+
+/* ---- plans and trials ------------------------------------------------------------------------------------------------ */
+
+size_t directory_plans_mt(struct directory *d, struct arena *a, label **out)
+{
+    size_t n = 0;
+
+    (void)pthread_mutex_lock(&d->lock);
+    *out = arena_array(a, label, d->rows->n_plans + 1);
+    for (size_t i = 0; i < d->rows->n_plans; i++)
+        if (!d->rows->plans[i].is_deleted)
+            (*out)[n++] = intern_z(d->rows->plans[i].id);
+    (void)pthread_mutex_unlock(&d->lock);
+    return n;
+}
+
+void directory_trials_mt(struct directory *d, uint64_t *out_signups, uint64_t *out_conversions)
+{
+    *out_signups = atomic_load_explicit(&d->signups, memory_order_relaxed);
+    *out_conversions = atomic_load_explicit(&d->conversions, memory_order_relaxed);
+}
+
+static bool is_trial(const struct directory *d, const char *plan)
+{
+    const struct directory_plan *p = plan ? rows_plan(d->rows, plan) : NULL;
+
+    return p && p->is_trial;
+}
+
+void directory_note_plan(struct directory *d, const char *from, const char *to)
+{
+    if (!from && is_trial(d, to))
+        atomic_fetch_add_explicit(&d->signups, 1, memory_order_relaxed);
+    else if (is_trial(d, from) && !is_trial(d, to))
+        atomic_fetch_add_explicit(&d->conversions, 1, memory_order_relaxed);
 }
 
 /* ---- the signed snapshot --------------------------------------------------------------------------------------------- */

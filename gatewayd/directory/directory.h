@@ -38,7 +38,15 @@ struct config *directory_config_mt(struct directory *d);
 /* From now on the file says this. Takes a reference. */
 void directory_set_file_mt(struct directory *d, struct config *file);
 
+/* The plans of the database as labels, in the arena; how many. */
+size_t directory_plans_mt(struct directory *d, struct arena *a, label **out);
+/* Tenants that this process put on a trial plan, and those that it took from one to another plan. */
+void directory_trials_mt(struct directory *d, uint64_t *out_signups, uint64_t *out_conversions);
+
 /* ---- for the API, on the owner's thread ---- */
+
+/* What a change made of a tenant, which was on no plan (NULL) or on that one before; for the counts above. */
+void directory_note_plan(struct directory *d, const char *from, const char *to);
 
 /* What the database has, as fresh as can be had; it is asked first. Never NULL, valid until the next call. */
 const struct directory_rows *directory_rows(struct directory *d);

@@ -33,6 +33,7 @@ struct journal_cursor {
     int64_t clear_us;  /* wall time when the end was reached */
     uint64_t clear_at; /* and where that was */
     _Atomic uint64_t committed, read;
+    _Atomic uint64_t ahead;  /* `read` minus what this run appended, when all of it was read last */
     _Atomic int64_t safe_us; /* everything that there was then is committed */
 };
 
@@ -103,6 +104,17 @@ uint64_t journal_cursors_read_mt(const struct journal *j)
         most = n > most ? n : most;
     }
     return most;
+}
+
+/* Records of earlier runs and those that were read again are in `read`, so it is compared with where it stood when
+ * nothing was left; until that has happened once, only what this run appended is known. */
+uint64_t journal_cursor_unread_mt(const struct journal_cursor *c)
+{
+    uint64_t appended = atomic_load_explicit(&c->j->appended, memory_order_relaxed);
+    uint64_t read = atomic_load_explicit(&c->read, memory_order_relaxed);
+    int64_t n = (int64_t)(appended + atomic_load_explicit(&c->ahead, memory_order_relaxed) - read);
+
+    return n > 0 ? (uint64_t)n : 0;
 }
 
 /* ---- reading ---- */
@@ -191,6 +203,10 @@ static void note_end(struct journal_cursor *c)
 {
     c->clear_us = wall_now().us;
     c->clear_at = journal_cursor_position(c);
+    atomic_store_explicit(&c->ahead,
+                          atomic_load_explicit(&c->read, memory_order_relaxed) -
+                              atomic_load_explicit(&c->j->appended, memory_order_relaxed),
+                          memory_order_relaxed);
     if (journal_cursor_committed(c) >= c->clear_at)
         atomic_store_explicit(&c->safe_us, c->clear_us, memory_order_relaxed);
 }

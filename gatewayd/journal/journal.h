@@ -94,6 +94,8 @@ void journal_cursor_free(struct journal_cursor *c);
 /* For a consumer whose store cannot tell how far it came: goes on from the commit that an earlier run of it left in
  * w<N>/<consumer>.at, and keeps further ones there. Before anything is read. */
 void journal_cursor_keep(struct journal_cursor *c);
+/* About how many records of this run it has not read. Any thread. */
+uint64_t journal_cursor_unread_mt(const struct journal_cursor *c);
 /* The next record, or false when nothing is left now; then `err->code` is ERR_OK, or it says which record ended a
  * segment early (torn, corrupt) or was not understood, and the next call goes on behind it. */
 bool journal_cursor_read(struct journal_cursor *c, struct journal_record *out, struct err *err);

@@ -316,12 +316,17 @@ struct recorder_stats recorder_stats_mt(const struct recorder *r)
     struct recorder_stats s = {.batches = atomic_load_explicit(&r->batches, memory_order_relaxed)};
 
     for (size_t i = 0; i < r->n_sinks; i++) {
-        uint64_t written = 0, dropped = 0;
+        struct sink_stats own = {0};
 
         if (r->sinks[i].ops->stats)
-            r->sinks[i].ops->stats(r->sinks[i].self, &written, &dropped);
-        s.log_written += written;
-        s.log_dropped += dropped;
+            r->sinks[i].ops->stats(r->sinks[i].self, &own);
+        s.log_written += own.written;
+        s.log_dropped += own.dropped;
+        s.log_queued += own.queued;
+        if (own.last_written.us > s.log_last_written.us)
+            s.log_last_written = own.last_written;
     }
+    for (size_t i = 0; i < r->n; i++)
+        s.log_queued += journal_cursor_unread_mt(r->state[i].cursor);
     return s;
 }

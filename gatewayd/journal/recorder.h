@@ -16,14 +16,19 @@ struct recorded {
 };
 
 /* Called on the recorder thread. NULL slots are fine but for `request`. */
+struct sink_stats { /* lines */
+    uint64_t written, dropped, queued;
+    struct wall last_written; /* 0: never */
+};
+
 struct sink_ops {
     const char *name;
     void (*request)(void *self, const struct recorded *r);
     /* After each batch: true when all that was handed over is safe, so that the journal may forget it. */
     bool (*flush)(void *self);
     void (*reopen)(void *self);
-    void (*stats)(void *self, uint64_t *out_written, uint64_t *out_dropped); /* any thread */
-    void (*free)(void *self);                                                /* after a last flush */
+    void (*stats)(void *self, struct sink_stats *out); /* any thread */
+    void (*free)(void *self);                          /* after a last flush */
 };
 
 struct recorder;
@@ -41,6 +46,8 @@ void recorder_reopen_mt(struct recorder *r);
 
 struct recorder_stats {
     uint64_t log_written, log_dropped, batches;
+    uint64_t log_queued;          /* records and lines on the way, about */
+    struct wall log_last_written; /* 0: never */
 };
 struct recorder_stats recorder_stats_mt(const struct recorder *r);
 

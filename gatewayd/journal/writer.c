@@ -348,6 +348,7 @@ static void begin_batch(struct writer *w)
     w->state = WRITER_READING;
     (void)pthread_mutex_lock(&w->lock);
     w->pending_since = (struct wall){0};
+    w->stats.queued = 0;
     (void)pthread_mutex_unlock(&w->lock);
 }
 
@@ -443,6 +444,7 @@ static bool close_batch(struct writer *w, struct wall since)
     w->next.token = w->token;
     (void)pthread_mutex_lock(&w->lock);
     w->pending_since = since;
+    w->stats.queued = w->records; /* those in hand */
     (void)pthread_mutex_unlock(&w->lock);
     CRASH_POINT(batch_closed);
     w->state = WRITER_SENDING;
@@ -486,6 +488,7 @@ static void count_batch(struct writer *w, bool is_duplicate, int64_t took_us)
     w->stats.records += w->records;
     w->stats.last_records = w->records;
     w->stats.last_us = took_us;
+    w->stats.last_success = w->wall_now(w->user);
     (void)pthread_mutex_unlock(&w->lock);
 }
 
@@ -672,6 +675,8 @@ void writer_stats_mt(struct writer *w, struct writer_stats *out)
     *out = w->stats;
     since = w->pending_since;
     (void)pthread_mutex_unlock(&w->lock);
+    for (size_t i = 0; i < w->n; i++)
+        out->queued += journal_cursor_unread_mt(w->cursors[i]);
     out->lag_us = journals_lag(w, now);
     if (since.us && now.us - since.us > out->lag_us)
         out->lag_us = now.us - since.us;

@@ -57,11 +57,13 @@ void writer_wake_mt(struct writer *w);
 struct writer_stats { /* any thread */
     const char *name;
     uint64_t batches, records, duplicates, mismatches, errors;
-    uint64_t gaps;         /* times the store lacked records that the journal no longer has */
-    uint64_t last_records; /* of the last batch */
-    int64_t last_us;       /* how long the store took for it */
-    int64_t lag_us;        /* age of the oldest record that the store has not; 0: none */
-    bool is_down;          /* the last try failed */
+    uint64_t gaps;            /* times the store lacked records that the journal no longer has */
+    uint64_t last_records;    /* of the last batch */
+    int64_t last_us;          /* how long the store took for it */
+    uint64_t queued;          /* records that the store has not, about */
+    struct wall last_success; /* of a batch; 0: none yet */
+    int64_t lag_us;           /* age of the oldest record that the store has not; 0: none */
+    bool is_down;             /* the last try failed */
     struct wall down_since;
     char error[160];
 };

@@ -14,7 +14,7 @@
 
 #define TENANTS_MAX   1000   /* distinct tenant labels */
 #define LINES_DEFAULT 100000 /* default of metrics.max_series */
-#define KINDS_MAX     16
+#define KINDS_MAX     20
 #define SPARE         64 /* places of each cap for keys whose labels are all folded */
 #define INDEX_FACTOR  4  /* a worker remembers this many keys per series of the cap */
 
@@ -161,6 +161,16 @@ static bool tenant_fits(unsigned tenant)
     registry.tenants[tenant / 8] |= (unsigned char)(1u << tenant % 8);
     registry.n_tenants++;
     return true;
+}
+
+bool cells_tenant_fits_mt(label tenant)
+{
+    bool fits;
+
+    (void)pthread_mutex_lock(&lock);
+    fits = tenant_fits(tenant);
+    (void)pthread_mutex_unlock(&lock);
+    return fits;
 }
 
 /* How many values a part has in the table. */

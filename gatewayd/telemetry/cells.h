@@ -70,6 +70,8 @@ void cells_admit_mt(unsigned kind, cells_key key);
 /* Copies the keys of all series in the order of their numbers; returns how many. `*out` is malloc'ed. */
 size_t cells_series_mt(unsigned kind, cells_key **out);
 label cells_overflow(void);
+/* Whether the tenant is one of the first thousand, which have series of their own; stays so. Any thread. */
+bool cells_tenant_fits_mt(label tenant);
 
 void cells_init(struct cells *c, unsigned kind);
 void cells_release(struct cells *c);

@@ -39,6 +39,7 @@ struct events {
     struct entry *ring; /* EVENTS_KEPT, by place */
     uint64_t head;      /* the last place given */
     uint64_t stored, n_stored, told, dropped;
+    struct wall stored_at;
     char node[EVENT_NODE_CAP];
     int64_t epoch;
     /* of the syncing thread */
@@ -400,6 +401,7 @@ static enum err_code store_own(struct events *e, struct entry *some, struct kv *
         (void)pthread_mutex_lock(&e->lock);
         e->stored = some[n - 1].place;
         e->n_stored += n;
+        e->stored_at = wall_now();
         (void)pthread_mutex_unlock(&e->lock);
     }
     return code;
@@ -514,7 +516,7 @@ struct events_answer events_list_mt(struct events *e, const struct events_query 
     for (unsigned i = 0; i < EVENTS_KEPT; i++)
         if (e->ring[i].place && is_asked(&e->ring[i], q))
             all[n++] = e->ring[i];
-    answer = (struct events_answer){e->epoch, e->head, e->told, e->n_stored, e->dropped};
+    answer = (struct events_answer){e->epoch, e->head, e->told, e->n_stored, e->dropped, e->stored_at};
     (void)pthread_mutex_unlock(&e->lock);
     qsort(all, n, sizeof(*all), by_time);
     for (size_t i = q->limit && n > q->limit ? n - q->limit : 0; i < n; i++) {
@@ -558,7 +560,7 @@ struct events_answer events_stats_mt(struct events *e)
     struct events_answer answer;
 
     (void)pthread_mutex_lock(&e->lock);
-    answer = (struct events_answer){e->epoch, e->head, e->told, e->n_stored, e->dropped};
+    answer = (struct events_answer){e->epoch, e->head, e->told, e->n_stored, e->dropped, e->stored_at};
     (void)pthread_mutex_unlock(&e->lock);
     return answer;
 }

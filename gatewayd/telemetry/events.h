@@ -96,11 +96,12 @@ struct events_query {
     size_t limit; /* the newest; 0: all */
 };
 struct events_answer {
-    int64_t epoch;    /* of this process: its places begin anew with another */
-    uint64_t next;    /* `after` of a reader that has seen all of this */
-    uint64_t told;    /* by this node since its start */
-    uint64_t stored;  /* of those, brought to the stream */
-    uint64_t dropped; /* of those, pushed out before the stream had them */
+    int64_t epoch;         /* of this process: its places begin anew with another */
+    uint64_t next;         /* `after` of a reader that has seen all of this */
+    uint64_t told;         /* by this node since its start */
+    uint64_t stored;       /* of those, brought to the stream */
+    uint64_t dropped;      /* of those, pushed out before the stream had them */
+    struct wall stored_at; /* the latest; 0: none */
 };
 /* One JSON object after the other, with commas between, oldest first, as in the stream:
  * {"id","at","kind","severity","subject","text","node","facts":{…}} */

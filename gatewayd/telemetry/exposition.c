@@ -110,11 +110,11 @@ static void find_sources(struct render *r, const struct metric_row *row, enum fa
         struct label_source *s = &r->sources[i];
 
         s->from = strcmp(row->labels[i], "service") == 0 ? FROM_SERVICE : FROM_CHILD;
-        for (unsigned p = 0; p < CELLS_PARTS; p++) {
+        for (unsigned p = 0; p < KIND_PARTS; p++) {
             if (!is_part(kind_row(k), p, row->labels[i]))
                 continue;
             *s = (struct label_source){FROM_PART, p};
-            r->mask |= (cells_key)0xffff << (16 * p);
+            r->mask |= (cells_key)0xffff << (16 * kind_part(p));
         }
     }
 }
@@ -128,7 +128,8 @@ static void series(struct render *r, enum facts_kind k, cells_key key, const cha
         unsigned p = r->sources[i].part;
 
         if (r->sources[i].from == FROM_PART)
-            values[i] = part_text(&r->lines, kind_row(k)->parts[p].form, cells_part(key, p), tmp[i]);
+            values[i] =
+                part_text(&r->lines, kind_row(k)->parts[p].form, cells_part(key, kind_part(p)), tmp[i]);
         else
             values[i] = r->sources[i].from == FROM_SERVICE ? SPAN_LIT(SERVICE) : span_of(child);
     }
@@ -296,10 +297,12 @@ void exposition_render(struct buf *out, enum exposition_format format, struct fa
 
     zero_init(state);
     snapshot_init(&snapshot, workers, n_workers, state->now);
+    snapshot.slots = window_slots_since(state->windows_since, state->now);
     process_read("", &r.scrape.process);
     lines_init(&r.lines, out, format);
     for (int m = 0; m < METRIC_COUNT; m++)
-        render_family(&r, (enum metric)m);
+        if (metric_is_shown(metric_row((enum metric)m), state->profiles))
+            render_family(&r, (enum metric)m);
     lines_end(&r.lines);
     lines_release(&r.lines);
     snapshot_release(&snapshot);

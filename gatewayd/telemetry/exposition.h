@@ -10,6 +10,7 @@
 #include "gatewayd/telemetry/facts.h"
 #include "libshared/analytics/sketch.h"
 #include "libshared/base/buf.h"
+#include "libshared/store/tally.h"
 
 #define METRICS_STORES 4u
 #define METRICS_PARTS  8u
@@ -36,6 +37,7 @@ struct metrics_part {
 
 struct metrics_tenant { /* what limits say of one */
     label tenant;
+    uint64_t n_folded; /* tenants that this row stands for, without gauges; 0: it is one tenant's own */
     uint64_t limited, over_budget;
     int64_t limit_nanousd; /* 0: no budget */
     double usage_ratio;
@@ -48,6 +50,18 @@ struct metrics_tenant { /* what limits say of one */
 struct metrics_probes { /* of one provider: succeeded, failed, said nothing of it */
     label provider;
     uint64_t n[METRICS_PROBE_OUTCOMES];
+};
+
+struct metrics_plan { /* of tenants */
+    label plan;
+    uint64_t tenants; /* that are enabled */
+};
+
+#define METRICS_PIPELINES 6u
+struct metrics_pipeline { /* of telemetry */
+    const char *name;
+    uint64_t exported, dropped, queued;
+    struct wall last_success; /* 0: never */
 };
 
 struct metrics_label_set { /* zero-initialised series: configured providers and their models */
@@ -65,7 +79,6 @@ struct metrics_state {
     struct {
         uint64_t appended, bytes, used_bytes, ahead_bytes, max_bytes, full_refusals, read;
         uint64_t log_written, log_dropped;
-        uint64_t events_stored, events_dropped;
     } journal;
     struct metrics_store stores[METRICS_STORES];
     size_t n_stores;
@@ -84,6 +97,16 @@ struct metrics_state {
         uint64_t hits, shadow_hits;
     } limit_types[METRICS_LIMIT_TYPES];
     double overshoot_bound_usd;
+    unsigned profiles;         /* of metrics.profiles, 1 << profile */
+    struct wall windows_since; /* what came before is not in the windows any more; 0: all is */
+    const struct store_tally *tally;
+    struct {
+        uint64_t signups, conversions;
+    } trials;
+    const struct metrics_plan *plans;
+    size_t n_plans;
+    struct metrics_pipeline pipelines[METRICS_PIPELINES];
+    size_t n_pipelines;
     uint64_t reloads_ok, reloads_failed, config_version;
     uint64_t connections, connections_refused, guard_refusals;
     const struct metrics_label_set *targets;

@@ -20,6 +20,20 @@ const char *tier_name(enum tier t)
     return t == TIER_PRIMARY ? "primary" : "fallback";
 }
 
+const char *genai_operation_name(enum operation op)
+{
+    switch (op) {
+    case OP_CHAT:
+    case OP_MESSAGES:
+    case OP_RESPONSES:
+        return "chat";
+    case OP_COMPLETION:
+        return "text_completion";
+    default:
+        return op < OP_COUNT ? operation_row(op)->label : "unknown";
+    }
+}
+
 const char *error_type_name(enum error_type t)
 {
     static const char *const NAMES[] = {

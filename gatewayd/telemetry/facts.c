@@ -23,6 +23,9 @@ _Static_assert(offsetof(struct task_cell, w) == sizeof(struct cell), "words foll
 _Static_assert(offsetof(struct usage_cell, w) == sizeof(struct cell), "words follow the head");
 _Static_assert(offsetof(struct attempt_cell, w) == sizeof(struct cell), "words follow the head");
 _Static_assert(offsetof(struct window_cell, w) == sizeof(struct cell), "words follow the head");
+_Static_assert(offsetof(struct genai_cell, w) == sizeof(struct cell), "words follow the head");
+_Static_assert(offsetof(struct genai_token_cell, w) == sizeof(struct cell), "words follow the head");
+_Static_assert(offsetof(struct genai_stream_cell, w) == sizeof(struct cell), "words follow the head");
 
 /* A cap is SERIES_CAP over the number of label sets that one cell makes in the family that makes the most of
  * it. */
@@ -47,6 +50,15 @@ const struct cells_kind FACTS_KINDS[KIND_COUNT] = {
     [KIND_FAILOVER] = {CELL(count_cell, count_words, SERIES_CAP, 1), .n_fold = 2, .fold = {1, 0}},
     [KIND_PROVIDER] = {CELL(window_cell, window_words, SERIES_CAP, 5), .n_fold = 1, .fold = {0}},
     [KIND_MODEL] = {CELL(window_cell, window_words, SERIES_CAP, 2), .n_fold = 1, .fold = {0}},
+    [KIND_GENAI_CALL] = {CELL(genai_cell, genai_words, SERIES_CAP, N_otel_seconds + 2), .n_fold = 3,
+                         .fold = {1, 2, 0}},
+    [KIND_GENAI_REQUEST] = {CELL(genai_cell, genai_words, SERIES_CAP, N_otel_seconds + 2), .n_fold = 3,
+                            .fold = {1, 2, 0}},
+    [KIND_GENAI_TOKENS] = {CELL(genai_token_cell, genai_token_words, SERIES_CAP, N_otel_tokens + 2),
+                           .n_fold = 3, .fold = {1, 2, 0}},
+    [KIND_GENAI_STREAM] = {CELL(genai_stream_cell, genai_stream_words, SERIES_CAP,
+                                N_otel_ttft + N_otel_tpot + 4),
+                           .n_fold = 3, .fold = {1, 2, 0}},
 };
 
 struct facts *facts_new(struct err *err)
@@ -88,6 +100,18 @@ void facts_free(struct facts *f)
 void facts_limit_series(size_t max_series)
 {
     cells_limit_lines(max_series);
+}
+
+static unsigned shown = METRIC_PROFILES_DEFAULT;
+
+void facts_show(unsigned profiles)
+{
+    __atomic_store_n(&shown, profiles, __ATOMIC_RELAXED);
+}
+
+static bool is_shown(enum metric_profile p)
+{
+    return UNLIKELY(__atomic_load_n(&shown, __ATOMIC_RELAXED) & 1u << p);
 }
 
 static void assert_owner(struct facts *f)
@@ -181,7 +205,7 @@ static void count_window(struct facts *f, enum facts_kind k, label l, const stru
 }
 
 static void add_http(struct facts *f, label method_or_0, label endpoint_or_0, uint16_t status,
-                     const struct moment *m, int64_t duration_us)
+                     const struct moment *m, int64_t duration_us, uint64_t bytes)
 {
     label method = method_or_0 ? method_or_0 : f->none;
     label endpoint = endpoint_or_0 ? endpoint_or_0 : f->unmatched;
@@ -192,6 +216,8 @@ static void add_http(struct facts *f, label method_or_0, label endpoint_or_0, ui
     if (route)
         time_add(&route->w.times.sum_us, route->w.times.n, METRIC_BUCKETS_http_seconds, route->exemplars.at,
                  m, duration_us);
+    if (route && is_shown(PROFILE_RESPONSE_SIZE))
+        time_add(&route->w.size.sum_us, route->w.size.n, METRIC_BUCKETS_bytes, NULL, m, (int64_t)bytes);
     count_window(f, KIND_ENDPOINT, endpoint, m, duration_us, status >= 500);
 }
 
@@ -200,9 +226,8 @@ void facts_add_http(struct facts *f, label method, label endpoint, uint16_t stat
 {
     struct moment m = moment_of(wall_now().us, NULL);
 
-    (void)response_bytes; /* its family is off by default and has no switch yet */
     assert_owner(f);
-    add_http(f, method, endpoint, status, &m, duration_us);
+    add_http(f, method, endpoint, status, &m, duration_us, response_bytes);
 }
 
 static label or_none(const struct facts *f, label l)
@@ -312,6 +337,66 @@ static void add_task(struct facts *f, const struct fact_request *rq, const struc
         time_add(&c->w.times.sum_us, c->w.times.n, METRIC_BUCKETS_task_seconds, NULL, m, rq->duration_us);
 }
 
+/* ---- OpenTelemetry's names ---- */
+
+static cells_key genai_key(const struct facts *f, const struct fact_request *rq, label provider, label asked,
+                           label model, unsigned last)
+{
+    return cells_key_of(or_none(f, provider), or_none(f, asked), or_none(f, model),
+                        (unsigned)rq->op << 8 | last);
+}
+
+static unsigned genai_error(enum fact_status status, enum err_code error)
+{
+    return status == STATUS_SUCCESS ? 0 : (unsigned)error_type_of(error) + 1;
+}
+
+static void add_genai_tokens(struct facts *f, const struct fact_request *rq, const struct fact_attempt *a,
+                             const struct moment *m, enum token_type type, uint64_t n)
+{
+    cells_key key = genai_key(f, rq, a->provider, a->model, a->model, type);
+    struct genai_token_cell *c = n ? facts_cell(f, KIND_GENAI_TOKENS, key) : NULL;
+
+    if (c)
+        time_add(&c->w.tokens.sum_us, c->w.tokens.n, METRIC_BUCKETS_otel_tokens, NULL, m, (int64_t)n);
+}
+
+static void add_genai_attempt(struct facts *f, const struct fact_request *rq, const struct fact_attempt *a,
+                              const struct moment *m)
+{
+    unsigned error = genai_error(a->status, a->error);
+    cells_key key = genai_key(f, rq, a->provider, a->model, a->model, error);
+    struct genai_cell *call = facts_cell(f, KIND_GENAI_CALL, key);
+    struct genai_stream_cell *stream = NULL;
+    int64_t gap_us;
+
+    if (call)
+        time_add(&call->w.times.sum_us, call->w.times.n, METRIC_BUCKETS_otel_seconds, NULL, m,
+                 a->duration_us);
+    add_genai_tokens(f, rq, a, m, TOKEN_INPUT, a->usage.input);
+    add_genai_tokens(f, rq, a, m, TOKEN_OUTPUT, a->usage.output);
+    if (a->is_stream && a->ttft_us >= 0)
+        stream = facts_cell(f, KIND_GENAI_STREAM, genai_key(f, rq, a->provider, rq->requested, a->model, 0));
+    if (!stream)
+        return;
+    time_add(&stream->w.ttft.sum_us, stream->w.ttft.n, METRIC_BUCKETS_otel_ttft, NULL, m, a->ttft_us);
+    if (time_per_token(a, &gap_us))
+        time_add(&stream->w.tpot.sum_us, stream->w.tpot.n, METRIC_BUCKETS_otel_tpot, NULL, m, gap_us);
+}
+
+static void add_genai(struct facts *f, const struct fact_request *rq, const struct fact_attempt *a,
+                      const struct moment *m)
+{
+    cells_key key =
+        genai_key(f, rq, rq->provider, rq->requested, rq->model, genai_error(rq->status, rq->error));
+    struct genai_cell *c = facts_cell(f, KIND_GENAI_REQUEST, key);
+
+    if (c)
+        time_add(&c->w.times.sum_us, c->w.times.n, METRIC_BUCKETS_otel_seconds, NULL, m, rq->duration_us);
+    for (unsigned i = 0; i < rq->attempts; i++)
+        add_genai_attempt(f, rq, &a[i], m);
+}
+
 /* An operation without a body lists models: no inference. */
 static bool is_inference(enum operation op)
 {
@@ -323,13 +408,15 @@ void facts_add(struct facts *f, const struct fact_request *rq, const struct fact
     struct moment m = moment_of(rq->arrived.us + rq->duration_us, &rq->trace);
 
     assert_owner(f);
-    add_http(f, rq->method, rq->endpoint, rq->http_status, &m, rq->duration_us);
+    add_http(f, rq->method, rq->endpoint, rq->http_status, &m, rq->duration_us, rq->bytes_out);
     if (is_inference(rq->op))
         add_request(f, rq, a, &m);
     if (rq->priority)
         add_task(f, rq, &m);
     for (unsigned i = 0; i < rq->attempts; i++)
         add_attempt(f, or_none(f, rq->tenant), &a[i], &m);
+    if (is_shown(PROFILE_OTEL) && is_inference(rq->op))
+        add_genai(f, rq, a, &m);
 }
 
 void facts_stream_opened(struct facts *f)

@@ -16,6 +16,8 @@ void facts_leave(struct facts *f);
 /* Any thread: how many lines of exposition all series together may become (metrics.max_series; 0 is the
  * default); beyond, new label values are folded into `__overflow__`. */
 void facts_limit_series(size_t max_series);
+/* Any thread: which profiles are shown, 1 << profile; what only a hidden one shows is not counted. */
+void facts_show(unsigned profiles);
 /* Owner thread only. `a` has rq->attempts elements. */
 void facts_add(struct facts *f, const struct fact_request *rq, const struct fact_attempt *a);
 /* HTTP requests that were refused before a request fact exists (guard, unknown path) and those of the control

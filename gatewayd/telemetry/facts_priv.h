@@ -53,6 +53,8 @@ const char *error_type_name(enum error_type t);
 const char *token_type_name(enum token_type t);
 const char *token_subset_name(enum token_subset s);
 const char *tier_name(enum tier t);
+/* As OpenTelemetry names it: "chat", "embeddings", … */
+const char *genai_operation_name(enum operation op);
 
 /* Kinds of cells: one per label set. The comment is the key. */
 enum facts_kind {
@@ -71,6 +73,10 @@ enum facts_kind {
     KIND_FAILOVER,      /* from provider, to provider, error_type */
     KIND_PROVIDER,      /* provider */
     KIND_MODEL,         /* model */
+    KIND_GENAI_CALL, /* provider, requested model, model, operation and error_type; these four only with `otel` */
+    KIND_GENAI_REQUEST, /* the same */
+    KIND_GENAI_TOKENS,  /* the same, with token_type in place of error_type */
+    KIND_GENAI_STREAM,  /* the same, with neither */
     KIND_COUNT
 };
 extern const struct cells_kind FACTS_KINDS[KIND_COUNT];
@@ -85,6 +91,7 @@ struct count_cell {
 
 struct route_words {
     struct times_http_seconds times;
+    struct times_bytes size; /* only with `response-size` */
 };
 struct route_cell {
     struct cell head;
@@ -133,6 +140,29 @@ struct attempt_cell {
     struct attempt_words w;
     struct exemplars_llm_seconds exemplars;
     struct exemplars_ttft_seconds ttft_exemplars;
+};
+
+struct genai_words { /* GENAI_CALL, GENAI_REQUEST */
+    struct times_otel_seconds times;
+};
+struct genai_cell {
+    struct cell head;
+    struct genai_words w;
+};
+struct genai_token_words {
+    struct times_otel_tokens tokens;
+};
+struct genai_token_cell {
+    struct cell head;
+    struct genai_token_words w;
+};
+struct genai_stream_words {
+    struct times_otel_ttft ttft;
+    struct times_otel_tpot tpot;
+};
+struct genai_stream_cell {
+    struct cell head;
+    struct genai_stream_words w;
 };
 
 struct window_words { /* ENDPOINT, PROVIDER, MODEL */

@@ -286,16 +286,17 @@ static void suffix_line(struct lines *l, const char *suffix, enum lines_unit uni
 void lines_histogram(struct lines *l, const struct metric_bounds *b, const uint64_t *n, uint64_t sum_us,
                      const struct latest *exemplars)
 {
+    int64_t scale = b->is_whole ? 1000000 : 1;
     uint64_t cumulated = 0;
 
     for (size_t i = 0; i <= b->n; i++) {
         char le[LINES_LE_CAP];
 
         cumulated += n[i];
-        bucket_line(l, i < b->n ? span_make(le, lines_le(le, b->us[i])) : SPAN_LIT("+Inf"), cumulated,
+        bucket_line(l, i < b->n ? span_make(le, lines_le(le, b->us[i] * scale)) : SPAN_LIT("+Inf"), cumulated,
                     exemplars ? &exemplars[i] : NULL);
     }
-    suffix_line(l, "_sum", LINES_US, sum_us);
+    suffix_line(l, "_sum", b->is_whole ? LINES_COUNT : LINES_US, sum_us);
     suffix_line(l, "_count", LINES_COUNT, cumulated);
 }
 

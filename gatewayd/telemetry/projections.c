@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tables first, then the state families, which read a struct of the process instead of cells. Api thread. */
-#include "gatewayd/telemetry/projections.h"
+#include "gatewayd/telemetry/projections_priv.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -39,6 +39,23 @@ static const struct kind_row KINDS[] = {
         {{{"from_provider", PART_LABEL}, {"to_provider", PART_LABEL}, {"reason", PART_ERROR_TYPE}}, 0, 1},
     [KIND_PROVIDER] = {{{"provider", PART_LABEL}}, 0, 1},
     [KIND_MODEL] = {{{"model", PART_LABEL}}, 0, 1},
+#define GENAI_LABELS                                                                                         \
+    {"gen_ai_provider_name", PART_LABEL}, {"gen_ai_request_model", PART_LABEL},                              \
+    {                                                                                                        \
+        "gen_ai_response_model", PART_LABEL                                                                  \
+    }
+#define GENAI_KIND(last, form_, words, member, n)                                                            \
+    {                                                                                                        \
+        {GENAI_LABELS, {last, form_}, {"gen_ai_operation_name", PART_GENAI_OPERATION}}, WORD(words, member), \
+            n                                                                                                \
+    }
+    [KIND_GENAI_CALL] = GENAI_KIND("error_type", PART_GENAI_ERROR, genai_words, times.n, N_otel_seconds),
+    [KIND_GENAI_REQUEST] = GENAI_KIND("error_type", PART_GENAI_ERROR, genai_words, times.n, N_otel_seconds),
+    [KIND_GENAI_TOKENS] =
+        GENAI_KIND("gen_ai_token_type", PART_GENAI_TOKEN, genai_token_words, tokens.n, N_otel_tokens),
+    [KIND_GENAI_STREAM] = {{GENAI_LABELS, {NULL, PART_NONE}, {"gen_ai_operation_name", PART_GENAI_OPERATION}},
+                           WORD(genai_stream_words, ttft.n),
+                           N_otel_ttft},
 };
 _Static_assert(ARRAY_LEN(KINDS) == KIND_COUNT, "every kind names its parts");
 
@@ -64,6 +81,12 @@ struct span part_text(struct lines *l, enum part_form form, unsigned value, char
         return span_of(tier_name((enum tier)value));
     case PART_PRIORITY:
         return span_make(tmp, (size_t)snprintf(tmp, 8, "p%u", value & 0xff));
+    case PART_GENAI_OPERATION:
+        return span_of(genai_operation_name((enum operation)(value >> 8)));
+    case PART_GENAI_ERROR: /* none is no label */
+        return span_of((value & 0xff) ? error_type_name((enum error_type)((value & 0xff) - 1)) : "");
+    case PART_GENAI_TOKEN:
+        return span_of(token_type_name((enum token_type)(value & 0xff)));
     default:
         return SPAN_LIT("");
     }
@@ -113,7 +136,7 @@ static double window_error_rate(const struct window_stats *st)
 
 /* ---- state families ---- */
 
-static void sample_u64(struct lines *l, uint64_t v)
+void sample_u64(struct lines *l, uint64_t v)
 {
     lines_series(l, NULL);
     lines_number(l, LINES_COUNT, v);
@@ -125,7 +148,7 @@ static void sample_us(struct lines *l, uint64_t us)
     lines_number(l, LINES_US, us);
 }
 
-static void labelled_u64(struct lines *l, const char *value, uint64_t v)
+void labelled_u64(struct lines *l, const char *value, uint64_t v)
 {
     struct span s = span_of(value);
 
@@ -555,27 +578,10 @@ static void state_overshoot(struct lines *l, const struct scrape *s)
     lines_double(l, s->state->overshoot_bound_usd);
 }
 
-static void state_exported(struct lines *l, const struct scrape *s)
-{
-    labelled_u64(l, "access_log", s->state->journal.log_written);
-    labelled_u64(l, "events", s->state->journal.events_stored);
-}
-
-static void state_dropped(struct lines *l, const struct scrape *s)
-{
-    struct span log[] = {SPAN_LIT("access_log"), SPAN_LIT("queue_full")};
-    struct span events[] = {SPAN_LIT("events"), SPAN_LIT("queue_full")};
-
-    lines_series(l, log);
-    lines_number(l, LINES_COUNT, s->state->journal.log_dropped);
-    lines_series(l, events);
-    lines_number(l, LINES_COUNT, s->state->journal.events_dropped);
-}
-
 /* A label of the family itself is folded. */
 static bool is_overflow(const struct kind_row *kind, const struct metric_row *row, cells_key key)
 {
-    for (unsigned i = 0; i < CELLS_PARTS; i++)
+    for (unsigned i = 0; i < KIND_PARTS; i++)
         for (size_t j = 0; kind->parts[i].form == PART_LABEL && j < row->n_labels; j++)
             if (strcmp(kind->parts[i].name, row->labels[j]) == 0 && cells_part(key, i) == cells_overflow())
                 return true;
@@ -597,11 +603,27 @@ static uint64_t overflow_of(struct snapshot *s, enum metric m)
     return n;
 }
 
+/* Of the families that are made of what limits say: what was counted for tenants that share a series, and the gauges that they
+ * do not have. */
+static void overflow_of_limits(struct lines *l, const struct scrape *s)
+{
+    struct metrics_tenant rest = {0};
+
+    for (size_t i = 0; i < s->state->n_limited; i++)
+        if (s->state->limited[i].n_folded)
+            rest = s->state->limited[i];
+    labelled_u64(l, "aigateway_rate_limit_hits_total", rest.limited);
+    labelled_u64(l, "aigateway_budget_rejections_total", rest.over_budget);
+    labelled_u64(l, "aigateway_budget_usage_ratio", rest.n_folded);
+}
+
 static void state_overflow(struct lines *l, const struct scrape *s)
 {
     for (int m = 0; m < METRIC_COUNT; m++)
-        if (projection((enum metric)m)->measure != MEASURE_STATE)
+        if (projection((enum metric)m)->measure != MEASURE_STATE &&
+            metric_is_shown(metric_row((enum metric)m), s->state->profiles))
             labelled_u64(l, metric_row((enum metric)m)->name, overflow_of(s->snapshot, (enum metric)m));
+    overflow_of_limits(l, s);
 }
 
 /* ---- the table ---- */
@@ -619,6 +641,7 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_http_requests_total] = {COUNT(HTTP)},
     [METRIC_http_request_duration_seconds] = {HISTOGRAM(ROUTE, route_words, times),
                                               EXEMPLARS(route_cell, exemplars)},
+    [METRIC_http_response_size_bytes] = {HISTOGRAM(ROUTE, route_words, size)},
     [METRIC_http_request_errors_total] = {COUNT(HTTP), .from_status = 500},
     [METRIC_http_response_status_total] = {COUNT(HTTP)},
     [METRIC_http_request_latency_avg_seconds] = {WINDOW(ENDPOINT, window_avg)},
@@ -662,6 +685,12 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_aigateway_streams_total] = {COUNT(STREAM)},
     [METRIC_aigateway_retries_total] = {COUNT(RETRY)},
     [METRIC_aigateway_failovers_total] = {COUNT(FAILOVER)},
+    [METRIC_gen_ai_client_operation_duration_seconds] = {HISTOGRAM(GENAI_CALL, genai_words, times)},
+    [METRIC_gen_ai_client_token_usage] = {HISTOGRAM(GENAI_TOKENS, genai_token_words, tokens)},
+    [METRIC_gen_ai_server_time_to_first_token_seconds] = {HISTOGRAM(GENAI_STREAM, genai_stream_words, ttft)},
+    [METRIC_gen_ai_server_time_per_output_token_seconds] = {HISTOGRAM(GENAI_STREAM, genai_stream_words,
+                                                                      tpot)},
+    [METRIC_gen_ai_server_request_duration_seconds] = {HISTOGRAM(GENAI_REQUEST, genai_words, times)},
     [METRIC_aigateway_requests_total] = {COUNT(REQUEST)},
     [METRIC_aigateway_request_duration_seconds] = {HISTOGRAM(REQUEST_TIME, request_time_words, times),
                                                    EXEMPLARS(request_time_cell, exemplars)},
@@ -733,6 +762,22 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_gatewayd_budget_overshoot_bound_usd] = {STATE(state_overshoot)},
     [METRIC_aigateway_telemetry_exported_total] = {STATE(state_exported)},
     [METRIC_aigateway_telemetry_dropped_total] = {STATE(state_dropped)},
+    [METRIC_aigateway_telemetry_queue_length] = {STATE(state_queued)},
+    [METRIC_aigateway_telemetry_last_success_timestamp_seconds] = {STATE(state_delivered)},
+    [METRIC_database_query_total] = {STATE(state_db_queries)},
+    [METRIC_database_query_duration_seconds] = {STATE(state_db_times)},
+    [METRIC_db_queries_total] = {STATE(state_db_total)},
+    [METRIC_db_query_latency_avg_seconds] = {STATE(state_db_latency)},
+    [METRIC_active_database_connections] = {STATE(state_db_active)},
+    [METRIC_database_connections_max] = {STATE(state_db_max)},
+    [METRIC_redis_operations_total] = {STATE(state_redis_operations)},
+    [METRIC_redis_operation_duration_seconds] = {STATE(state_redis_times)},
+    [METRIC_redis_connection_failures_total] = {STATE(state_redis_unreachable)},
+    [METRIC_external_api_calls_total] = {STATE(state_external_calls)},
+    [METRIC_external_api_errors_total] = {STATE(state_external_errors)},
+    [METRIC_trial_signups_total] = {STATE(state_trials)},
+    [METRIC_trial_conversions_total] = {STATE(state_conversions)},
+    [METRIC_active_subscriptions_total] = {STATE(state_subscriptions)},
     [METRIC_aigateway_metric_overflow_total] = {STATE(state_overflow)},
 };
 

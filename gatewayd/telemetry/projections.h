@@ -16,13 +16,21 @@ enum part_form {
     PART_STREAM_END,
     PART_ERROR_TYPE,
     PART_TIER,
-    PART_PRIORITY
+    PART_PRIORITY,
+    PART_GENAI_OPERATION, /* high byte */
+    PART_GENAI_ERROR,     /* low byte: 0, or an error_type plus one */
+    PART_GENAI_TOKEN      /* low byte */
 };
+#define KIND_PARTS (CELLS_PARTS + 1) /* the last part of a key may hold two labels */
+static inline unsigned kind_part(unsigned i)
+{
+    return i < CELLS_PARTS ? i : CELLS_PARTS - 1;
+}
 struct kind_row {
     struct {
         const char *name;
         enum part_form form;
-    } parts[CELLS_PARTS];
+    } parts[KIND_PARTS];
     unsigned observed_word, observed_n; /* these words add up to the number of observations */
 };
 const struct kind_row *kind_row(enum facts_kind k);

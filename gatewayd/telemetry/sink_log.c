@@ -48,7 +48,8 @@ struct sink_log {
     struct buf writing; /* writer thread */
     bool is_torn;       /* the last line that reached the file was cut */
     int told_errno;
-    _Atomic uint64_t written, dropped;
+    _Atomic uint64_t taken, written, dropped; /* lines taken are written, dropped or queued */
+    _Atomic int64_t last_written_us;
 };
 
 /* ---- the line ---- */
@@ -389,6 +390,7 @@ static void tell_trouble(struct sink_log *s, int e)
 static void write_all(struct sink_log *s)
 {
     struct span left = buf_span(&s->writing);
+    size_t whole;
     int e = 0;
 
     if (!left.len)
@@ -400,9 +402,10 @@ static void write_all(struct sink_log *s)
         s->is_torn = left.len && left.p > s->writing.p && left.p[-1] != '\n';
     }
     tell_trouble(s, e);
-    atomic_fetch_add_explicit(&s->written,
-                              count_lines(span_make(s->writing.p, (size_t)(left.p - s->writing.p))),
-                              memory_order_relaxed);
+    whole = count_lines(span_make(s->writing.p, (size_t)(left.p - s->writing.p)));
+    atomic_fetch_add_explicit(&s->written, whole, memory_order_relaxed);
+    if (whole)
+        atomic_store_explicit(&s->last_written_us, wall_now().us, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->dropped, count_lines(left), memory_order_relaxed);
     buf_clear(&s->writing);
 }
@@ -449,6 +452,7 @@ static void sink_request(void *self, const struct recorded *r)
     (void)pthread_mutex_lock(&s->lock);
     fits = s->line.p[s->line.len - 1] == '\n' && buf_append(&s->filling, s->line.p, s->line.len) == ERR_OK;
     (void)pthread_mutex_unlock(&s->lock);
+    atomic_fetch_add_explicit(&s->taken, 1, memory_order_relaxed);
     if (!fits)
         atomic_fetch_add_explicit(&s->dropped, 1, memory_order_relaxed);
 }
@@ -493,12 +497,15 @@ static void sink_reopen(void *self)
     (void)pthread_mutex_unlock(&s->lock);
 }
 
-static void sink_stats(void *self, uint64_t *out_written, uint64_t *out_dropped)
+static void sink_stats(void *self, struct sink_stats *out)
 {
     struct sink_log *s = self;
+    uint64_t taken = atomic_load_explicit(&s->taken, memory_order_relaxed);
 
-    *out_written = atomic_load_explicit(&s->written, memory_order_relaxed);
-    *out_dropped = atomic_load_explicit(&s->dropped, memory_order_relaxed);
+    out->written = atomic_load_explicit(&s->written, memory_order_relaxed);
+    out->dropped = atomic_load_explicit(&s->dropped, memory_order_relaxed);
+    out->queued = taken > out->written + out->dropped ? taken - out->written - out->dropped : 0;
+    out->last_written = (struct wall){atomic_load_explicit(&s->last_written_us, memory_order_relaxed)};
 }
 
 static void sink_free(void *self)

@@ -8,7 +8,7 @@
 
 void snapshot_init(struct snapshot *s, struct facts *const *workers, size_t n_workers, struct wall now)
 {
-    *s = (struct snapshot){.workers = workers, .n_workers = n_workers, .now = now};
+    *s = (struct snapshot){.workers = workers, .n_workers = n_workers, .now = now, .slots = WINDOW_SLOTS};
 }
 
 void snapshot_release(struct snapshot *s)
@@ -70,7 +70,8 @@ static void read_windows(const struct snapshot *s, struct snapshot_kind *out, bo
             uint64_t at = c ? cells_load(&c->last_us) : 0;
 
             if (c)
-                window_read(&c->window, window_epoch(s->now), &sum, has_sketch ? &sketch : NULL);
+                window_read_last(&c->window, window_epoch(s->now), s->slots, &sum,
+                                 has_sketch ? &sketch : NULL);
             last_us = at > last_us ? at : last_us;
         }
         out->stats[i] = stats_of(&sum, &sketch);

@@ -26,6 +26,7 @@ struct snapshot {
     struct facts *const *workers;
     size_t n_workers;
     struct wall now;
+    unsigned slots; /* of the windows, the latest */
     struct snapshot_kind kinds[KIND_COUNT];
 };
 

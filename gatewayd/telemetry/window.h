@@ -28,6 +28,14 @@ static inline uint64_t window_epoch(struct wall t)
     return t.us > 0 ? (uint64_t)t.us / WINDOW_SLOT_US : 0;
 }
 
+/* How many slots, the latest, hold nothing of before `since`. */
+static inline unsigned window_slots_since(struct wall since, struct wall now)
+{
+    uint64_t n = window_epoch(now) - window_epoch(since);
+
+    return since.us <= 0 || n >= WINDOW_SLOTS ? WINDOW_SLOTS : since.us > now.us ? 0 : (unsigned)n;
+}
+
 /* All calls for one window agree on `has_sketch`. */
 void window_add(struct window *w, bool has_sketch, uint64_t epoch, uint64_t us, bool is_error);
 /* Adds what happened in the window that ends with `epoch` to `sum` and, unless NULL, to `sketch`. */

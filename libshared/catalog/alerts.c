@@ -40,7 +40,7 @@ static const struct alert_case CASES[] = {
 };
 
 static const char *const PLANNED_NAMES[] = {
-#define PLANNED(name) #name,
+#define PLANNED(name, why) #name,
 #include "libshared/catalog/planned.def"
 #undef PLANNED
 };

@@ -31,9 +31,15 @@ enum metric_fact {
     FACT_BOOKS_STATE,
     FACT_RATE_DECISION,
     FACT_BUDGET_STATE,
+    FACT_DB_OP,
+    FACT_POOL_STATE,
+    FACT_REDIS_OP,
+    FACT_EXTERNAL_CALL,
+    FACT_BUSINESS_EVENT,
+    FACT_BUSINESS_STATE,
     FACT_PIPELINE_STATE,
     FACT_REGISTRY_STATE,
-    FACT_COUNT
+    METRIC_FACTS
 };
 
 enum metric_buckets {
@@ -42,6 +48,19 @@ enum metric_buckets {
 #include "libshared/catalog/buckets.def"
 #undef BUCKETS
     METRIC_BUCKETS_COUNT
+};
+
+/* Who names a family: reference documents; the families beyond them; and those that are off unless they are asked for. */
+enum metric_profile {
+    PROFILE_000,
+    PROFILE_001,
+    PROFILE_002,
+    PROFILE_003,
+    PROFILE_004,
+    PROFILE_GATEWAYD,
+    PROFILE_OTEL,
+    PROFILE_RESPONSE_SIZE,
+    PROFILE_COUNT
 };
 
 #define METRIC_LABELS_MAX  5
@@ -58,12 +77,14 @@ struct metric_row {
     bool is_zero_init, has_exemplars, is_window;
     bool is_alias;
     enum metric alias_of; /* when is_alias: the family with the same sum */
+    unsigned profiles;    /* 1 << profile; one of them is enough to show it */
     const char *help;
 };
 
 struct metric_bounds { /* ascending, without +Inf */
     const char *name;
-    const int64_t *us;
+    const int64_t *us; /* or bytes, tokens: */
+    bool is_whole;
     size_t n;
 };
 
@@ -71,6 +92,17 @@ const struct metric_row *metric_row(enum metric m);
 const char *metric_type_name(enum metric_type t);
 const char *metric_fact_name(enum metric_fact f); /* "http_request" … */
 const struct metric_bounds *metric_bounds(enum metric_buckets b);
+
+/* metrics.profiles: each name adds its profile to `*mask`, with '-' before it takes it away; `all` is whatever is on by
+ * default. A list that begins by taking away begins with `all`; of no names is `all`, too. False for an unknown name. */
+#define METRIC_PROFILES_DEFAULT ((1u << PROFILE_OTEL) - 1)
+bool metric_profiles_add(const char *name, unsigned *mask);
+unsigned metric_profiles(const char *const *names, size_t n);
+const char *metric_profile_name(enum metric_profile p); /* "reference-003", "gatewayd", "otel" … */
+static inline bool metric_is_shown(const struct metric_row *r, unsigned mask)
+{
+    return (r->profiles & mask) != 0;
+}
 
 /* docs/metrics.md */
 struct buf;

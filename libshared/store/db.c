@@ -16,6 +16,7 @@
 
 #include "libshared/base/utf8.h"
 #include "libshared/store/db_priv.h"
+#include "libshared/store/tally.h"
 
 #define DEADLINE_US     ((int64_t)5 * 1000 * 1000)
 #define SLOW_US         ((int64_t)500 * 1000)
@@ -67,10 +68,12 @@ static bool is_postgres(const char *url)
     return strncmp(url, "postgresql://", 13) == 0 || strncmp(url, "postgres://", 11) == 0;
 }
 
-static struct db *finish(struct db *db, const struct db_options *o, struct err *err)
+static struct db *finish(struct db *db, bool has_connection, const struct db_options *o, struct err *err)
 {
     if (!db)
         return NULL;
+    db->has_connection = has_connection;
+    tally_connections(has_connection);
     db->is_read_only = o->is_read_only;
     db->deadline_us = o->deadline_us > 0 ? o->deadline_us : DEADLINE_US;
     db->slow_us = o->slow_us ? o->slow_us : SLOW_US;
@@ -94,7 +97,7 @@ struct db *db_new(const struct db_options *o, struct err *err)
                       "the database URL is neither 'postgresql://…' nor the path of a SQLite file");
         return NULL;
     }
-    return finish(is_postgres(o->url) ? db_postgres_new(o, err) : db_sqlite_new(o, err), o, err);
+    return finish(is_postgres(o->url) ? db_postgres_new(o, err) : db_sqlite_new(o, err), true, o, err);
 }
 
 /* What could be opened once can be made again: nothing connects before its first use. */
@@ -104,7 +107,7 @@ struct db *db_share(struct db *db)
                            .is_read_only = db->is_read_only,
                            .deadline_us = db->deadline_us,
                            .slow_us = db->slow_us};
-    struct db *other = db->ops->share ? finish(db->ops->share(db), &o, NULL) : db_new(&o, NULL);
+    struct db *other = db->ops->share ? finish(db->ops->share(db), false, &o, NULL) : db_new(&o, NULL);
 
     if (!other)
         abort();
@@ -116,6 +119,7 @@ void db_free(struct db *db)
     if (!db)
         return;
     db_rollback(db);
+    tally_connections(-db->has_connection);
     while (db->n_locks)
         db_unlock(db, db->locks[db->n_locks - 1].name);
     free(db->slow.sql);
@@ -167,6 +171,26 @@ struct db_stats db_stats_mt(const struct db *db)
     };
 }
 
+/* From the first statement of a transaction to its end, else while one runs. */
+static void note_use(struct db *db)
+{
+    bool is_used = db->is_busy || db->in_transaction;
+
+    if (is_used != db->is_used)
+        tally_in_use(is_used ? 1 : -1);
+    db->is_used = is_used;
+}
+
+/* Straight to the backend: it is counted, and that is all. */
+static enum err_code run_untold(struct db *db, struct db_statement *st)
+{
+    struct mono start = mono_now();
+    enum err_code rc = db->ops->run(db, st, NULL);
+
+    tally_sql(st->sql, mono_diff_us(mono_now(), start), rc == ERR_OK);
+    return rc;
+}
+
 /* ---- slow statements ---- */
 
 /* Keeps the slowest of those that came while one was waiting. */
@@ -209,7 +233,7 @@ static void slow_write(struct db *db, struct mono deadline)
         .deadline = deadline,
     };
 
-    (void)db->ops->run(db, &st, NULL);
+    (void)run_untold(db, &st);
     s->written = now;
     free(s->sql);
     s->sql = NULL;
@@ -260,6 +284,7 @@ static void settle_failure(struct db *db, enum err_code rc)
     if (rc == ERR_IO || rc == ERR_TIMEOUT) {
         db->ops->drop(db);
         db->in_transaction = false;
+        note_use(db);
         db->doomed = ERR_OK;
     } else if (db->doomed == ERR_OK) {
         db->doomed = rc;
@@ -270,6 +295,7 @@ static void account(struct db *db, const struct db_statement *st, struct mono st
 {
     int64_t took_us = mono_diff_us(mono_now(), start);
 
+    tally_sql(st->sql, took_us, rc == ERR_OK);
     db_bump(&db->stats.statements);
     atomic_store_explicit(&db->stats.last_us, took_us, memory_order_relaxed);
     if (took_us > atomic_load_explicit(&db->stats.max_us, memory_order_relaxed))
@@ -289,6 +315,7 @@ static enum err_code run(struct db *db, struct db_statement *st, struct err *err
 
     assert(!db->is_busy);
     db->is_busy = true;
+    note_use(db);
     rc = f.before ? f.before(f.user, st->label) : ERR_OK;
     if (rc != ERR_OK) {
         (void)err_set(err, rc, "'%s' failed before it was sent", st->label);
@@ -299,6 +326,7 @@ static enum err_code run(struct db *db, struct db_statement *st, struct err *err
     }
     account(db, st, start, rc);
     db->is_busy = false;
+    note_use(db);
     return rc;
 }
 
@@ -369,6 +397,7 @@ enum err_code db_begin(struct db *db, struct err *err)
         db->in_transaction = true;
     else
         db->ops->drop(db); /* an answer that was lost may have opened one */
+    note_use(db);
     return rc;
 }
 
@@ -389,6 +418,7 @@ enum err_code db_commit(struct db *db, struct err *err)
     if (rc != ERR_OK)
         db->ops->drop(db);
     db->in_transaction = false;
+    note_use(db);
     return rc;
 }
 
@@ -399,9 +429,10 @@ void db_rollback(struct db *db)
     if (!db->in_transaction)
         return;
     st.deadline = mono_add_us(mono_now(), db->deadline_us);
-    if (db->ops->run(db, &st, NULL) != ERR_OK)
+    if (run_untold(db, &st) != ERR_OK)
         db->ops->drop(db);
     db->in_transaction = false;
+    note_use(db);
     db->doomed = ERR_OK;
 }
 

@@ -63,6 +63,8 @@ struct db {
     int64_t deadline_us, slow_us;
     bool is_read_only;
     bool in_transaction;
+    bool has_connection; /* of its own, for the tally; is_used: it is counted as in use */
+    bool is_used;
     bool is_busy;         /* inside a call: a row function must not call back */
     enum err_code doomed; /* a statement of the open transaction failed so; only rollback is left */
     struct db_held locks[DB_LOCKS_MAX];

@@ -44,12 +44,13 @@ static struct mono deadline_of(const struct redis *r)
     return mono_add_us(mono_now(), r->shared->deadline_us);
 }
 
-static enum err_code call(struct redis *r, const struct redis_command *c, struct mono deadline,
-                          redisReply **out, struct err *err)
+static enum err_code call(struct redis *r, enum redis_operation what, const struct redis_command *c,
+                          struct mono deadline, redisReply **out, struct err *err)
 {
     struct buf wire AUTO(buf_release) = {.max = REDIS_COMMAND_BYTES_MAX};
     enum err_code e = redis_command_emit(c, &wire);
 
+    r->node.operation = what;
     return e ? err_set(err, e, "a command is too large")
              : redis_node_call(&r->node, buf_span(&wire), deadline, out, err);
 }
@@ -219,6 +220,7 @@ static enum store_result redis_apply(void *self, int kind, const char *instance,
 
     redis_command_init(&args);
     args_of_batch(&args, kind, instance, from, next, b);
+    r->node.operation = kind == KV_WRITE ? REDIS_SET : REDIS_BATCH;
     if (kind == KV_WRITE && !b->n_keys)
         return STORE_APPLIED;
     if (run_script(r, &r->shared->batch, &args, deadline, &reply, err))
@@ -237,6 +239,7 @@ static enum err_code redis_lease(void *self, int op, struct kv_lease_call *c, st
 
     redis_command_init(&args);
     kv_lease_args(&args, op, c);
+    r->node.operation = REDIS_LEASE;
     e = run_script(r, &r->shared->lease, &args, deadline_of(r), &reply, err);
     if (e)
         return e;
@@ -295,7 +298,7 @@ static enum err_code redis_watermark(void *self, const char *instance, struct wa
     redis_argz(&c, "batch");
     redis_argz(&c, "token");
     redis_argz(&c, "positions");
-    e = call(r, &c, deadline_of(r), &reply, err);
+    e = call(r, REDIS_GET, &c, deadline_of(r), &reply, err);
     if (e)
         return e;
     e = watermark_of(reply, key, out, out_found, err);
@@ -415,6 +418,7 @@ static enum err_code scan_page(struct redis *r, const redisReply *keys, struct m
         if (e)
             return err_set(err, e, "a page of keys is too large");
     }
+    r->node.operation = REDIS_TTL;
     return redis_node_pipeline(&r->node, buf_span(&wire), keys->elements, deadline, on_ttl, &page, err);
 }
 
@@ -443,7 +447,7 @@ static enum err_code next_page(struct redis *r, struct buf *cursor, struct span 
     redis_arg(&c, pattern);
     redis_argz(&c, "COUNT");
     redis_argi(&c, SCAN_COUNT);
-    e = call(r, &c, deadline, &reply, err);
+    e = call(r, REDIS_SCAN, &c, deadline, &reply, err);
     if (e)
         return e;
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 || !is_text(reply->element[0]) ||
@@ -468,7 +472,7 @@ static enum err_code touch(struct redis *r, struct mono deadline, struct err *er
     redis_command_init(&c);
     redis_argz(&c, "EXISTS");
     redis_argz(&c, KV_KEYVER);
-    e = call(r, &c, deadline, &reply, err);
+    e = call(r, REDIS_PING, &c, deadline, &reply, err);
     if (e)
         return e;
     if (reply->type != REDIS_REPLY_INTEGER)
@@ -510,7 +514,7 @@ static enum err_code redis_read(void *self, int what, const char *key, int64_t a
     if (what == KV_READ_SCAN)
         return scan(r, key, fn, user, err);
     command_of(&c, what, key, a, b);
-    e = call(r, &c, deadline_of(r), &reply, err);
+    e = call(r, REDIS_GET, &c, deadline_of(r), &reply, err);
     if (e)
         return e;
     if (reply->type != REDIS_REPLY_ARRAY)
@@ -531,7 +535,8 @@ struct many {
     void *user;
     bool *bad;
     struct wall *now;
-    size_t i; /* of the reply at hand */
+    enum redis_operation *operation; /* borrowed from the node */
+    size_t i;                        /* of the reply at hand */
 };
 
 static void on_field(void *user, struct span field, struct span value)
@@ -562,6 +567,7 @@ static bool on_many(void *user, size_t i, const redisReply *r)
 {
     struct many *m = user;
 
+    *m->operation = REDIS_GET; /* of those that follow the clock's */
     if (i == 0) {
         *m->now = time_of(r);
         return r->type == REDIS_REPLY_ARRAY || is_of_key(r);
@@ -582,8 +588,8 @@ static enum err_code redis_read_many(void *self, const struct kv_ask *asks, size
 {
     struct buf wire AUTO(buf_release) = {.max = REDIS_COMMAND_BYTES_MAX};
     struct redis_command c AUTO(redis_command_release);
-    struct many m = {asks, fn, user, bad, out_now, 0};
     struct redis *r = self;
+    struct many m = {asks, fn, user, bad, out_now, &r->node.operation, 0};
     struct mono deadline = deadline_of(r);
     enum err_code e = touch(r, deadline, err);
 
@@ -599,6 +605,7 @@ static enum err_code redis_read_many(void *self, const struct kv_ask *asks, size
     }
     if (e)
         return err_set(err, e, "these are too many keys at once");
+    r->node.operation = REDIS_TIME;
     return redis_node_pipeline(&r->node, buf_span(&wire), n + 1, deadline, on_many, &m, err);
 }
 

@@ -69,17 +69,27 @@ enum err_code redis_refusal(const redisReply *r, struct err *err)
 
 /* ---- connecting ---- */
 
+static enum tally_outcome outcome_of(const redisReply *r);
+
+static void tally_reply(enum redis_operation o, enum err_code e, const redisReply *r, struct mono began)
+{
+    tally_redis(o, e ? TALLY_ERROR : outcome_of(r), 1, mono_diff_us(mono_now(), began));
+}
+
 static enum err_code exchange(struct redis_link *l, const struct redis_command *c, struct mono deadline,
                               redisReply **out, struct err *err)
 {
     struct buf wire AUTO(buf_release) = {0};
+    struct mono began = mono_now();
     enum err_code e = redis_command_emit(c, &wire);
 
     if (e)
         return err_set(err, e, "a command is too large");
     e = redis_link_send(l, buf_span(&wire), deadline, err);
     explicit_bzero(wire.p, wire.len);
-    return e ? e : redis_link_receive(l, deadline, out, err);
+    e = e ? e : redis_link_receive(l, deadline, out, err);
+    tally_reply(REDIS_CONNECT, e, e ? NULL : *out, began);
+    return e;
 }
 
 static enum err_code log_in(struct redis_link *l, const struct redis_url *u, struct mono deadline,
@@ -311,9 +321,11 @@ static enum err_code ready(struct redis_node *n, struct mono deadline, struct er
         return err_set(err, ERR_UNAVAILABLE, "redis is not asked again for %d ms: %s", (int)(wait_us / 1000),
                        n->last);
     e = open_any(n, deadline, err);
-    if (e)
-        (void)err_prefix(err, "redis");
-    return e ? fail(n, false, e, err) : ERR_OK;
+    if (!e)
+        return ERR_OK;
+    tally_redis_unreachable();
+    (void)err_prefix(err, "redis");
+    return fail(n, false, e, err);
 }
 
 /* ---- calling ---- */
@@ -329,6 +341,13 @@ static enum verdict judge(const redisReply *r)
     if (redis_says(r, "READONLY") || redis_says(r, "LOADING") || redis_says(r, "MASTERDOWN"))
         return ELSEWHERE;
     return FINE;
+}
+
+static enum tally_outcome outcome_of(const redisReply *r)
+{
+    if (r->type != REDIS_REPLY_ERROR)
+        return TALLY_SUCCESS;
+    return judge(r) != FINE || redis_says(r, "NOSCRIPT") ? TALLY_AGAIN : TALLY_ERROR;
 }
 
 /* "MOVED slot host:port"; no host, or "?", is the host of the server that says so. */
@@ -394,15 +413,19 @@ enum err_code redis_node_call(struct redis_node *n, struct span wire, struct mon
     err = err ? err : &own;
     for (unsigned hop = 0;; hop++) {
         enum err_code e = ready(n, deadline, err);
-        redisReply *r;
+        redisReply *r = NULL;
+        struct mono began = mono_now();
         enum verdict v;
         bool goes_on;
 
-        if (e)
+        if (e) {
+            tally_redis(n->operation, TALLY_ERROR, 1, -1);
             return e;
+        }
         e = redis_link_send(&n->link, wire, deadline, err);
         if (!e)
             e = redis_link_receive(&n->link, deadline, &r, err);
+        tally_reply(n->operation, e, r, began);
         if (e)
             return fail(n, n->failures == 0, e, err);
         v = judge(r);
@@ -421,20 +444,25 @@ enum err_code redis_node_call(struct redis_node *n, struct span wire, struct mon
 enum err_code redis_node_pipeline(struct redis_node *n, struct span wire, size_t replies,
                                   struct mono deadline, redis_reply_fn fn, void *user, struct err *err)
 {
+    struct mono began = mono_now();
     struct err own = {0};
+    size_t i = 0;
     enum err_code e;
 
     err = err ? err : &own;
     e = redis_link_send(&n->link, wire, deadline, err);
-    for (size_t i = 0; i < replies && !e; i++) {
+    for (; i < replies && !e; i++) {
         redisReply *r;
 
         e = redis_link_receive(&n->link, deadline, &r, err);
         if (e)
             break;
+        tally_reply(n->operation, e, r, began);
         if (!fn(user, i, r))
             e = redis_refusal(r, err);
         freeReplyObject(r);
     }
+    if (i < replies) /* sent, or as good as sent, and never answered */
+        tally_redis(n->operation, TALLY_ERROR, replies - i, mono_diff_us(mono_now(), began));
     return e ? fail(n, true, e, err) : ERR_OK;
 }

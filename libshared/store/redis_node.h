@@ -7,13 +7,15 @@
 #include <stdatomic.h>
 
 #include "libshared/store/redis_link.h"
+#include "libshared/store/tally.h"
 
 struct redis_node {
     const struct redis_url *url; /* borrowed; outlives the node */
     struct redis_link link;
-    struct redis_endpoint at; /* of the link */
-    unsigned seed;            /* to try next */
-    bool has_moved;           /* a cluster's word; tried before the seeds */
+    enum redis_operation operation; /* what the commands are for that are sent now, for the tally */
+    struct redis_endpoint at;       /* of the link */
+    unsigned seed;                  /* to try next */
+    bool has_moved;                 /* a cluster's word; tried before the seeds */
     struct redis_endpoint moved;
     unsigned failures; /* since the last answer */
     struct mono retry_at;

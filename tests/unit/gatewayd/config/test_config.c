@@ -479,16 +479,17 @@ static void test_the_file_may_be_named_by_the_environment(void **state)
 
 static void test_what_a_reload_cannot_change_is_named(void **state)
 {
-    struct config *a = load_ok("workers: 1\nmetrics: {profiles: [a, b]}\n" P);
-    struct config *b = load_ok("workers: 1\nmetrics: {profiles: [a, b]}\n" P "drain_timeout: 1s\n");
-    struct config *c = load_ok("workers: 2\nlisten: :1\nmetrics: {profiles: [a]}\naccess_log: '-'\n" P);
+    struct config *a = load_ok("workers: 1\nmetrics: {profiles: [all, otel]}\n" P);
+    struct config *b = load_ok("workers: 1\nmetrics: {profiles: [all, otel]}\n" P "drain_timeout: 1s\n");
+    struct config *c =
+        load_ok("workers: 2\nlisten: :1\nmetrics: {profiles: [gatewayd]}\naccess_log: '-'\n" P);
     struct buf out AUTO(buf_release) = {0};
 
     (void)state;
     config_restart_needed(a, b, &out);
     assert_int_equal(out.len, 0);
     config_restart_needed(a, c, &out);
-    assert_string_equal(out.p, "listen, workers, access_log, metrics.profiles");
+    assert_string_equal(out.p, "listen, workers, access_log");
     config_unref(a);
     config_unref(b);
     config_unref(c);
@@ -506,7 +507,7 @@ static void test_settings_without_effect_are_named_once_and_only_when_they_ask_f
     (void)state;
     assert_string_equal(warnings_of(c), "");
     config_unref(c);
-    c = load_ok("redis: redis://h\ndatabase: postgresql://h/d\nmetrics: {profiles: [core]}\n"
+    c = load_ok("redis: redis://h\ndatabase: postgresql://h/d\nredis_max_connections: 9\n"
                 "upstream_ca_file: conf.yaml\n"
                 "providers: [{name: p, kind: openai, base_url: 'http://localhost.example', api_keys: [k]}]\n"
                 "tenants: [{id: t, keys: [{id: k, key: 0123456789}]}, {id: u}]\n");
@@ -514,7 +515,7 @@ static void test_settings_without_effect_are_named_once_and_only_when_they_ask_f
                         "conf.yaml:5:20: provider 'p' is called over plain HTTP: its keys travel readable\n"
                         "conf.yaml:6:39: key 'k' of tenant 't' is shorter than 16 characters\n"
                         "conf.yaml:6:59: tenant 'u' has no keys, so nobody can use it\n"
-                        "conf.yaml:3:21: 'metrics.profiles' is accepted, but has no effect yet\n");
+                        "conf.yaml:3:24: 'redis_max_connections' is accepted, but has no effect yet\n");
     config_unref(c);
 }
 

@@ -50,12 +50,16 @@ static inline struct fact_attempt an_attempt(const char *p, const char *model)
 
 static inline struct metrics_state a_state(void)
 {
+    static const struct store_tally NONE;
+
     return (struct metrics_state){
         .started = {NOW_US - 3600000000},
         .now = {NOW_US},
         .version = "1.2.3",
         .revision = "abc",
         .n_workers = 2,
+        .profiles = ~0u,
+        .tally = &NONE,
     };
 }
 

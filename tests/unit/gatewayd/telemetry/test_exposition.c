@@ -73,14 +73,15 @@ static void test_every_family_has_a_projection_that_knows_its_labels(void **unus
 
         if (p->measure != MEASURE_STATE) /* which may be of any type */
             assert_int_equal(p->measure == MEASURE_HISTOGRAM, r->type == METRIC_HISTOGRAM);
-        assert_int_equal(p->measure == MEASURE_WINDOW, r->is_window);
+        if (p->measure != MEASURE_STATE)
+            assert_int_equal(p->measure == MEASURE_WINDOW, r->is_window);
         assert_int_equal(p->exemplars_offset != 0, r->has_exemplars);
         assert_int_equal(p->measure == MEASURE_STATE, p->state != NULL);
         for (size_t i = 0; i < r->n_labels && p->measure != MEASURE_STATE; i++) {
             const char *name = strcmp(r->labels[i], "path") == 0 ? "endpoint" : r->labels[i];
             bool is_known = strcmp(name, "service") == 0;
 
-            for (unsigned part = 0; part < CELLS_PARTS; part++) {
+            for (unsigned part = 0; part < KIND_PARTS; part++) {
                 const char *have = kind_row(p->kind)->parts[part].name;
 
                 is_known = is_known || (have && strcmp(have, name) == 0);
@@ -269,7 +270,13 @@ static void test_state_is_shown_as_it_was_given(void **unused)
     state.loops[1].max_turn_us = 2500;
     state.reloads_failed = 2;
     state.journal.appended = 7;
-    state.journal.log_dropped = 3;
+    state.pipelines[0] = (struct metrics_pipeline){"access_log", 5, 3, 7, {NOW_US}};
+    state.pipelines[1] = (struct metrics_pipeline){.name = "events"};
+    state.n_pipelines = 2;
+    state.plans = &(struct metrics_plan){intern_z("pro"), 12};
+    state.n_plans = 1;
+    state.trials.signups = 4;
+    state.trials.conversions = 1;
     state.guard_refusals = 11;
     state.stores[0] =
         (struct metrics_store){.name = "realtime", .lag_us = 2500000, .records = 9, .is_up = true};
@@ -294,6 +301,14 @@ static void test_state_is_shown_as_it_was_given(void **unused)
     assert_true(value_of(b, "gatewayd_journal_records_total") == 7);
     assert_true(
         value_of(b, "aigateway_telemetry_dropped_total{pipeline=\"access_log\",reason=\"queue_full\"}") == 3);
+    assert_true(value_of(b, "aigateway_telemetry_exported_total{pipeline=\"access_log\"}") == 5);
+    assert_true(value_of(b, "aigateway_telemetry_queue_length{pipeline=\"access_log\"}") == 7);
+    assert_true(value_of(b, "aigateway_telemetry_last_success_timestamp_seconds{pipeline=\"access_log\"}") ==
+                NOW_US / 1000000);
+    assert_true(value_of(b, "aigateway_telemetry_last_success_timestamp_seconds{pipeline=\"events\"}") == -1);
+    assert_true(value_of(b, "active_subscriptions_total{tier=\"pro\"}") == 12);
+    assert_true(value_of(b, "trial_signups_total") == 4);
+    assert_true(value_of(b, "trial_conversions_total") == 1);
     assert_true(value_of(b, "gatewayd_guard_refusals_total") == 11);
     assert_true(value_of(b, "gatewayd_store_lag_seconds{store=\"realtime\"}") == 2.5);
     assert_true(value_of(b, "gatewayd_store_records_total{store=\"realtime\"}") == 9);
@@ -311,6 +326,73 @@ static void test_state_is_shown_as_it_was_given(void **unused)
     assert_true(value_of(b, "gatewayz_uptime_seconds") == 3600);
     assert_true(value_of(b, "process_start_time_seconds") == NOW_US / 1000000 - 3600);
     assert_true(value_of(b, "process_resident_memory_bytes") > 100000);
+}
+
+static void test_what_is_switched_off_is_neither_shown_nor_counted(void **unused)
+{
+    static const char CALL[] = "gen_ai_client_operation_duration_seconds_count{gen_ai_provider_name=\"a\"";
+    const struct buf *b;
+
+    (void)unused;
+    state.profiles = METRIC_PROFILES_DEFAULT;
+    add_everything();
+    b = scrape(EXPOSITION_TEXT_004);
+    assert_null(memmem(b->p, b->len, "gen_ai_", 7));
+    assert_null(memmem(b->p, b->len, "http_response_size", 18));
+    state.profiles = 1u << PROFILE_OTEL;
+    facts_show(state.profiles);
+    b = scrape(EXPOSITION_TEXT_004);
+    assert_null(memmem(b->p, b->len, CALL, sizeof(CALL) - 1));
+    assert_null(memmem(b->p, b->len, "http_requests", 13));
+    facts_show(METRIC_PROFILES_DEFAULT);
+}
+
+static void test_the_names_of_opentelemetry_count_calls_and_requests(void **unused)
+{
+    const struct buf *b;
+
+    (void)unused;
+    facts_show(~0u);
+    add_everything(); /* twice: a call that fails, one that streams */
+    facts_show(METRIC_PROFILES_DEFAULT);
+    b = scrape(EXPOSITION_TEXT_004);
+    assert_true(value_of(b, "gen_ai_client_operation_duration_seconds_count{gen_ai_operation_name=\"chat\","
+                            "gen_ai_provider_name=\"b\",gen_ai_request_model=\"other\","
+                            "gen_ai_response_model=\"other\",error_type=\"rate_limited\"}") == 2);
+    assert_true(value_of(b, "gen_ai_client_operation_duration_seconds_count{gen_ai_operation_name=\"chat\","
+                            "gen_ai_provider_name=\"a\",gen_ai_request_model=\"vendor/model\","
+                            "gen_ai_response_model=\"vendor/model\",error_type=\"\"}") == 2);
+    assert_true(value_of(b, "gen_ai_client_token_usage_sum{gen_ai_operation_name=\"chat\","
+                            "gen_ai_provider_name=\"a\",gen_ai_request_model=\"vendor/model\","
+                            "gen_ai_response_model=\"vendor/model\",gen_ai_token_type=\"output\"}") == 40);
+    assert_true(value_of(b, "gen_ai_server_request_duration_seconds_count{gen_ai_operation_name=\"chat\","
+                            "gen_ai_provider_name=\"a\",gen_ai_request_model=\"chat-default\","
+                            "gen_ai_response_model=\"vendor/model\",error_type=\"\"}") == 2);
+    assert_true(value_of(b, "gen_ai_server_time_to_first_token_seconds_count{gen_ai_operation_name=\"chat\","
+                            "gen_ai_provider_name=\"a\",gen_ai_request_model=\"chat-default\","
+                            "gen_ai_response_model=\"vendor/model\"}") == 2);
+    assert_true(value_of(b, "http_response_size_bytes_bucket{method=\"GET\",endpoint=\"/metrics\","
+                            "le=\"16384.0\"}") == 1);
+    assert_true(value_of(b, "http_response_size_bytes_sum{method=\"GET\",endpoint=\"/metrics\"}") == 10000);
+}
+
+static void test_windows_begin_anew_where_they_were_reset(void **unused)
+{
+    struct fact_request rq = a_request("acme", "a", "m");
+    struct fact_attempt a = an_attempt("a", "m");
+
+    (void)unused;
+    facts_add(workers[0], &rq, &a);
+    state.windows_since.us = NOW_US;
+    assert_true(isnan(value_of(scrape(EXPOSITION_TEXT_004), "provider_latency_avg_seconds{provider=\"a\"}")));
+    assert_true(value_of(&out, "provider_requests_total{provider=\"a\"}") == 1);
+    state.now.us += 10000000;
+    rq.arrived.us += 10000000;
+    a.duration_us = 2000000;
+    facts_add(workers[1], &rq, &a);
+    assert_true(value_of(scrape(EXPOSITION_TEXT_004), "provider_latency_avg_seconds{provider=\"a\"}") == 2);
+    state.windows_since.us = 0;
+    assert_true(value_of(scrape(EXPOSITION_TEXT_004), "provider_latency_avg_seconds{provider=\"a\"}") == 1.3);
 }
 
 static void test_a_buffer_that_is_too_small_ends_between_lines(void **unused)
@@ -398,6 +480,9 @@ int main(void)
         TEST(test_counters_and_info_drop_their_suffix_from_the_family_name_only),
         TEST(test_label_values_are_escaped_and_always_utf8),
         TEST(test_state_is_shown_as_it_was_given),
+        TEST(test_what_is_switched_off_is_neither_shown_nor_counted),
+        TEST(test_the_names_of_opentelemetry_count_calls_and_requests),
+        TEST(test_windows_begin_anew_where_they_were_reset),
         TEST(test_a_buffer_that_is_too_small_ends_between_lines),
         TEST(test_a_scrape_may_come_at_any_time),
     };
