@@ -47,7 +47,7 @@
 #define LIMIT_UPSTREAM_SWEEP_US 20000000          /* idle connections are looked at this often when no call comes */
 #define LIMIT_UPSTREAM_LIFE_S  600                /* an older connection is not used again, so that changes in DNS take */
 #define LIMIT_UPSTREAM_STAGGER_US 250000           /* an address that is silent this long gets the next one dialled beside it */
-#define LIMIT_UPSTREAM_TICKETS 64u                /* of TLS on one connection; servers give two or four */
+#define LIMIT_UPSTREAM_ASIDES  64u                /* tickets and key updates of TLS in a row; servers give two or four tickets */
 #define LIMIT_UPSTREAM_READ    ((size_t)16 << 10) /* receive buffer, one for all calls of a worker */
 #define LIMIT_UPSTREAM_LINES   40u                /* header lines of a request */
 #define LIMIT_UPSTREAM_HEADER  ((size_t)16 << 10) /* and their bytes */

@@ -23,19 +23,27 @@ struct tls_context {
 struct tls {
     SSL *ssl;
     struct tls_ticket *ticket;
-    unsigned tickets; /* given on this connection */
+    unsigned asides; /* messages of TLS itself since bytes were read */
     bool is_established, is_broken;
     char error[160];
 };
 
-/* Tickets of TLS 1.3 come after the handshake, whenever the peer likes. OpenSSL takes them in a loop of its own: without an end
- * to them the thread would not come back. */
+/* OpenSSL takes tickets, key updates and wishes to renegotiate in a loop of its own: without an end to them the thread would not
+ * come back. */
+static void on_message(int is_ours, int version, int type, const void *bytes, size_t len, SSL *ssl, void *arg)
+{
+    struct tls *t = SSL_get_app_data(ssl);
+
+    (void)version, (void)bytes, (void)len, (void)arg;
+    if (!is_ours && type == SSL3_RT_HANDSHAKE && t->is_established && ++t->asides > LIMIT_UPSTREAM_ASIDES)
+        (void)shutdown(SSL_get_fd(ssl), SHUT_RDWR);
+}
+
+/* Tickets of TLS 1.3 come after the handshake, whenever the peer likes. */
 static int on_new_session(SSL *ssl, SSL_SESSION *session)
 {
     struct tls *t = SSL_get_app_data(ssl);
 
-    if (++t->tickets > LIMIT_UPSTREAM_TICKETS)
-        (void)shutdown(SSL_get_fd(ssl), SHUT_RDWR);
     SSL_SESSION_free(t->ticket->session);
     t->ticket->session = session;
     return 1; /* it is ours now */
@@ -73,6 +81,7 @@ struct tls_context *tls_context_new(const char *ca_file, struct err *err)
     SSL_CTX_set_read_ahead(c->ctx, 1); /* else each record costs two system calls */
     (void)SSL_CTX_set_session_cache_mode(c->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(c->ctx, on_new_session);
+    SSL_CTX_set_msg_callback(c->ctx, on_message);
     ERR_clear_error();
     return c;
 }
@@ -192,7 +201,10 @@ enum io tls_read(struct tls *t, char *dst, size_t cap, size_t *out_n)
     *out_n = 0;
     ERR_clear_error();
     n = SSL_read_ex(t->ssl, dst, cap, out_n);
-    return n == 1 ? IO_OK : judge(t, n);
+    if (n != 1)
+        return judge(t, n);
+    t->asides = 0;
+    return IO_OK;
 }
 
 enum io tls_write(struct tls *t, struct span bytes, size_t *out_n)
