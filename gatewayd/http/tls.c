@@ -203,6 +203,9 @@ enum io tls_read(struct tls *t, char *dst, size_t cap, size_t *out_n)
     n = SSL_read_ex(t->ssl, dst, cap, out_n);
     if (n != 1)
         return judge(t, n);
+    if (t->asides && !SSL_has_pending(t->ssl))
+        (void)SSL_free_buffers(
+            t->ssl); /* a ticket leaves 16 KiB behind, for something to write that is not coming */
     t->asides = 0;
     return IO_OK;
 }
