@@ -340,13 +340,32 @@ static void find_view(void *user, const struct limits_view *v)
     }
 }
 
-static enum err_code write_no_row(struct db *db, int64_t now_s, void *user, struct err *err)
+static bool take_posted(void *user, const struct db_value *v, unsigned n)
 {
-    (void)db;
+    if (n == 1)
+        *(int64_t *)user = v[0].i;
+    return false;
+}
+
+/* Writes nothing: what other nodes spent may be in the books before this one heard of it. */
+static enum err_code learn_posted(struct db *db, int64_t now_s, void *user, struct err *err)
+{
+    struct call *c = user;
+    char window[PERIOD_WINDOW_CAP];
+    int64_t posted = 0;
+    enum err_code e;
+
     (void)now_s;
-    (void)user;
-    (void)err;
-    return ERR_OK;
+    (void)cycle_name(c->resets.cycle, (struct wall){c->resets.start_us}, window);
+    e = db_query(
+        db, "budget_reset",
+        "SELECT posted_nano FROM budget_windows WHERE account = $1 AND period = $2 AND window_id = $3",
+        (struct db_value[]){db_textz(c->id), db_textz(period_name(c->resets.cycle.period)), db_textz(window)},
+        3, take_posted, &posted, err);
+    if (!e)
+        limits_learn_mt(gateway_limits_mt(c->rq->gw), c->id, &c->resets, posted);
+    (void)json_object_set_new(c->detail, "was_nanousd", json_integer(c->resets.posted_nanousd));
+    return e;
 }
 
 /* What is posted in its window is taken off by a record of its own: the audit row first, then the journal and with it every book,
@@ -391,8 +410,11 @@ static void reset(struct call *c, const char *account)
         (void)call_refuse(c, ERR_CONFLICT, "nothing is spent of account '%s' in its %s", account,
                           period_name(f.view.period));
     else {
-        (void)json_object_set_new(c->detail, "was_nanousd", json_integer(f.view.sums.posted_nanousd));
-        if (!call_change(c, "budget.reset", account, write_no_row) || !book_reset(c, &f.view))
+        c->resets = f.view.sums;
+        if (!call_change(c, "budget.reset", account, learn_posted))
+            return;
+        f.view.sums = c->resets;
+        if (!book_reset(c, &f.view))
             return;
         tell(c, account, "reset", "was", f.view.sums.posted_nanousd);
         reply_budget(c, account);

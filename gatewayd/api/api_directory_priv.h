@@ -6,6 +6,7 @@
 #include "gatewayd/api/fields.h"
 #include "gatewayd/api/handlers_priv.h"
 #include "gatewayd/directory/directory.h"
+#include "gatewayd/resilience/budget.h"
 
 struct call {
     const struct api_request *rq;
@@ -20,6 +21,7 @@ struct call {
     const char *reason;
     json_t *detail;                     /* of the audit row: begins with what was asked for */
     char id[2 * LIMIT_NAME_BYTES + 16]; /* what the path names */
+    struct budget_sums resets;          /* of a budget: the window that is reset, with what was spent in it */
     struct err err;
 };
 

@@ -514,6 +514,17 @@ void limits_correct_mt(struct limits *l, const char *account, struct wall at, in
     limits_tell_again(s);
 }
 
+void limits_learn_mt(struct limits *l, const char *account, struct budget_sums *w, int64_t stored_nanousd)
+{
+    struct limits_scope *s = limits_find_mt(l, account);
+    const struct budget_mark mark = {.start_us = w->start_us, .cycle = w->cycle};
+
+    if (!s)
+        return;
+    budget_account_follow(s->account, &mark, false, stored_nanousd);
+    *w = budget_account_sums(s->account, (struct wall){w->start_us});
+}
+
 void limits_set_store_mt(struct limits *l, bool is_up)
 {
     atomic_store(&l->is_store_up, is_up);

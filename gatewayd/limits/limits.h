@@ -160,6 +160,9 @@ void limits_each_mt(struct limits *l, limits_view_fn fn, void *user);
 /* A correction that was just put on record, in the window that holds `at`; without effect for an account without a scope. */
 void limits_correct_mt(struct limits *l, const char *account, struct wall at, int64_t amount_nanousd);
 
+/* The books say that so much was posted in a window, of which this process may not have heard yet: `w` is what is known now. */
+void limits_learn_mt(struct limits *l, const char *account, struct budget_sums *w, int64_t stored_nanousd);
+
 /* ---- for limits_follow.c ---- */
 
 typedef void (*limits_account_fn)(void *user, const char *name, struct budget_account *a);

@@ -47,9 +47,12 @@ int64_t bound_nanousd(const struct price *p, const struct bound_facts *f)
     dearest.output = dearer(p->output, p->reasoning);
     dearest.reasoning = -1;
     if (f->has_output)
-        u.output = times(output_ceiling(p, f), n);
-    if (f->has_images)
+        u.output = times(output_ceiling(p, f) + f->predicted, n);
+    if (f->has_images) {
         u.images = n;
+        u.output = u.output ? u.output
+                            : times(BOUND_IMAGE, n); /* free where images have a price and tokens have none */
+    }
     if (f->reads_more && f->searches)
         u.input = times(u.input, f->searches < UINT64_MAX ? f->searches + 1 : f->searches);
     u.searches = f->searches;

@@ -13,11 +13,14 @@
 #define BOUND_CONTEXT 1048576u
 /* Answers whose maximum nobody states: above what models without a catalogue row generate. */
 #define BOUND_OUTPUT 131072u
+/* Tokens of one image where they are billed: above what the finest that is offered takes. */
+#define BOUND_IMAGE 16384u
 
 struct bound_facts {
     uint64_t body_bytes;
     uint64_t max_tokens; /* 0: not said */
     uint64_t n;          /* answers, 0 is 1 */
+    uint64_t predicted;  /* bytes of a foretold answer, which may be billed on top */
     uint64_t searches;   /* paid calls of tools, at most; the prompt may be read again behind each */
     bool has_output;     /* the operation generates tokens */
     bool has_images;     /* it generates `n` images */

@@ -310,11 +310,14 @@ void attempt_judge(struct attempt *a)
     }
 }
 
-static void estimate_usage(struct attempt *a)
+/* An error costs nothing, nor does silence. A client that leaves before anything came has had its prompt read. */
+static void estimate_usage(struct attempt *a, enum err_code error)
 {
     struct usage *u = &a->answer.usage;
+    bool is_read = error == ERR_CLIENT_GONE && !a->http_status;
 
-    if (u->source != USAGE_NONE || !a->timing.was_sent || a->http_status < 200 || a->http_status > 299)
+    if (u->source != USAGE_NONE || !a->timing.was_sent ||
+        (!is_read && (a->http_status < 200 || a->http_status > 299)))
         return;
     if (operation_row(a->rq->op)->body != BODY_JSON)
         return;
@@ -380,7 +383,7 @@ void attempt_close(struct attempt *a, enum fact_status status, enum err_code err
     a->is_closed = true;
     queue_leave(&a->slot, loop_now(rq->proxy->loop));
     tell_breaker(a, status, error);
-    estimate_usage(a);
+    estimate_usage(a, error);
     a->fact.status = status;
     a->fact.error = error;
     a->fact.http_status = (uint16_t)a->http_status;

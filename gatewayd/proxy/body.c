@@ -38,13 +38,81 @@ static enum err_code take_count(struct json_value v, const char *name, uint64_t 
 }
 
 /* Each is money that has to be held. */
-static enum err_code take_choices(struct json_value v, uint64_t *out, struct err *err)
+static enum err_code take_choices(struct json_value v, const char *name, uint64_t *out, struct err *err)
 {
-    enum err_code e = take_count(v, "n", out, err);
+    enum err_code e = take_count(v, name, out, err);
 
     return e == ERR_OK && *out > LIMIT_CHOICES
-               ? err_set(err, ERR_BAD_BODY, "'n' must be at most %u", LIMIT_CHOICES)
+               ? err_set(err, ERR_BAD_BODY, "'%s' must be at most %u", name, LIMIT_CHOICES)
                : e;
+}
+
+/* What decides about money and rights, by the names that providers know. */
+static const char *const DECISIVE[] = {
+    "model",
+    "models",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n",
+    "best_of",
+    "tools",
+    "max_tool_calls",
+    "web_search_options",
+    "mcp_servers",
+    "service_tier",
+    "background",
+    "prediction",
+    "audio",
+    "plugins",
+    "fallbacks",
+};
+
+/* As decoders do that match names in any case: the two letters beyond ASCII that fold to one of it among them. */
+static void fold_case(char *s)
+{
+    char *to = s;
+
+    for (; *s; s++) {
+        if (memcmp(s, "\xc5\xbf", 2) == 0) {
+            *to++ = 's';
+            s++;
+        } else if (strncmp(s, "\xe2\x84\xaa", 3) == 0) {
+            *to++ = 'k';
+            s += 2;
+        } else {
+            *to++ = *s >= 'A' && *s <= 'Z' ? (char)(*s | 0x20) : *s;
+        }
+    }
+    *to = '\0';
+}
+
+/* Some providers match names in any case and take the last of several: what is held would not be what they do. */
+static enum err_code check_case(struct span key, struct err *err)
+{
+    const struct json_value quoted = {JSON_STRING, span_make(key.p - 1, key.len + 2)};
+    char plain[96];
+    size_t n;
+
+    if (!json_str(quoted, plain, sizeof(plain), &n))
+        return ERR_OK; /* longer than any of them */
+    fold_case(plain);
+    for (size_t i = 0; i < ARRAY_LEN(DECISIVE); i++)
+        if (strcmp(plain, DECISIVE[i]) == 0 && !json_key_is(key, DECISIVE[i]))
+            return err_set(err, ERR_BAD_BODY, "'%s' must be written in lower case", DECISIVE[i]);
+    return ERR_OK;
+}
+
+/* By which the answer's length is stated. Another name is one that providers may pass over: it bounds nothing. */
+static const char *max_name(enum operation op, struct span key)
+{
+    if (op == OP_RESPONSES)
+        return json_key_is(key, "max_output_tokens") ? "max_output_tokens" : NULL;
+    if (json_key_is(key, "max_tokens"))
+        return "max_tokens";
+    return op == OP_CHAT && json_key_is(key, "max_completion_tokens") ? "max_completion_tokens" : NULL;
 }
 
 /* Of several the largest: whichever the provider obeys, it is within that. */
@@ -84,26 +152,28 @@ static enum err_code take_stream_options(struct json_value v, struct body_plan *
     return ERR_OK;
 }
 
-static enum err_code take_member(const struct json_member *m, struct body_plan *plan, struct err *err)
+static enum err_code take_member(const struct json_member *m, enum operation op, struct body_plan *plan,
+                                 struct err *err)
 {
+    const char *max = max_name(op, m->key);
+    uint64_t ignored; /* reach.c takes it */
+
+    if (max)
+        return take_max(m->value, max, plan, err);
     if (json_key_is(m->key, "model"))
         return take_model(m->value, plan, err);
     if (json_key_is(m->key, "stream"))
         return take_bool(m->value, "stream", &plan->is_stream, err);
     if (json_key_is(m->key, "stream_options"))
         return take_stream_options(m->value, plan, err);
-    if (json_key_is(m->key, "max_tokens"))
-        return take_max(m->value, "max_tokens", plan, err);
-    if (json_key_is(m->key, "max_completion_tokens"))
-        return take_max(m->value, "max_completion_tokens", plan, err);
-    if (json_key_is(m->key, "max_output_tokens"))
-        return take_max(m->value, "max_output_tokens", plan, err);
     if (json_key_is(m->key, "n"))
-        return take_choices(m->value, &plan->n, err);
-    return ERR_OK;
+        return take_choices(m->value, "n", &plan->n, err);
+    if (json_key_is(m->key, "best_of"))
+        return take_choices(m->value, "best_of", &ignored, err);
+    return check_case(m->key, err);
 }
 
-enum err_code body_scan_json(struct span body, struct body_plan *plan, struct err *err)
+enum err_code body_scan_json(struct span body, enum operation op, struct body_plan *plan, struct err *err)
 {
     struct json_walk w;
     struct json_member m;
@@ -119,7 +189,7 @@ enum err_code body_scan_json(struct span body, struct body_plan *plan, struct er
         return err_set(err, ERR_BAD_BODY, "the body must be a JSON object");
     plan->insert_at = (size_t)((const char *)memchr(body.p, '{', body.len) - body.p) + 1;
     while (json_next(&w, &m)) {
-        e = take_member(&m, plan, err);
+        e = take_member(&m, op, plan, err);
         if (e)
             return e;
     }

@@ -6,7 +6,8 @@
 #include "gatewayd/proxy/request.h"
 
 /* One complete JSON object within limits; fills `plan` with spans into `body`. */
-NODISCARD enum err_code body_scan_json(struct span body, struct body_plan *plan, struct err *err);
+NODISCARD enum err_code body_scan_json(struct span body, enum operation op, struct body_plan *plan,
+                                       struct err *err);
 /* multipart/form-data: finds the part named `model`. `content_type` carries the boundary. */
 NODISCARD enum err_code body_scan_multipart(struct span body, struct span content_type,
                                             struct body_plan *plan, struct err *err);

@@ -43,17 +43,43 @@ static bool names_more(struct span body)
     return false;
 }
 
-/* A letter that is written as \u0069, which only hides it. */
+/* 'a' to 'z', or the '_' that names have; no encoder escapes those. */
+static bool is_letter(const char hex[2])
+{
+    char low = hex[1] | 0x20;
+
+    return (hex[0] == '6' && low != '0') || (hex[0] == '7' && (hex[1] <= '9' || low == 'a')) ||
+           (hex[0] == '5' && low == 'f');
+}
+
+/* A letter that is written as \u0069, which only hides it. Behind a backslash that is escaped itself it is text. */
 static bool hides_letters(struct span body)
 {
     const char *p = body.p, *end = body.p + body.len;
 
-    while (p && p < end && (p = memmem(p, (size_t)(end - p), "\\u00", 4))) {
-        p += 4;
-        if (end - p >= 2 && (*p == '6' || *p == '7' || (*p == '5' && (p[1] | 0x20) == 'f')))
+    while (p < end && (p = memchr(p, '\\', (size_t)(end - p)))) {
+        if (end - p >= 6 && memcmp(p, "\\u00", 4) == 0 && is_letter(p + 4))
             return true;
+        p += 2;
     }
     return false;
+}
+
+static bool is_there(struct json_value v)
+{
+    return v.type != JSON_INVALID && v.type != JSON_NULL;
+}
+
+static bool has_twice(struct span object, const char *name)
+{
+    struct json_walk w;
+    struct json_member m;
+    unsigned n = 0;
+
+    if (json_walk(&w, object) && w.is_object)
+        while (json_next(&w, &m))
+            n += json_key_is(m.key, name);
+    return n > 1;
 }
 
 static void refuse(struct reach *r, const char *what, struct span name)
@@ -87,12 +113,16 @@ static void take_tools(struct json_value tools, uint64_t max_calls, struct reach
     struct json_member m;
     bool has_paid = false;
 
+    if (is_there(tools) && tools.type != JSON_ARRAY)
+        refuse(r, "", SPAN_LIT("'tools' that are no list"));
     if (!json_walk(&w, tools.raw))
         return;
     while (json_next(&w, &m)) {
         struct span type = json_str_raw(json_get(m.value.raw, "type"));
         uint64_t uses = 0;
 
+        if (has_twice(m.value.raw, "type") || has_twice(m.value.raw, "max_uses"))
+            refuse(r, "", SPAN_LIT("a tool that names twice"));
         if (is_own(type))
             continue;
         r->reads_more = true;
@@ -106,6 +136,9 @@ static void take_tools(struct json_value tools, uint64_t max_calls, struct reach
     if (has_paid)
         add(&r->searches, max_calls);
 }
+
+/* What makes some providers ask other models than the one that was priced, or add paid services. */
+static const char *const ELSEWHERE[] = {"mcp_servers", "models", "fallbacks", "plugins"};
 
 static uint64_t prompts_of(struct json_value v)
 {
@@ -123,7 +156,9 @@ static uint64_t prompts_of(struct json_value v)
 static void take_generated(enum operation op, struct span body, struct reach *r)
 {
     uint64_t calls = 0, best = 0;
-    struct span tier = json_str_raw(json_get(body, "service_tier"));
+    struct json_value tier = json_get(body, "service_tier"), prediction = json_get(body, "prediction");
+    char text[32];
+    size_t n;
 
     (void)json_u64(json_get(body, "max_tool_calls"), &calls);
     if (json_u64(json_get(body, "best_of"), &best) && best > r->choices)
@@ -131,20 +166,25 @@ static void take_generated(enum operation op, struct span body, struct reach *r)
     if (op == OP_COMPLETION &&
         __builtin_mul_overflow(r->choices, prompts_of(json_get(body, "prompt")), &r->choices))
         r->choices = UINT64_MAX;
-    r->reads_more |= names_more(body) || hides_letters(body);
+    r->reads_more |= names_more(body);
+    if (hides_letters(body))
+        refuse(r, "", SPAN_LIT("letters as escapes"));
+    if (is_there(prediction))
+        r->predicted = prediction.raw.len;
     if (op == OP_RESPONSES && json_get(body, "prompt").type == JSON_OBJECT)
         r->reads_more = true; /* a stored one */
     take_tools(json_get(body, "tools"), calls, r);
-    if (json_get(body, "web_search_options").type == JSON_OBJECT) {
+    if (is_there(json_get(body, "web_search_options"))) {
         add(&r->searches, 1);
         r->reads_more = true;
     }
-    if (json_get(body, "mcp_servers").type == JSON_ARRAY)
-        refuse(r, "", SPAN_LIT("'mcp_servers'"));
-    if (json_get(body, "background").type == JSON_TRUE)
+    for (size_t i = 0; i < ARRAY_LEN(ELSEWHERE); i++)
+        if (is_there(json_get(body, ELSEWHERE[i])))
+            refuse(r, "", span_of(ELSEWHERE[i]));
+    if (is_there(json_get(body, "background")) && json_get(body, "background").type != JSON_FALSE)
         refuse(r, "", SPAN_LIT("'background'")); /* its usage comes to nobody here */
-    if (span_is(tier, "priority"))
-        refuse(r, "service tier ", tier); /* has another price */
+    if (json_str(tier, text, sizeof(text), &n) && strcmp(text, "priority") == 0)
+        refuse(r, "service tier ", span_of(text)); /* has another price */
     if (memmem(body.p, body.len, "\"input_audio\"", 13) || json_get(body, "audio").type == JSON_OBJECT)
         refuse(r, "", SPAN_LIT("audio")); /* likewise */
 }

@@ -10,6 +10,7 @@
 struct reach {
     uint64_t choices;   /* answers that are generated, at least 1 */
     uint64_t searches;  /* paid calls of tools, at most; the prompt may be read again behind each */
+    uint64_t predicted; /* bytes of an answer that the client foretells: what is wrong of it is billed, too */
     bool reads_more;    /* than its bytes: then up to the model's context */
     char unbounded[64]; /* what has no bound: "an unlimited tool of type web_search"; "": nothing */
 };

@@ -10,7 +10,7 @@ static enum err_code scan(struct request *rq, struct err *err)
 
     switch (operation_row(rq->op)->body) {
     case BODY_JSON:
-        return body_scan_json(body, &rq->plan, err);
+        return body_scan_json(body, rq->op, &rq->plan, err);
     case BODY_MULTIPART:
         return body_scan_multipart(body, exchange_header(rq->ex, "content-type"), &rq->plan, err);
     case BODY_NONE:

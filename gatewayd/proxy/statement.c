@@ -127,6 +127,7 @@ static struct bound_facts bound_facts_of(const struct request *rq)
                                 .max_tokens = rq->plan.max_tokens,
                                 .n = rq->reach.choices,
                                 .searches = rq->reach.searches,
+                                .predicted = rq->reach.predicted,
                                 .has_output = has_output(rq),
                                 .has_images = rq->op == OP_IMAGES,
                                 .reads_more = rq->reach.reads_more};

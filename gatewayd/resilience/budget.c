@@ -16,13 +16,14 @@
     BUDGET_WINDOWS /* one before, the current, and three that a clock came from or that were read ahead */
 
 struct window {
+    uint64_t serial;  /* of the account's windows, in the order in which they were made */
     int64_t start_us; /* names it */
     int64_t end_us;   /* so that no calendar is asked while it lasts */
     int64_t posted, held;
     int64_t settled; /* of posted, what was settled here */
     /* What was taken off that again by corrections, and how much of it the store knows. */
     int64_t credited, credited_known;
-    int64_t marked; /* of settled, at the last budget_account_posted() */
+    int64_t marked; /* of what was settled without credits, at the last budget_account_posted() */
     struct lease lease;
 };
 
@@ -35,6 +36,7 @@ struct budget_account {
     int64_t limit;                  /* with what topped it up when it was last looked at */
     struct window windows[WINDOWS]; /* in no order */
     unsigned n_windows;
+    uint64_t serials;
     int64_t read_from_us;        /* older windows are not known; 0: it follows no books */
     struct budget_account *next; /* in its bucket */
 };
@@ -204,13 +206,22 @@ static struct window *window_at(struct budget_account *a, struct wall now)
     if (w) /* of a time before 1970 */
         return w;
     w = a->n_windows < WINDOWS ? &a->windows[a->n_windows++] : least_worth(a);
-    *w = (struct window){.start_us = span.start_us, .end_us = span.end_us};
+    *w = (struct window){.serial = ++a->serials, .start_us = span.start_us, .end_us = span.end_us};
     return w;
 }
 
 static struct window *window_of(struct budget_account *a, struct cycle cycle, int64_t start_us)
 {
     return cycle_is(cycle, a->rule.cycle) ? find_window(a, start_us) : NULL;
+}
+
+/* Where something is held; NULL when it was dropped since. */
+static struct window *holder(struct budget_account *a, uint64_t serial)
+{
+    for (unsigned i = 0; i < a->n_windows; i++)
+        if (a->windows[i].serial == serial)
+            return &a->windows[i];
+    return NULL;
 }
 
 /* Written so that no sum can overflow: limit, posted and held are never negative. */
@@ -241,9 +252,15 @@ static void fill_view(const struct budget_account *a, const struct window *w, st
     out->taken_nanousd = a->limit - w->lease.rest;
 }
 
+/* What was settled here, whatever was credited since: the store takes a credit off what is posted, and off no lease. */
+static int64_t gross(const struct window *w)
+{
+    return added(w->settled, w->credited);
+}
+
 static struct lease_use use_of(const struct window *w)
 {
-    return (struct lease_use){w->settled, w->held};
+    return (struct lease_use){gross(w), w->held};
 }
 
 /* Whether the lease has room for it, too; takes note of what is asked for. */
@@ -340,8 +357,10 @@ void budget_account_correct(struct budget_account *a, struct wall at, int64_t am
     w = window_at(a, at);
     w->posted = added(w->posted, amount_nanousd);
     w->settled = added(w->settled, amount_nanousd);
-    if (amount_nanousd < 0)
+    if (amount_nanousd < 0) {
         w->credited = added(w->credited, -amount_nanousd);
+        w->posted = w->posted > 0 ? w->posted : 0; /* then others have spent what was not known of here */
+    }
     (void)pthread_mutex_unlock(&a->lock);
 }
 
@@ -422,8 +441,7 @@ enum err_code budget_reserve(const struct budget_chain *chain, int64_t amount_na
 
         w->held = added(w->held, amount_nanousd);
         out->chain.at[i] = at[i];
-        out->window[i].cycle = at[i]->rule.cycle;
-        out->window[i].start_us = w->start_us;
+        out->window[i] = w->serial;
     }
     unlock_all(at, n);
     out->is_open = !e;
@@ -444,7 +462,7 @@ enum err_code budget_raise(struct budget_hold *h, int64_t amount_nanousd, struct
     lock_all(h->chain.at, n);
     for (unsigned i = 0; i < n && !e; i++) {
         struct budget_account *a = h->chain.at[i];
-        struct window *w = window_of(a, h->window[i].cycle, h->window[i].start_us);
+        struct window *w = holder(a, h->window[i]);
 
         if (!w || (has_room(a, w, more) && has_lease(a, w, more, &h->chain.terms, &h->is_due)))
             continue;
@@ -453,7 +471,7 @@ enum err_code budget_raise(struct budget_hold *h, int64_t amount_nanousd, struct
             fill_view(a, w, why);
     }
     for (unsigned i = 0; i < n && !e; i++) {
-        struct window *w = window_of(h->chain.at[i], h->window[i].cycle, h->window[i].start_us);
+        struct window *w = holder(h->chain.at[i], h->window[i]);
 
         if (w)
             w->held = added(w->held, more);
@@ -474,7 +492,7 @@ void budget_settle(struct budget_hold *h, int64_t cost_nanousd)
         struct window *w;
 
         (void)pthread_mutex_lock(&a->lock);
-        w = window_of(a, h->window[i].cycle, h->window[i].start_us);
+        w = holder(a, h->window[i]);
         if (w) {
             w->held -= h->amount_nanousd;
             w->posted = added(w->posted, cost_nanousd);
@@ -549,7 +567,7 @@ void budget_account_posted(struct budget_account *a, bool store_has_mark)
 
         if (store_has_mark)
             lease_has_posted(&w->lease, w->marked);
-        w->marked = w->settled;
+        w->marked = gross(w);
     }
     (void)pthread_mutex_unlock(&a->lock);
 }

@@ -47,10 +47,8 @@ struct budget_rule {
 struct budget_hold { /* what a reservation must remember; a plain value */
     struct budget_chain chain;
     int64_t amount_nanousd;
-    struct {
-        struct cycle cycle;
-        int64_t start_us;
-    } window[BUDGET_CHAIN]; /* where each account holds it */
+    uint64_t window
+        [BUDGET_CHAIN]; /* where each account holds it; one that was dropped since is another one when it is made anew */
     bool is_open;
     bool is_due; /* a lease runs out: budget_account_plan() soon */
 };

@@ -106,6 +106,19 @@ def test_a_client_that_leaves_pays_for_what_had_come(stage):
     assert eventually(lambda: s.rows("attempt"), 20 * SLOWNESS)[0][3] == "estimated"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_before_the_answer_pays_for_its_prompt(stage, stream):
+    s = Shop(stage, [STALL])
+    body = json.dumps({"model": "chat", "stream": stream, "max_tokens": 300, "messages": [{"role": "user", "content": "hi" * 1000}]}).encode()
+    c = RawClient(s.gw.host_port)
+    c.send(request(body=body, key=KEY))
+    eventually(lambda: s.ups[0].requests, 10 * SLOWNESS)
+    c.close()
+    rows = eventually(lambda: s.rows("attempt"), 20 * SLOWNESS)
+    assert [r[:2] + r[3:] for r in rows] == [("one", "cancelled", "estimated")]
+    assert s.spent() == rows[0][2] == (len(body) + 3) // 4 * 10_000
+
+
 def test_the_first_requests_of_a_tenant_at_once_are_all_counted(stage):
     s = Shop(stage)
     done = []

@@ -51,6 +51,22 @@ static void test_no_answer_costs_more_than_the_bound(void **state)
     }
 }
 
+static void test_images_that_are_billed_by_tokens_are_held(void **state)
+{
+    struct price p = {.input = 5000000,
+                      .output = 40000000,
+                      .cached = -1,
+                      .cache_write = -1,
+                      .reasoning = -1,
+                      .per_image = -1,
+                      .per_search = -1};
+    struct bound_facts f = {.body_bytes = 100, .n = 3, .has_images = true};
+    struct usage u = {.input = 25, .output = 3 * 6208, .images = 3};
+
+    (void)state;
+    assert_true(price_cost_nanousd(&p, &u) <= bound_nanousd(&p, &f));
+}
+
 static void test_a_small_request_holds_little(void **state)
 {
     struct price p = {.input = 150000,
@@ -88,6 +104,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_answer_costs_more_than_the_bound),
+        cmocka_unit_test(test_images_that_are_billed_by_tokens_are_held),
         cmocka_unit_test(test_a_small_request_holds_little),
         cmocka_unit_test(test_absurd_counts_saturate),
     };

@@ -38,7 +38,7 @@ static void test_a_patched_body_differs_from_the_client_s_only_where_it_must(voi
         struct err err = {0};
         bool patched;
 
-        assert_int_equal(body_scan_json(span_of(ROWS[i].body), &plan, &err), ERR_OK);
+        assert_int_equal(body_scan_json(span_of(ROWS[i].body), OP_CHAT, &plan, &err), ERR_OK);
         patched = body_patch(&plan, span_of(ROWS[i].body), BODY_JSON, "target/x", ROWS[i].ask_usage, &out);
         assert_int_equal(patched, ROWS[i].want != NULL);
         if (patched)
@@ -62,6 +62,15 @@ static void test_a_bad_body_is_refused_with_the_field_that_is_wrong(void **state
         {"{\"model\":\"a\",\"stream_options\":{\"include_usage\":1}}", "include_usage"},
         {"{\"model\":\"a\",\"stream_options\":{\"include_usage\":true,\"include_usage\":false}}", "twice"},
         {"{\"model\":\"a\"", ""},
+        {"{\"model\":\"a\",\"best_of\":\"20\"}", "'best_of'"},
+        {"{\"model\":\"a\",\"best_of\":-1}", "'best_of'"},
+        {"{\"model\":\"a\",\"Model\":\"b\"}", "'model' must be written in lower case"},
+        {"{\"model\":\"a\",\"max_tokens\":1,\"MAX_TOKENS\":9}", "'max_tokens'"},
+        {"{\"model\":\"a\",\"max_to\xe2\x84\xaa"
+         "ens\":9}",
+         "'max_tokens'"},
+        {"{\"model\":\"a\",\"tool\xc5\xbf\":[]}", "'tools'"},
+        {"{\"model\":\"a\",\"\\u004E\":9}", "'n'"},
     };
 
     (void)state;
@@ -69,8 +78,33 @@ static void test_a_bad_body_is_refused_with_the_field_that_is_wrong(void **state
         struct body_plan plan = {0};
         struct err err = {0};
 
-        assert_int_not_equal(body_scan_json(span_of(ROWS[i][0]), &plan, &err), ERR_OK);
+        assert_int_not_equal(body_scan_json(span_of(ROWS[i][0]), OP_CHAT, &plan, &err), ERR_OK);
         assert_non_null(strstr(err.text, ROWS[i][1]));
+    }
+}
+
+static void test_only_a_maximum_that_the_operation_knows_bounds_the_answer(void **state)
+{
+    static const struct {
+        enum operation op;
+        const char *body;
+        uint64_t max;
+    } ROWS[] = {
+        {OP_CHAT, "{\"model\":\"a\",\"max_tokens\":5,\"max_completion_tokens\":7}", 7},
+        {OP_CHAT, "{\"model\":\"a\",\"max_output_tokens\":7}", 0},
+        {OP_RESPONSES, "{\"model\":\"a\",\"max_output_tokens\":7}", 7},
+        {OP_RESPONSES, "{\"model\":\"a\",\"max_tokens\":7}", 0},
+        {OP_COMPLETION, "{\"model\":\"a\",\"max_completion_tokens\":7}", 0},
+        {OP_MESSAGES, "{\"model\":\"a\",\"max_tokens\":7,\"max_completion_tokens\":9}", 7},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ROWS); i++) {
+        struct body_plan plan = {0};
+        struct err err = {0};
+
+        assert_int_equal(body_scan_json(span_of(ROWS[i].body), ROWS[i].op, &plan, &err), ERR_OK);
+        assert_int_equal(plan.max_tokens, ROWS[i].max);
     }
 }
 
@@ -99,6 +133,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_patched_body_differs_from_the_client_s_only_where_it_must),
         cmocka_unit_test(test_a_bad_body_is_refused_with_the_field_that_is_wrong),
+        cmocka_unit_test(test_only_a_maximum_that_the_operation_knows_bounds_the_answer),
         cmocka_unit_test(test_the_model_part_of_a_form_is_found_and_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

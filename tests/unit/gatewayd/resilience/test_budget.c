@@ -323,6 +323,51 @@ static void test_a_hold_is_raised_on_the_whole_chain_or_not_at_all(void **state)
     budget_book_free(b);
 }
 
+static void test_what_is_held_in_a_window_that_was_dropped_is_not_taken_off_its_successor(void **state)
+{
+    struct budget_book *b = budget_book_new();
+    struct budget_account *a = budget_account_get(b, "tenant:acme");
+    struct budget_hold h, more;
+
+    (void)state;
+    set(a, 100, PERIOD_MONTH);
+    assert_int_equal(budget_reserve(&(struct budget_chain){.at = {a}}, 60, NOON, &h, NULL), ERR_OK);
+    set(a, 100, PERIOD_DAY);
+    set(a, 100, PERIOD_MONTH); /* the same window again, with nothing in it */
+    budget_settle(&h, 10);
+    assert_int_equal(view(a, NOON).held_nanousd, 0);
+    assert_int_equal(budget_reserve(&(struct budget_chain){.at = {a}}, 101, NOON, &more, NULL),
+                     ERR_OVER_BUDGET);
+    budget_book_free(b);
+}
+
+/* The store takes a reset off what is posted there: room for all nodes, which each has to ask for. */
+static void test_a_reset_makes_no_room_in_a_lease(void **state)
+{
+    struct budget_book *b = budget_book_new();
+    struct budget_account *a = budget_account_get(b, "tenant:acme");
+    struct mono now = {1000000};
+    struct budget_terms terms = {true, true, now};
+    struct budget_chain chain = {.at = {a}, .terms = terms};
+    struct budget_lease leases[BUDGET_WINDOWS];
+    struct budget_hold h;
+    struct budget_view why;
+
+    (void)state;
+    set(a, 100, PERIOD_DAY);
+    assert_int_equal(budget_reserve(&chain, 40, NOON, &h, &why), ERR_OVER_BUDGET);
+    assert_true(why.lacks_lease);
+    assert_int_equal(budget_account_plan(a, NOON, &terms, leases), 1);
+    budget_account_hear(a, &leases[0], &(struct lease_reply){.granted = 40, .outstanding = 40, .rest = 60});
+    assert_int_equal(budget_reserve(&chain, 40, NOON, &h, &why), ERR_OK);
+    budget_settle(&h, 40);
+    budget_account_correct(a, NOON, -90); /* what others spent was known where the reset was asked for */
+    assert_int_equal(view(a, NOON).posted_nanousd, 0);
+    assert_int_equal(budget_reserve(&chain, 1, NOON, &h, &why), ERR_OVER_BUDGET);
+    assert_true(why.lacks_lease);
+    budget_book_free(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -337,6 +382,8 @@ int main(void)
         cmocka_unit_test(test_thousands_of_accounts_are_found_again),
         cmocka_unit_test(test_following_a_store_that_lags_loses_nothing_and_learns_of_others),
         cmocka_unit_test(test_a_hold_is_raised_on_the_whole_chain_or_not_at_all),
+        cmocka_unit_test(test_what_is_held_in_a_window_that_was_dropped_is_not_taken_off_its_successor),
+        cmocka_unit_test(test_a_reset_makes_no_room_in_a_lease),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
