@@ -39,10 +39,11 @@ struct order { /* a letter to the worker, freed by it */
 
 /* ---- exchanges --------------------------------------------------------------------------------------------------- */
 
+static const char *const METHODS[] = {"GET", "POST", "PUT", "PATCH", "DELETE"}; /* of any route */
+
 /* A 405 names the methods that the path has. */
 static void set_allow(struct exchange *ex)
 {
-    static const char *const METHODS[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
     struct buf allow AUTO(buf_release) = {.max = 64};
     struct buf tail AUTO(buf_release) = {.max = 4096};
     struct span path = exchange_path(ex), model;
@@ -59,6 +60,15 @@ static void set_allow(struct exchange *ex)
     exchange_set_header(ex, "allow", buf_span(&allow));
 }
 
+/* A client's own word would be a series of its own. */
+static label method_label(const struct worker *w, struct span method)
+{
+    for (size_t i = 0; i < ARRAY_LEN(METHODS); i++)
+        if (span_is(method, METHODS[i]))
+            return intern(method);
+    return w->other_method;
+}
+
 static void refuse(struct worker *w, struct exchange *ex, enum err_code code)
 {
     struct buf body AUTO(buf_release) = {.max = 4096};
@@ -72,7 +82,8 @@ static void refuse(struct worker *w, struct exchange *ex, enum err_code code)
         set_allow(ex);
     exchange_set_header(ex, "content-type", SPAN_LIT("application/json"));
     exchange_reply_adopt(ex, err_row(code)->status, &body);
-    facts_add_http(w->proxy.facts, w->other_method, w->unmatched, (uint16_t)err_row(code)->status, 0,
+    facts_add_http(w->proxy.facts, method_label(w, exchange_method(ex)), w->unmatched,
+                   (uint16_t)err_row(code)->status, mono_diff_us(mono_now(), exchange_started(ex)),
                    exchange_bytes_out(ex));
 }
 
