@@ -513,7 +513,10 @@ static void fake_lookup(const char *name, struct resolver_answer *out)
         (void)address_parse(SPAN_LIT("127.77.0.1"), &out->addresses[out->n++]); /* nobody listens there */
     if (strcmp(name, "silent.example") == 0)
         (void)address_parse(SPAN_LIT("127.0.0.2"), &out->addresses[out->n++]); /* nobody answers there */
-    if (strcmp(name, "metadata.example") == 0)
+    if (strcmp(name, "holes.example") == 0)
+        out->n = address_parse(SPAN_LIT("127.0.0.2"), &out->addresses[0]) +
+                 address_parse(SPAN_LIT("127.0.0.3"), &out->addresses[1]);
+    else if (strcmp(name, "metadata.example") == 0)
         (void)address_parse(SPAN_LIT("169.254.169.254"), &out->addresses[out->n++]);
     else
         (void)address_parse(SPAN_LIT("127.0.0.1"), &out->addresses[out->n++]);
@@ -607,6 +610,32 @@ static void test_an_address_that_is_silent_delays_one_call_and_not_the_next(void
         close(fillers[i]);
     close(fd);
     close_rig(&r);
+}
+
+static void test_addresses_that_are_dialled_together_are_given_up_together(void **state)
+{
+    struct probe late = {0}, cancelled = {0};
+    int fillers[2][8], fd[2];
+    struct rig r;
+
+    (void)state;
+    open_rig_with_names(&r, answers_everything);
+    for (unsigned i = 0; i < 2; i++)
+        fd[i] = full_listener(INADDR_LOOPBACK + 1 + i, &r.up.port, fillers[i]);
+    start_to(&r, &late, "holes.example", true, 600000);
+    start_to(&r, &cancelled, "holes.example", true, 20000000);
+    turn_for(&r, 400000);
+    client_cancel(cancelled.call);
+    turn_until(&r, &late.done);
+    assert_int_equal(late.code, ERR_UP_TIMEOUT);
+    assert_string_equal(late.detail, "no connection within 600 ms");
+    start_to(&r, &late, "holes.example", true, 20000000);
+    turn_for(&r, 300000);
+    for (int i = 0; i < 16; i++)
+        close(fillers[i / 8][i % 8]);
+    close(fd[0]);
+    close(fd[1]);
+    close_rig(&r); /* with two dials running */
 }
 
 static void test_a_name_is_looked_up_once_for_many_calls(void **state)
@@ -748,6 +777,7 @@ int main(void)
         cmocka_unit_test(test_the_connect_deadline_ends_a_connection_that_never_stands),
         cmocka_unit_test(test_a_name_that_leads_inside_is_blocked_unless_the_provider_may),
         cmocka_unit_test(test_an_address_that_is_silent_delays_one_call_and_not_the_next),
+        cmocka_unit_test(test_addresses_that_are_dialled_together_are_given_up_together),
         cmocka_unit_test(test_a_name_is_looked_up_once_for_many_calls),
         cmocka_unit_test(test_a_black_holed_name_delays_nobody_and_is_cancelled_at_once),
         cmocka_unit_test(test_a_late_answer_of_dns_serves_those_who_still_wait),
