@@ -4,6 +4,7 @@ asked for is the truth: it counts every request that it answered."""
 
 import json
 import random
+import re
 import threading
 import time
 from decimal import Decimal
@@ -12,8 +13,9 @@ import pytest
 
 from support.gateway import KEY, http, model, provider, sha256
 from support.load import Load
-from support.process import SLOWNESS
+from support.process import ROOT, SLOWNESS
 from support.rawhttp import request
+from support.redis import PASSWORD
 from support.upstream import Gate, chat_completion, json_answer
 from support.wait import eventually
 
@@ -36,7 +38,8 @@ class Nodes:
         prices = stage.directory / "prices.json"
         prices.write_text(json.dumps(PRICES))
         self.up = stage.upstream(script or (lambda r: answer()))
-        self.redis, self.db = stage.redis(), stage.postgres()
+        self.redis, self.db = None if "redis" in more else stage.redis(), stage.postgres()
+        url = more.pop("redis", None) or self.redis.url()
         tenant = {"id": "acme", "plan": "pro", "keys": [{"id": "test", "sha256": sha256(KEY)}]}
         if budget:
             tenant["budget"] = {"usd": budget / 10**9, "period": "total"} if isinstance(budget, int) else budget
@@ -44,7 +47,7 @@ class Nodes:
             tenant["limits"] = limits
         more.setdefault("lease_ttl", "2s")
         self.nodes = [stage.gateway([provider("up", self.up.base_url)], [model("chat", "up/m", retries=0)], tenants=[tenant],
-                                    prices=str(prices), redis=self.redis.url(), database=self.db.url(), **more)
+                                    prices=str(prices), redis=url, database=self.db.url(), **more)
                       for _ in range(n)]
 
     def __iter__(self):
@@ -259,6 +262,32 @@ def test_a_reset_takes_off_what_all_nodes_spent_and_frees_the_limit_once(stage):
     assert nodes.answered() * COST == first + second, "the counter in Redis and the row of the database followed"
     eventually(lambda: all(http(g.admin_url + "/api/admin/budgets/tenant:acme", None, None, a).json["spent_nanousd"] == second
                            for g, a in zip(nodes, auth)), 20 * SLOWNESS, what="all nodes know of it")
+
+
+def test_what_is_not_leased_is_in_the_published_bound(stage):
+    nodes = Nodes(stage, 1)
+    second = [{**nodes[0].config["providers"][0], "budget": {"usd": 2, "period": "day"}}]
+    nodes.nodes = [stage.gateway(second, nodes[0].config["models"], **{k: nodes[0].config[k] for k in (
+        "tenants", "prices", "redis", "database", "lease_ttl")}) for _ in range(2)] + nodes.nodes
+    assert all(g.chat(max_tokens=100).status == 200 for g in nodes)
+    eventually(lambda: nodes[0].metric("gatewayd_budget_overshoot_bound_usd") == 2 * 2, 20 * SLOWNESS, what="two others")
+    assert nodes[2].metric("gatewayd_budget_overshoot_bound_usd") == 0, "it knows no such budget"
+
+
+def test_a_login_that_may_do_what_the_documentation_names_is_enough(stage):
+    text = (ROOT / "docs" / "stores.md").read_text()
+    words = re.search(r"The login needs\n`([A-Z|\s]+)` and what the scripts call \(`([A-Z\s]+)`\)", text).groups()
+    redis = stage.redis()
+    with redis.client() as c:
+        c("ACL", "SETUSER", "gw", "on", ">secret", "~{gw}:*", *["+" + w.lower() for w in " ".join(words).split()])
+    nodes = Nodes(stage, 2, budget=100 * COST, limits={"rpm": 600, "concurrent": 5}, redis=redis.url().replace("//:", "//gw:").replace(PASSWORD, "secret"))
+    nodes.redis = redis
+    assert set(nodes.race(5, 2)) == {200}
+    assert nodes[0].monitoring("stats/realtime")
+    assert http(nodes[0].admin_url + "/api/admin/events", headers={"authorization": "Bearer " + nodes[0].config["admin"]["token"]}).status == 200
+    nodes.settled()
+    with redis.client() as c:
+        assert [dict(zip(e[::2], e[1::2])) for e in c("ACL", "LOG")] == []
 
 
 def test_three_nodes_admit_what_one_would(stage):
