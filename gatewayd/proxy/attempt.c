@@ -381,7 +381,6 @@ void attempt_close(struct attempt *a, enum fact_status status, enum err_code err
     if (a->is_closed)
         return;
     a->is_closed = true;
-    queue_leave(&a->slot, loop_now(rq->proxy->loop));
     tell_breaker(a, status, error);
     estimate_usage(a, error);
     a->fact.status = status;
@@ -396,6 +395,8 @@ void attempt_close(struct attempt *a, enum fact_status status, enum err_code err
     if (journal_attempt(rq->proxy->journal, &context, &a->fact) != ERR_OK)
         log_error("journal: an attempt of request '%s' could not be recorded", rq->id_text);
     settle_hold(a); /* behind the record, like that of the request */
+    /* Last: who gets the slot, on whatever thread, must find a breaker that has opened and money that came back. */
+    queue_leave(&a->slot, loop_now(rq->proxy->loop));
 }
 
 void attempt_release(struct attempt *a)
