@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "gatewayd/telemetry/exposition.h"
+#include "libshared/catalog/metrics.h"
 
 static label numbered(const char *prefix, unsigned i)
 {
@@ -119,7 +120,13 @@ int main(int argc, char **argv)
     const char *lines = is_print ? (argc > 3 ? argv[3] : "2000") : argc > 1 ? argv[1] : "100000";
     unsigned want = (unsigned)strtoul(lines, NULL, 10);
     struct facts *f[2] = {facts_new(NULL), facts_new(NULL)};
-    struct metrics_state state = {.started = wall_now(), .version = "0", .revision = "bench", .n_workers = 2};
+    static const struct store_tally none;
+    struct metrics_state state = {.started = wall_now(),
+                                  .version = "0",
+                                  .revision = "bench",
+                                  .n_workers = 2,
+                                  .profiles = METRIC_PROFILES_DEFAULT,
+                                  .tally = &none};
     struct buf out = {0};
     struct rusage ru;
 

@@ -224,7 +224,7 @@ class Traffic:
             t.join()
 
 
-def faulty_gateway(stage, sim):
+def faulty_gateway(stage, sim, **more):
     sim.control.profile("good")
     sim.control.profile("flaky", faults={"500": 0.4})
     sim.control.profile("dead", faults={"500": 1.0})
@@ -235,6 +235,7 @@ def faulty_gateway(stage, sim):
         breaker=breaker, health={"interval": "200ms", "window": "10s", "probe_interval": "0"},
         tenants=[{"id": "acme", "plan": "pro", "keys": [{"id": "test", "sha256": sha256(KEY)}]},
                  {"id": "poor", "plan": "pro", "keys": [{"id": "test", "sha256": sha256(POOR)}]}],
+        **more,
     )
 
 
@@ -327,8 +328,8 @@ def test_live_takes_the_budgets_warning_levels_and_the_number_of_breakers(stage)
     assert tool("promtool", "check", "rules", file).returncode == 0
     live = alerts("check", file, "--live", *socket_of(gateway))
     assert live.returncode == OK, live.stdout
-    file.write_text(file.read_text().replace("aigateway_budget_usage_ratio", "redis_operations_total"))
-    assert "waits for 'redis_operations_total'" in alerts("check", file, "--live", *socket_of(gateway)).stdout
+    file.write_text(file.read_text().replace("aigateway_budget_usage_ratio", "cache_hits_total"))
+    assert "waits for 'cache_hits_total'" in alerts("check", file, "--live", *socket_of(gateway)).stdout
     looked = ctl("dashboards", "check", "--live", *socket_of(gateway))
     assert looked.returncode == OK, looked.stdout
 
@@ -433,7 +434,7 @@ def test_the_sql_of_the_panels_runs_on_the_history_store(stage):
 def test_panels_of_exposed_families_have_data_behind_them(stage):
     """Dead panels: what reads only exposed families and came back empty after mixed traffic."""
     sim = stage.simulator()
-    gateway = faulty_gateway(stage, sim)
+    gateway = faulty_gateway(stage, sim, redis=stage.redis().url())
     set_budget(gateway, "100")
     prometheus = Prometheus(stage.directory, gateway.address, generated("--pack", "all"), every="250ms")
     stage.endings.append(prometheus.stop)

@@ -561,6 +561,38 @@ static void test_windows_of_providers_are_summed_over_workers_and_end(void **unu
     sketch_release(&w[0].sketch);
 }
 
+/* More than there are labels; the last test, since labels are for ever. */
+static void test_however_many_names_are_invented_series_stay_few_and_sums_exact(void **unused)
+{
+    const unsigned total = INTERN_MAX + 5000;
+    const struct buf *b;
+    size_t n;
+
+    (void)unused;
+    for (unsigned i = 0; i < total; i++) {
+        char model[24];
+        struct fact_request rq;
+        struct fact_attempt a;
+
+        (void)snprintf(model, sizeof(model), "invented-%u", i);
+        rq = a_request("acme", "a", model);
+        a = an_attempt("a", model);
+        facts_add(workers[i % 2], &rq, &a);
+    }
+    b = scrape();
+    for (int m = 0; m < METRIC_COUNT; m++) {
+        (void)sum_of(b, metric_row((enum metric)m)->name, &n);
+        assert_in_range(n, 0, 5000);
+    }
+    assert_true(sum_of(b, "model_inference_requests_total", NULL) == total);
+    assert_true(sum_of(b, "aigateway_requests_total", NULL) == total);
+    assert_true(sum_of(b, "tokens_used_total", NULL) == 120.0 * total);
+    assert_true(fabs(sum_of(b, "model_cost_usd_total", NULL) - 0.0015 * total) < 1e-6);
+    assert_true(value_of(b, "aigateway_metric_overflow_total{family=\"model_inference_requests_total\"}") +
+                    5000 >
+                total);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -584,6 +616,7 @@ int main(void)
         TEST(test_all_families_together_stay_near_the_limit),
         TEST(test_the_sums_of_the_monitoring_api_agree_with_the_exposition),
         TEST(test_windows_of_providers_are_summed_over_workers_and_end),
+        TEST(test_however_many_names_are_invented_series_stay_few_and_sums_exact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
