@@ -7,6 +7,7 @@
 #include "gatewayd/proxy/relay.h"
 
 #define ABORT_READ_ON_US 30000000 /* longest reading on for a provider that bills anyway */
+#define USAGE_WAIT_US    900000   /* for the usage of a whole answer */
 
 static void wait_at_most(struct request *rq, int64_t us)
 {
@@ -90,6 +91,19 @@ static enum step finish(struct request *rq, struct attempt *a, enum stream_end e
     return STEP_NEXT;
 }
 
+/* How long a provider is listened to although the client is gone. One that said that the answer is whole has only its usage to
+ * tell: leaving then saves nothing, and would be billed by an estimate that knows of no hidden reasoning. */
+static int64_t reads_on_us(const struct request *rq, const struct attempt *a)
+{
+    if (a->has_ended || rq->is_ended || rq->timer_fired)
+        return 0;
+    if (a->target->provider->drain_on_abort)
+        return ABORT_READ_ON_US;
+    if (!a->answer.finish[0] || a->answer.usage.source == USAGE_REPORTED || a->answer.end != ANSWER_OPEN)
+        return 0;
+    return USAGE_WAIT_US;
+}
+
 enum step stage_relay(struct request *rq)
 {
     struct attempt *a = request_attempt(rq);
@@ -97,9 +111,9 @@ enum step stage_relay(struct request *rq)
     if (!rq->is_streaming)
         return STEP_NEXT;
     if (rq->is_gone) {
-        if (a->target->provider->drain_on_abort && !a->has_ended && !rq->is_ended && !rq->timer_fired) {
+        if (reads_on_us(rq, a)) {
             attempt_unpause(a);
-            wait_at_most(rq, ABORT_READ_ON_US);
+            wait_at_most(rq, reads_on_us(rq, a));
             return STEP_WAIT;
         }
         return finish(rq, a, STREAM_CLIENT_ABORT);

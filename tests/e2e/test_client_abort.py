@@ -11,7 +11,7 @@ import pytest
 from support.gateway import KEY, model, provider
 from support.process import is_sanitized
 from support.rawhttp import RawClient, request
-from support.upstream import STALL, Pause, as_chunk, chunk, event, head, sse_head
+from support.upstream import STALL, Gate, Pause, as_chunk, chunk, event, head, sse_head
 from support.wait import eventually
 
 PARTIAL = [as_chunk(event(chunk({"role": "assistant", "content": ""})))] + [
@@ -111,6 +111,23 @@ def test_provider_that_bills_anyway_is_read_to_its_usage(stage):
     (line,) = gateway.logged(1)
     assert line["stream_end"] == "client_abort"
     assert (line["usage"]["input"], line["usage"]["output"], line["usage"]["source"]) == (11, 222, "reported")
+
+
+def test_who_leaves_a_whole_answer_before_its_usage_pays_what_it_cost(stage):
+    gone = Gate()
+    last = [as_chunk(event(chunk(usage=(11, 5000)))), as_chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"]
+    gateway, up = one_provider(stage, lambda r: [sse_head(), *PARTIAL, as_chunk(event(chunk({}, finish="stop"))), gone, Pause(0.1), *last])
+    c = RawClient(gateway.host_port)
+    c.send(ask())
+    assert c.read_head().status == 200
+    got = b""
+    while b'"stop"' not in got:
+        got += c.read_chunk()
+    c.close()
+    gone.event.set()
+    (line,) = gateway.logged(1)
+    assert line["stream_end"] == "client_abort"
+    assert (line["usage"]["output"], line["usage"]["source"]) == (5000, "reported"), "hidden reasoning is in it"
 
 
 @pytest.mark.asan
