@@ -157,8 +157,8 @@ static void take_health(struct sample *out, const json_t *o)
 static void read_rows(struct api_source *s)
 {
     json_t *health = call_optional(s, "/api/monitoring/health");
-    json_t *cost = call_optional(s, "/api/monitoring/cost-analysis");
-    json_t *rates = call_optional(s, "/api/monitoring/error-rates");
+    json_t *cost = call_optional(s, "/api/monitoring/cost-analysis?since=start");
+    json_t *rates = call_optional(s, "/api/monitoring/error-rates?since=start");
 
     each(health, s->out, take_health);
     each(json_object_get(cost, "providers"), s->out, take_spend);

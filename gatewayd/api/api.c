@@ -18,8 +18,7 @@ static int hex_value(char c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* False on a malformed escape or an escaped NUL. */
-static bool decode(struct span s, bool is_query, struct buf *out)
+bool api_decode(struct span s, bool is_query, struct buf *out)
 {
     for (size_t i = 0; i < s.len; i++) {
         int hi, lo;
@@ -66,7 +65,7 @@ const struct api_route *api_find(struct span method, struct span path, struct bu
         if (!span_is(method, r->method))
             continue;
         buf_clear(tail_buf);
-        if (decode(tail, false, tail_buf))
+        if (api_decode(tail, false, tail_buf))
             return r;
         *why = ERR_NOT_FOUND;
     }
@@ -83,7 +82,7 @@ bool api_query_param(struct span query, const char *name, char *dst, size_t cap)
 
         if (!span_is(key, name))
             continue;
-        if (!decode(value, true, &b) || b.len >= cap)
+        if (!api_decode(value, true, &b) || b.len >= cap)
             return false;
         (void)span_copy(dst, cap, buf_span(&b));
         return true;

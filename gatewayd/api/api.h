@@ -18,8 +18,11 @@ enum api_scope {
     SCOPE_ADMIN /* token, admin listener or socket only */
 };
 
+struct api_route;
+
 struct api_request {
     struct gateway *gw;
+    const struct api_route *row;
     struct span method, path, query, accept, body;
     const char *actor; /* "socket" or "token": for the audit log */
     struct span tail;  /* what the row's {…} matched, percent-decoded; may contain slashes */
@@ -34,7 +37,8 @@ struct api_reply {
 enum api_thread {
     RUN_API,       /* never waits for a store */
     RUN_DIRECTORY, /* the thread that owns the directory's handles */
-    RUN_BOOKS      /* waits for jobs of the aggregator's */
+    RUN_BOOKS,     /* waits for jobs of the aggregator's */
+    RUN_READING    /* reads the stores, with handles of its own */
 };
 
 struct api_route {
@@ -53,6 +57,13 @@ extern const struct api_route API_ROUTES[];
 const struct api_route *api_find(struct span method, struct span path, struct buf *tail_buf,
                                  enum err_code *why);
 void api_reply_error(struct api_reply *reply, enum err_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* Percent-decoded; false on a malformed escape or an escaped NUL. */
+bool api_decode(struct span s, bool is_query, struct buf *out);
+/* Parameters against those of the route (shapes.h); false with the reply written, which names the one that is wrong. */
+bool api_check_query(const struct api_route *row, struct span query, struct api_reply *reply);
+/* After that: the value of a parameter, or what it is when it is left out; 0, "" and false when it is nothing then. */
+int64_t api_count(const struct api_request *rq, const char *name);
+bool api_text(const struct api_request *rq, const char *name, char *dst, size_t cap);
 /* Value of a query parameter, percent-decoded into `dst`; false when absent or too long. */
 bool api_query_param(struct span query, const char *name, char *dst, size_t cap);
 

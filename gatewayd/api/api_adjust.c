@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "gatewayd/api/api_directory_priv.h"
+#include "gatewayd/api/bodies_priv.h"
 #include "gatewayd/provider/pricing.h"
 
 enum { A_TENANT, A_KEY, A_PROVIDER, A_MODEL, A_KIND, A_AMOUNT, A_REASON, A_COUNT };
@@ -17,6 +18,7 @@ static const struct field FIELDS[A_COUNT] = {
     [A_AMOUNT] = {.name = "amount_usd", .type = FIELD_USD, .is_required = true},
     [A_REASON] = {.name = "reason", .type = FIELD_TEXT, .max = 119, .is_required = true},
 };
+const struct api_body BODY_ADJUST = {FIELDS, A_COUNT};
 
 static enum err_code write_nothing(struct db *db, int64_t now_s, void *user, struct err *err)
 {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "gatewayd/api/api_directory_priv.h"
+#include "gatewayd/api/bodies_priv.h"
 #include "gatewayd/books/breaker_share.h"
 #include "gatewayd/config/value.h"
 #include "gatewayd/provider/pricing.h"
@@ -118,6 +119,7 @@ static const struct field FIELDS[B_COUNT] = {
     [B_DRAIN] = {.name = "drain", .type = FIELD_BOOL},
     [B_REASON] = {.name = "reason", .type = FIELD_TEXT, .max = BREAKER_TEXT - 1},
 };
+const struct api_body BODY_BREAKER = {FIELDS, B_COUNT};
 
 struct order {
     label provider, model;

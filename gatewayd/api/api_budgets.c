@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "gatewayd/api/api_directory_priv.h"
+#include "gatewayd/api/bodies_priv.h"
 #include "gatewayd/config/value.h"
 #include "gatewayd/limits/limits.h"
 #include "gatewayd/telemetry/events.h"
@@ -21,6 +22,7 @@ static const struct field BUDGET_FIELDS[B_COUNT] = {
     [B_CUT] = {.name = "cut_streams", .type = FIELD_BOOL},
     [B_REASON] = FIELD_REASON,
 };
+const struct api_body BODY_BUDGET = {BUDGET_FIELDS, B_COUNT};
 
 /* What topped it up and what does: those of the last days, too, so that it can be seen that they are over. */
 static json_t *json_topups(const struct directory_rows *rows, const char *account)
@@ -243,6 +245,7 @@ static const struct field DEED_FIELDS[D_COUNT] = {
     [D_ID] = {.name = "id", .type = FIELD_TEXT, .max = 64},
     [D_REASON] = FIELD_REASON,
 };
+const struct api_body BODY_BUDGET_DEED = {DEED_FIELDS, D_COUNT};
 
 #define TOPUP_KEPT_S (30 * 86400) /* after its end, for those who look; the audit log keeps it for ever */
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "gatewayd/api/api_directory_priv.h"
+#include "gatewayd/api/bodies_priv.h"
 #include "gatewayd/config/value.h"
 #include "gatewayd/telemetry/events.h"
 
@@ -244,6 +245,8 @@ static const struct field TENANT_FIELDS[T_COUNT] = {
     [T_REASON] = FIELD_REASON,
     [T_ID] = {.name = "id", .type = FIELD_NAME, .is_required = true}, /* of a new one only */
 };
+const struct api_body BODY_TENANT_NEW = {TENANT_FIELDS, T_COUNT};
+const struct api_body BODY_TENANT = {TENANT_FIELDS, T_ID};
 
 static json_t *json_models(const struct config_tenant *t)
 {
@@ -342,11 +345,27 @@ static struct db_value own_limit(const struct field_value *v)
     return v->is_given && !v->is_null ? db_int(v->i) : db_null();
 }
 
+/* By its name, or because it says so. */
+static enum err_code plan_is_trial(struct db *db, const char *plan, bool *out, struct err *err)
+{
+    enum err_code e = call_has_row(db, "plan_is_trial", "SELECT 1 FROM plans WHERE id = $1 AND is_trial <> 0",
+                                   (struct db_value[]){db_textz(plan)}, 1, out, err);
+
+    *out |= strcmp(plan, "trial") == 0;
+    return e;
+}
+
 static enum err_code event_created(struct db *db, int64_t now_s, const char *id, const char *plan,
                                    struct err *err)
 {
     json_t *detail = json_pack("{s:s}", "plan", plan);
-    enum err_code e = directory_event(db, now_s, id, "created", detail, err);
+    bool is_trial = false;
+    enum err_code e = plan_is_trial(db, plan, &is_trial, err);
+
+    if (is_trial)
+        (void)json_object_set_new(detail, "trial", json_true());
+    if (!e)
+        e = directory_event(db, now_s, id, "created", detail, err);
 
     json_decref(detail);
     return e;
@@ -414,7 +433,15 @@ static enum err_code event_plan(struct db *db, int64_t now_s, const char *id, co
                                 const char *to, struct err *err)
 {
     json_t *detail = json_pack("{s:s, s:s}", "from", from, "to", to);
+    bool was_trial = false, is_trial = false;
     enum err_code e = directory_event(db, now_s, id, "plan_changed", detail, err);
+
+    if (!e)
+        e = plan_is_trial(db, from, &was_trial, err);
+    if (!e)
+        e = plan_is_trial(db, to, &is_trial, err);
+    if (!e && was_trial && !is_trial)
+        e = directory_event(db, now_s, id, "converted", detail, err);
 
     json_decref(detail);
     return e;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "gatewayd/api/api_directory_priv.h"
+#include "gatewayd/api/bodies_priv.h"
 #include "gatewayd/config/value.h"
 #include "libshared/base/id.h"
 
@@ -27,6 +28,8 @@ static const struct field KEY_FIELDS[K_COUNT] = {
     [K_TENANT] = {.name = "tenant", .type = FIELD_NAME, .is_required = true},
     [K_ID] = {.name = "id", .type = FIELD_NAME, .is_required = true},
 };
+const struct api_body BODY_KEY_NEW = {KEY_FIELDS, K_COUNT};
+const struct api_body BODY_KEY = {KEY_FIELDS, K_TENANT};
 
 enum { R_REASON, R_GRACE, R_COUNT };
 
@@ -34,6 +37,7 @@ static const struct field ROTATE_FIELDS[R_COUNT] = {
     [R_REASON] = FIELD_REASON,
     [R_GRACE] = {.name = "grace_seconds", .type = FIELD_COUNT, .max = GRACE_MAX_S},
 };
+const struct api_body BODY_KEY_ROTATE = {ROTATE_FIELDS, R_COUNT};
 
 /* A call on one key. `call` is first: the writers are given it. */
 struct key_call {

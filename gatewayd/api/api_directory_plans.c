@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "gatewayd/api/api_directory_priv.h"
+#include "gatewayd/api/bodies_priv.h"
 
 /* ---- plans ----------------------------------------------------------------------------------------------------------- */
 
@@ -32,6 +33,7 @@ static const struct field PLAN_FIELDS[P_COUNT] = {
     [P_CAP] = {.name = "max_priority", .type = FIELD_COUNT, .max = 5},
     [P_REASON] = FIELD_REASON,
 };
+const struct api_body BODY_PLAN = {PLAN_FIELDS, P_COUNT};
 
 static json_t *json_plan(const struct call *c, const struct directory_plan *p)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The monitoring API. Figures come from the fact cells: the last five minutes for health, and since the start of the
- * process for sums, which `since` says; what cells do not know is null or left out, never 0. */
+/* What the fact cells know: health of providers over the last five minutes, and sums since the start of the process, for live
+ * views, which need figures that only grow; `since` says that start. What cells do not know is null or left out, never 0. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -158,22 +158,6 @@ void api_provider_health(const struct api_request *rq, struct api_reply *reply)
 
 /* ---- sums ---------------------------------------------------------------------------------------------------------- */
 
-/* A span of time that the caller asked for. The cells reach back to the start of the process only, and the answer says
- * so by `since`; nonsense is refused all the same. */
-static bool period_ok(const struct api_request *rq, struct api_reply *reply, const char *name, uint64_t most)
-{
-    char text[32];
-    uint64_t v;
-
-    if (!rq->query.p || !api_query_param(rq->query, name, text, sizeof(text)))
-        return true;
-    if (span_to_u64(span_of(text), &v) && v >= 1 && v <= most)
-        return true;
-    api_reply_error(reply, ERR_BAD_REQUEST, "'%s' must be a whole number from 1 to %llu", name,
-                    (unsigned long long)most);
-    return false;
-}
-
 static json_t *head(const struct picture *p)
 {
     json_t *o = json_object();
@@ -181,40 +165,6 @@ static json_t *head(const struct picture *p)
     (void)json_object_set_new(o, "timestamp", api_json_time(p->state.now));
     (void)json_object_set_new(o, "since", api_json_time(p->state.started));
     return o;
-}
-
-void api_realtime(const struct api_request *rq, struct api_reply *reply)
-{
-    struct picture p;
-    json_t *o, *providers;
-    double score_sum = 0;
-    unsigned known = 0;
-
-    if (!period_ok(rq, reply, "hours", 168))
-        return;
-    picture_take(&p, rq->gw);
-    o = head(&p);
-    providers = json_object();
-    for (size_t i = 0; i < p.n_providers; i++) {
-        const struct facts_provider_sum *s = &p.providers[i];
-        struct health h = provider_health(&p, s->provider).health;
-        json_t *row = json_object();
-
-        (void)json_object_set_new(row, "total_requests", api_json_count(s->attempts));
-        api_set_cost(row, "total_cost", "total_cost_nanousd", s->cost_nanousd);
-        (void)json_object_set_new(row, "health_score", score_json(&h));
-        (void)json_object_set_new(providers, label_text(s->provider), row);
-        score_sum += h.is_known ? h.score : 0;
-        known += h.is_known;
-    }
-    (void)json_object_set_new(o, "providers", providers);
-    (void)json_object_set_new(o, "total_requests", api_json_count(p.totals.requests));
-    api_set_cost(o, "total_cost", "total_cost_nanousd", p.totals.cost_nanousd);
-    (void)json_object_set_new(o, "avg_health_score",
-                              known ? json_real(health_rounded(score_sum / known)) : json_null());
-    (void)json_object_set_new(o, "active_streams", api_json_count(p.totals.active_streams));
-    picture_release(&p);
-    api_reply_json(reply, o);
 }
 
 /* ---- by model ------------------------------------------------------------------------------------------------------ */
@@ -273,7 +223,7 @@ static size_t take_models(struct picture *p, struct facts_model_sum **out)
     return facts_sum_models(p->facts, p->n_facts, p->state.now, *out, MODELS_MAX);
 }
 
-void api_cost(const struct api_request *rq, struct api_reply *reply)
+void api_cost_of_process(const struct api_request *rq, struct api_reply *reply)
 {
     struct picture p;
     struct facts_model_sum *models;
@@ -281,11 +231,6 @@ void api_cost(const struct api_request *rq, struct api_reply *reply)
     json_t *o, *by_provider = json_array(), *by_model = json_array();
     size_t n;
 
-    if (!period_ok(rq, reply, "days", 366)) {
-        json_decref(by_provider);
-        json_decref(by_model);
-        return;
-    }
     picture_take(&p, rq->gw);
     n = take_models(&p, &models);
     for (size_t i = 0; i < p.n_providers; i++) {
@@ -310,17 +255,13 @@ void api_cost(const struct api_request *rq, struct api_reply *reply)
     api_reply_json(reply, o);
 }
 
-void api_error_rates(const struct api_request *rq, struct api_reply *reply)
+void api_error_rates_of_process(const struct api_request *rq, struct api_reply *reply)
 {
     struct picture p;
     struct facts_model_sum *models;
     json_t *o, *rows = json_array();
     size_t n;
 
-    if (!period_ok(rq, reply, "hours", 168)) {
-        json_decref(rows);
-        return;
-    }
     picture_take(&p, rq->gw);
     n = take_models(&p, &models);
     for (size_t i = 0; i < n; i++) {

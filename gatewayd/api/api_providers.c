@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "gatewayd/api/api_directory_priv.h"
+#include "gatewayd/api/bodies_priv.h"
 #include "gatewayd/api/provider_health_priv.h"
 #include "gatewayd/config/value.h"
 #include "gatewayd/health/tracker.h"
@@ -193,6 +194,7 @@ static const struct field FIELDS[P_COUNT] = {
     [P_UNTIL] = {.name = "until", .type = FIELD_TIME},
     [P_REASON] = FIELD_REASON,
 };
+const struct api_body BODY_PROVIDER = {FIELDS, P_COUNT};
 
 /* How long the state holds, from now on; 0: until it is said otherwise. False after a reply. */
 static bool read_length(struct call *c, int64_t *out_us)

@@ -17,6 +17,7 @@
 
 #define DIRECTORY_QUEUE_MAX 64u /* each takes a few milliseconds */
 #define BOOKS_QUEUE_MAX     8u
+#define READING_QUEUE_MAX   64u      /* dashboards ask for many at once */
 #define STORE_WAIT_US       10000000 /* a client that waits longer in the queue is told to come again */
 
 struct api_front {
@@ -30,7 +31,7 @@ struct api_front {
     bool is_started;
     char *socket_path; /* owned; removed at the end */
     struct letter stop;
-    struct store_thread *directory, *books;
+    struct store_thread *directory, *books, *reading;
 };
 
 struct job {
@@ -59,6 +60,7 @@ static void job_free(struct job *j)
 }
 
 static void refuse(struct job *j, struct exchange *ex, enum err_code code, const char *text);
+static void answer(struct job *j, struct exchange *ex);
 
 static void count(struct job *j, uint64_t bytes)
 {
@@ -89,6 +91,7 @@ static void come_home(struct letter *l)
 static void run_handler(struct job *j)
 {
     struct api_request rq = {.gw = j->front->gw,
+                             .row = j->row,
                              .method = span_of(j->row->method),
                              .path = buf_span(&j->path),
                              .query = buf_span(&j->query),
@@ -104,6 +107,7 @@ static struct store_thread *store_of(const struct job *j)
 {
     return j->row->thread == RUN_DIRECTORY ? j->front->directory
            : j->row->thread == RUN_BOOKS   ? j->front->books
+           : j->row->thread == RUN_READING ? j->front->reading
                                            : NULL;
 }
 
@@ -131,6 +135,11 @@ static void on_request(struct exchange *ex)
 
     if (exchange_is_body_too_large(ex)) {
         refuse(j, ex, ERR_TOO_LARGE, "the body is too large for this path");
+        return;
+    }
+    /* Probes and scrapers put what they like behind an open path. */
+    if (j->row->scope >= SCOPE_MONITOR && !api_check_query(j->row, buf_span(&j->query), &j->reply)) {
+        answer(j, ex);
         return;
     }
     buf_add(&j->body, exchange_body(ex));
@@ -183,15 +192,21 @@ static bool may(const struct exchange *ex, const struct config *c, enum api_scop
            config_cidr_match(c->metrics.allow, c->metrics.n_allow, exchange_peer(ex));
 }
 
+/* With what is in j->reply, from the thread of the exchange. */
+static void answer(struct job *j, struct exchange *ex)
+{
+    exchange_set_header(ex, "content-type", SPAN_LIT("application/json"));
+    count(j, j->reply.body.len);
+    exchange_reply_adopt(ex, j->reply.status, &j->reply.body);
+}
+
 static void refuse(struct job *j, struct exchange *ex, enum err_code code, const char *text)
 {
     reply_error_body(&j->reply.body, DIALECT_OPENAI, code, span_of(text), SPAN_LIT(""));
     j->reply.status = err_row(code)->status;
-    exchange_set_header(ex, "content-type", SPAN_LIT("application/json"));
     if (code == ERR_BAD_KEY)
         exchange_set_header(ex, "www-authenticate", SPAN_LIT("Bearer realm=\"gatewayd admin\""));
-    count(j, j->reply.body.len);
-    exchange_reply_adopt(ex, j->reply.status, &j->reply.body);
+    answer(j, ex);
 }
 
 bool api_front_take(struct api_front *f, struct exchange *ex, struct mailbox *home, struct facts *facts,
@@ -308,7 +323,9 @@ static bool start_stores(struct api_front *f, struct err *err)
     f->directory = store_thread_start(&o, err);
     o = (struct store_thread_options){.name = "api-books", .max_queued = BOOKS_QUEUE_MAX};
     f->books = f->directory ? store_thread_start(&o, err) : NULL;
-    return f->books != NULL;
+    o = (struct store_thread_options){.name = "api-reading", .max_queued = READING_QUEUE_MAX};
+    f->reading = f->books ? store_thread_start(&o, err) : NULL;
+    return f->reading != NULL;
 }
 
 struct api_front *api_front_start(struct gateway *gw, struct config *c, struct err *err)
@@ -342,6 +359,7 @@ void api_front_stop(struct api_front *f)
         facts_leave(f->facts);
     }
     /* Nobody posts to them any more, and what they have still finds its way home. */
+    store_thread_stop(f->reading);
     store_thread_stop(f->books);
     store_thread_stop(f->directory);
     mailbox_free(f->mailbox); /* opens what is left, so that every job comes home */

@@ -15,7 +15,12 @@ api_handler api_healthz, api_readyz, api_version, api_dashboard, api_metrics_hea
 /* api_metrics.c */
 api_handler api_metrics, api_metrics_json, api_metrics_reset;
 /* api_monitoring.c */
-api_handler api_provider_healths, api_provider_health, api_realtime, api_cost, api_error_rates;
+api_handler api_provider_healths, api_provider_health, api_cost_of_process, api_error_rates_of_process;
+/* api_reports.c, api_cost.c, api_business.c */
+api_handler api_realtime, api_hourly, api_comparison, api_latency, api_latency_trends, api_token_efficiency;
+api_handler api_models_stats, api_errors, api_error_rates, api_cost, api_anomalies, api_trials;
+/* api_life.c, api_records.c, api_openapi.c */
+api_handler api_life, api_audit, api_audit_verify, api_slow_queries, api_openapi;
 /* api_breakers.c */
 api_handler api_breakers, api_breakers_of, api_breaker_change;
 /* api_providers.c */

@@ -231,6 +231,7 @@ struct config {
     struct {
         unsigned stories_per_second, stories_max; /* per_second 0: no limit */
         int64_t stories_age_us;
+        struct secret users_key; /* len 0: users are not counted */
     } history;
     struct config_grafana grafana;
     struct config_sentry sentry;

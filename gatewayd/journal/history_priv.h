@@ -21,6 +21,10 @@ enum { KEY_MINUTE, KEY_HOUR, KEY_WHO, KEY_WHAT, KEY_HOW, LINE_KEY };
 
 #define STORY_SECONDS 16
 
+#define DAY_S       86400
+#define USER_KEY    4u
+#define USERS_KNOWN 65536u /* 3 MiB; who is forgotten here is only asked to be stored again */
+
 struct story {
     struct id id;
     int64_t at_us;
@@ -53,6 +57,7 @@ struct history {
     struct fold_table budgets;
     struct fold_table spans;    /* {minute, provider and model} → index in `sketches` */
     struct fold_table answered; /* {tenant}: had a success in this batch */
+    struct fold_table users;    /* {day, tenant, hash, hash}: were active */
     struct span_sketches *sketches;
     size_t n_sketches;
     struct story *stories;
@@ -66,6 +71,7 @@ struct history {
     struct fold_window *windows;
     size_t cap_windows;
     struct sketch merged;
+    struct fold_table had_user;   /* like `users`: stored already; begins anew when it is large */
     struct fold_table had_answer; /* {tenant}: known to have its first_answer */
 
     struct wall tidied;

@@ -8,6 +8,8 @@
  * time. */
 #include "gatewayd/journal/history_priv.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "libshared/analytics/hour_lock.h"
@@ -296,8 +298,37 @@ static enum err_code write_first_answers(struct history *h, struct err *err)
     return e;
 }
 
+/* A row that is there already stays. */
+static enum err_code write_users(struct history *h, struct err *err)
+{
+    struct db_value values[ROWS * 3];
+    char hashes[ROWS][USER_HASH_CAP];
+    enum err_code e = ERR_OK;
+
+    for (size_t i = 0; i < h->users.n && e == ERR_OK; i += ROWS) {
+        size_t n = h->users.n - i < ROWS ? h->users.n - i : ROWS;
+
+        for (size_t j = 0; j < n; j++) {
+            const int64_t *k = fold_key(&h->users, i + j);
+
+            (void)snprintf(hashes[j], sizeof(hashes[j]), "%016" PRIx64 "%016" PRIx64, (uint64_t)k[2],
+                           (uint64_t)k[3]);
+            values[3 * j] = db_int(k[0]);
+            values[3 * j + 1] = label_value((label)k[1]);
+            values[3 * j + 2] = db_textz(hashes[j]);
+        }
+        e = db_insert(h->db, "active_users_insert", "active_users", "day,tenant,user_hash", values, 3, n,
+                      "ON CONFLICT (day, tenant, user_hash) DO NOTHING", err);
+    }
+    return e;
+}
+
 void history_wrote(struct history *h)
 {
+    if (h->had_user.n > USERS_KNOWN)
+        fold_table_clear(&h->had_user);
+    for (size_t i = 0; i < h->users.n; i++)
+        (void)fold_table_at(&h->had_user, fold_key(&h->users, i));
     for (size_t i = 0; i < h->answered.n; i++)
         (void)fold_table_at(&h->had_answer, fold_key(&h->answered, i));
 }
@@ -399,6 +430,8 @@ enum err_code history_write(struct history *h, uint64_t seq, struct err *err)
         e = write_stories(h, err);
     if (e == ERR_OK)
         e = write_first_answers(h, err);
+    if (e == ERR_OK)
+        e = write_users(h, err);
     CRASH_POINT(history_after_stories);
     if (e == ERR_OK)
         e = write_budgets(h, err);

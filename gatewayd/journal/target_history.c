@@ -129,6 +129,31 @@ static void take_story(struct history *h, const struct journal_record *rec)
     s->len = h->texts.len - s->offset;
 }
 
+static bool hex_word(const char *hex, int64_t *out)
+{
+    uint64_t v = 0;
+
+    for (unsigned i = 0; i < 16; i++) {
+        const char *digits = "0123456789abcdef", *at = hex[i] ? strchr(digits, hex[i]) : NULL;
+
+        if (!at)
+            return false;
+        v = v << 4 | (uint64_t)(at - digits);
+    }
+    *out = (int64_t)v;
+    return true;
+}
+
+/* Of requests that were answered, on the day they came. */
+static void take_user(struct history *h, const struct fact_request *rq)
+{
+    int64_t key[USER_KEY] = {rq->arrived.us / SECOND_US / DAY_S * DAY_S, rq->tenant};
+
+    if (rq->user[0] && rq->tenant && rq->status == STATUS_SUCCESS && hex_word(rq->user, &key[2]) &&
+        hex_word(rq->user + 16, &key[3]) && fold_table_find(&h->had_user, key) == h->had_user.n)
+        (void)fold_table_at(&h->users, key);
+}
+
 static void history_take(void *self, const struct journal_record *rec)
 {
     struct history *h = self;
@@ -137,6 +162,7 @@ static void history_take(void *self, const struct journal_record *rec)
     fold_budgets(&h->budgets, rec);
     if (rec->type != JOURNAL_SETTLE)
         return;
+    take_user(h, &rec->settle.rq);
     if (is_worth_a_story(h, &rec->settle.rq))
         take_story(h, rec);
     if (rec->settle.rq.status == STATUS_SUCCESS && rec->settle.rq.tenant)
@@ -148,7 +174,7 @@ static bool history_is_full(void *self)
     struct history *h = self;
 
     return h->lines.n >= LINES_MAX || h->n_stories >= STORIES_MAX || h->texts.len >= STORY_BYTES / 2 ||
-           h->spans.n >= SPANS_MAX || h->budgets.n >= LINES_MAX;
+           h->users.n >= LINES_MAX || h->spans.n >= SPANS_MAX || h->budgets.n >= LINES_MAX;
 }
 
 static void history_begin(void *self)
@@ -158,6 +184,7 @@ static void history_begin(void *self)
     fold_table_clear(&h->lines);
     fold_table_clear(&h->budgets);
     fold_table_clear(&h->answered);
+    fold_table_clear(&h->users);
     for (size_t i = 0; i < h->spans.n; i++) {
         sketch_clear(&h->sketches[i].latency);
         sketch_clear(&h->sketches[i].ttft);
@@ -313,6 +340,8 @@ static void history_free(void *self)
     fold_table_release(&h->budgets);
     fold_table_release(&h->spans);
     fold_table_release(&h->answered);
+    fold_table_release(&h->users);
+    fold_table_release(&h->had_user);
     fold_table_release(&h->hours);
     fold_table_release(&h->had_answer);
     for (size_t i = 0; i < h->n_sketches; i++) {
@@ -346,6 +375,8 @@ void *target_history_new(const struct history_options *o, struct err *err)
     fold_table_init(&h->budgets, FOLD_BUDGET_KEY, FOLD_BUDGET_VALUES);
     fold_table_init(&h->spans, 2, 1);
     fold_table_init(&h->answered, 1, 0);
+    fold_table_init(&h->users, USER_KEY, 0);
+    fold_table_init(&h->had_user, USER_KEY, 0);
     fold_table_init(&h->hours, 1, 0);
     fold_table_init(&h->had_answer, 1, 0);
     buf_init(&h->texts, STORY_BYTES);

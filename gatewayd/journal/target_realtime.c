@@ -134,7 +134,7 @@ static void take_error(struct realtime *r, const struct fact_request *rq, const 
     buf_addf(b, "{\"at\":\"%s\"", when);
     put_member(b, "model", label_text(a->model));
     put_member(b, "error", err_row(a->error)->code);
-    buf_addf(b, ",\"http_status\":%u", a->http_status);
+    buf_addf(b, ",\"http_status\":%u,\"latency_ms\":%.3f", a->http_status, (double)a->duration_us / 1000);
     buf_addf(b, ",\"latency_ms\":%" PRId64, a->duration_us / 1000);
     put_member(b, "request", id);
     put_member(b, "tenant", label_text(rq->tenant));

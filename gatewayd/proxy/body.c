@@ -152,6 +152,25 @@ static enum err_code take_stream_options(struct json_value v, struct body_plan *
     return ERR_OK;
 }
 
+/* Of another kind than text it is the provider's to refuse. */
+static void take_user(struct json_value v, struct body_plan *plan)
+{
+    if (v.type == JSON_STRING)
+        plan->user = v.raw;
+}
+
+static void take_metadata(struct json_value v, struct body_plan *plan)
+{
+    struct json_walk w;
+    struct json_member m;
+
+    if (v.type != JSON_OBJECT || plan->user.p || !json_walk(&w, v.raw))
+        return;
+    while (json_next(&w, &m))
+        if (json_key_is(m.key, "user_id"))
+            take_user(m.value, plan);
+}
+
 static enum err_code take_member(const struct json_member *m, enum operation op, struct body_plan *plan,
                                  struct err *err)
 {
@@ -170,6 +189,10 @@ static enum err_code take_member(const struct json_member *m, enum operation op,
         return take_choices(m->value, "n", &plan->n, err);
     if (json_key_is(m->key, "best_of"))
         return take_choices(m->value, "best_of", &ignored, err);
+    if (json_key_is(m->key, "user"))
+        take_user(m->value, plan);
+    else if (json_key_is(m->key, "metadata"))
+        take_metadata(m->value, plan);
     return check_case(m->key, err);
 }
 

@@ -53,6 +53,7 @@ struct body_plan {
     bool asked_usage;           /* stream_options.include_usage was true */
     struct span stream_options; /* raw value, p == NULL when absent */
     struct span include_usage;  /* raw value inside it, p == NULL when absent */
+    struct span user;           /* raw value of who the client acts for, p == NULL when it does not say */
     uint64_t max_tokens;        /* 0 when not said */
     struct span
         max_blank; /* raw value of such a member that says none (null, 0); p == NULL when there is none */
@@ -131,6 +132,7 @@ struct request {
     struct span model_from_path;  /* GET /v1/models/{id} */
     const struct config_key *key; /* borrowed from the snapshot */
     struct body_plan plan;
+    char user[USER_HASH_CAP];         /* see fact_request */
     const struct config_model *alias; /* NULL for a direct model */
     struct config_target *targets;
     size_t n_targets;

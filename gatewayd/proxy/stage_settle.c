@@ -115,6 +115,7 @@ static void make_fact(const struct request *rq, struct fact_request *f, struct f
                                .bytes_out = bytes_out_of(rq),
                                .is_priced = true,
                                .reservation = rq->reservation};
+    memcpy(f->user, rq->user, sizeof(f->user));
     for (unsigned i = 0; i < rq->n_attempts; i++) {
         attempts[i] = rq->attempts[i]->fact;
         usage_add(&f->usage, &attempts[i].usage);

@@ -222,8 +222,8 @@ static void put_who(struct buf *b, const struct fact_request *rq)
     put_text(b, "id", id);
     put_label(b, "tenant", rq->tenant);
     put_label(b, "key", rq->key);
-    if (rq->user)
-        put_label(b, "user", rq->user);
+    if (rq->user[0])
+        put_text(b, "user", rq->user);
 }
 
 static void put_answer(struct buf *b, const struct fact_request *rq)

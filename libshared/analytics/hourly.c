@@ -202,6 +202,8 @@ static enum err_code read_past(struct reading *r, int64_t to, struct err *err)
         note_missing(r->out, "%zu hours are not rolled up yet", skip);
     for (size_t i = skip; i < unrolled.n && !e; i++)
         e = read_ledger_hour(r, unrolled.v[i], err);
+    if (!e)
+        r->out->hours_read += (size_t)((to - r->ask->from) / HOUR_S);
     hour_list_release(&unrolled);
     return e;
 }
@@ -296,6 +298,8 @@ static enum err_code read_recent(struct reading *r, int64_t from, struct err *er
             has_db = read_ledger_hour(r, h, &why) == ERR_OK;
         if (!has_db && (source[0] || !is_live))
             note_missing(r->out, "%s", err_text(&why));
+        else
+            r->out->hours_read++;
         e = r->e;
     }
     for (size_t i = 0; l.names && i < l.n; i++)

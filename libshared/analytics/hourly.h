@@ -31,6 +31,7 @@ struct hourly {
     int64_t from, to, step_s;
     struct hour_rows *steps; /* the first one begins at `from` */
     size_t n;
+    size_t hours_read; /* from one store or another, those without traffic included */
     bool is_partial;   /* something could not be read: */
     char missing[200]; /* what */
 };

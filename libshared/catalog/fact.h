@@ -31,6 +31,8 @@ enum stream_end {
 const char *fact_status_name(enum fact_status s); /* "success" … */
 const char *stream_end_name(enum stream_end e);   /* "none", "complete", "client_abort" … */
 
+#define USER_HASH_CAP 33 /* 32 hex digits of HMAC-SHA-256 */
+
 struct trace_id {
     unsigned char b[16];
 };
@@ -79,12 +81,13 @@ struct fact_request {
     struct id id;
     struct trace_id trace;
     struct wall arrived;
-    label tenant, key, user; /* user is 0 unless configured */
-    label provider, model;   /* of the attempt that answered, or the last one; 0 when none was made */
-    label requested;         /* alias or provider/model as configured, or "other" */
-    label method;            /* "GET" "POST" … */
-    label endpoint;          /* route template or "__unmatched__" */
-    enum operation op;       /* OP_COUNT when the request reached no operation */
+    label tenant, key;
+    char user[USER_HASH_CAP]; /* who the client says it acts for, hashed; "" unless configured */
+    label provider, model;    /* of the attempt that answered, or the last one; 0 when none was made */
+    label requested;          /* alias or provider/model as configured, or "other" */
+    label method;             /* "GET" "POST" … */
+    label endpoint;           /* route template or "__unmatched__" */
+    enum operation op;        /* OP_COUNT when the request reached no operation */
     enum fact_status status;
     enum err_code error;
     uint16_t http_status; /* sent to the client; 499 when it had gone */

@@ -220,7 +220,7 @@ size_t record_encode_settle(unsigned char *dst, const struct fact_request *rq, c
     p = put_i(p, rq->arrived.us);
     p = put_label(p, rq->tenant);
     p = put_label(p, rq->key);
-    p = put_label(p, rq->user);
+    p = put_text(p, span_make(rq->user, strnlen(rq->user, sizeof(rq->user))));
     p = put_label(p, rq->provider);
     p = put_label(p, rq->model);
     p = put_label(p, rq->requested);
@@ -520,7 +520,7 @@ static void decode_settle(struct in *in, struct fact_request *rq, struct fact_at
     rq->arrived.us = get_i(in);
     rq->tenant = get_label(in);
     rq->key = get_label(in);
-    rq->user = get_label(in);
+    (void)span_copy(rq->user, sizeof(rq->user), get_text(in));
     rq->provider = get_label(in);
     rq->model = get_label(in);
     rq->requested = get_label(in);

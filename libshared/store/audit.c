@@ -63,3 +63,66 @@ enum err_code audit_append(struct db *db, const struct audit_row *row, struct er
     free(detail);
     return e;
 }
+
+/* ---- proof --------------------------------------------------------------------------------------------------------- */
+
+#define PROOF_ROWS 2000
+
+struct proof {
+    struct audit_proof *out;
+    unsigned n; /* rows of this slice */
+};
+
+static char *text_of(const struct db_value *v)
+{
+    char *z = malloc(v->s.len + 1);
+
+    if (!z)
+        abort();
+    (void)span_copy(z, v->s.len + 1, v->s);
+    return z;
+}
+
+/* id, at, actor, action, subject, detail, hash */
+static bool prove_row(void *user, const struct db_value *c, unsigned n)
+{
+    struct proof *p = user;
+    unsigned char hash[SHA256_BYTES];
+    char *actor = text_of(&c[2]), *action = text_of(&c[3]), *subject = text_of(&c[4]);
+    json_t *detail = json_loadb(c[5].s.p ? c[5].s.p : "", c[5].s.len, 0, NULL);
+    struct audit_row row = {
+        .at = {c[1].i * 1000000}, .actor = actor, .action = action, .subject = subject, .detail = detail};
+    bool is_whole = n == 7 && detail && c[6].type == DB_BLOB && c[6].s.len == SHA256_BYTES &&
+                    audit_hash(p->out->last_hash, &row, hash, NULL) == ERR_OK &&
+                    memcmp(hash, c[6].s.p, SHA256_BYTES) == 0;
+
+    p->n++;
+    p->out->rows++;
+    p->out->last_id = c[0].i;
+    if (is_whole)
+        memcpy(p->out->last_hash, hash, SHA256_BYTES);
+    else
+        p->out->broken_id = c[0].i;
+    json_decref(detail);
+    free(actor);
+    free(action);
+    free(subject);
+    return is_whole;
+}
+
+enum err_code audit_verify(struct db *db, struct audit_proof *out, struct err *err)
+{
+    struct proof p = {.out = out, .n = PROOF_ROWS};
+    enum err_code e = ERR_OK;
+
+    *out = (struct audit_proof){0};
+    while (!e && p.n == PROOF_ROWS && !out->broken_id) {
+        p.n = 0;
+        e = db_query(
+            db, "audit_verify",
+            "SELECT id, at, actor, action, subject, detail, hash FROM audit WHERE id > $1 ORDER BY id "
+            "LIMIT 2000",
+            (struct db_value[]){db_int(out->last_id)}, 1, prove_row, &p, err);
+    }
+    return e;
+}

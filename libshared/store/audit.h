@@ -23,4 +23,14 @@ NODISCARD enum err_code audit_hash(const unsigned char previous[SHA256_BYTES], c
 /* Adds it within the transaction that is open, which holds up every other that appends until it ends. */
 NODISCARD enum err_code audit_append(struct db *db, const struct audit_row *row, struct err *err);
 
+/* The chain from its first row on. */
+struct audit_proof {
+    int64_t rows;      /* that were looked at */
+    int64_t broken_id; /* the first whose hash does not follow from what is before it; 0: all do */
+    int64_t last_id;
+    unsigned char last_hash
+        [SHA256_BYTES]; /* write it down elsewhere: a log that was cut at its end still proves itself */
+};
+NODISCARD enum err_code audit_verify(struct db *db, struct audit_proof *out, struct err *err);
+
 #endif

@@ -78,7 +78,7 @@ def number(text):
 def test_the_screen_shows_what_the_gateway_did(stage, screens, with_redis):
     gateway, sim, redis = serve(stage, with_redis)
     truth = eventually(lambda: (h := {r["provider"]: r for r in admin(gateway, "/api/monitoring/health")})["flaky"]["attempts"] == BAD and h, 20 * SLOWNESS)
-    spent = sum(m["total_cost_nanousd"] for m in admin(gateway, "/api/monitoring/cost-analysis")["providers"]) / 1e9
+    spent = sum(m["total_cost_nanousd"] for m in admin(gateway, "/api/monitoring/cost-analysis?since=start")["providers"]) / 1e9
     if redis:
         eventually(lambda: {r["provider"]: r["attempts"] for r in rows(gateway, redis, "latency")} == {"anthropic": GOOD, "flaky": BAD}, 20 * SLOWNESS)
     args, env = where(gateway, redis)

@@ -128,7 +128,7 @@ static inline struct fact_request sample_request(uint64_t n)
                               .arrived = {1790000000123456 + (int64_t)n},
                               .tenant = intern_z("acme"),
                               .key = intern_z("web"),
-                              .user = intern_z("u-1"),
+                              .user = "00112233445566778899aabbccddeeff",
                               .provider = intern_z("openrouter"),
                               .model = intern_z("openai/gpt-4o-mini"),
                               .requested = intern_z("chat-default"),

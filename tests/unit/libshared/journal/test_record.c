@@ -245,7 +245,7 @@ static void test_the_longest_record_of_each_type_fits(void **state)
     (void)state;
     memset(longest, 'x', sizeof(longest));
     x = intern(span_make(longest, sizeof(longest)));
-    rq.tenant = rq.key = rq.user = rq.provider = rq.model = rq.requested = rq.method = rq.endpoint = x;
+    rq.tenant = rq.key = rq.provider = rq.model = rq.requested = rq.method = rq.endpoint = x;
     memset(rq.detail, 'y', sizeof(rq.detail) - 1);
     rq.arrived.us = rq.duration_us = rq.ttft_us = rq.queue_us = rq.overhead_us = rq.cost_nanousd = INT64_MIN;
     rq.bytes_out = UINT64_MAX;
