@@ -68,7 +68,7 @@ static void assert_same_request(const struct fact_request *a, const struct fact_
     assert_int_equal(a->arrived.us, b->arrived.us);
     assert_int_equal(a->tenant, b->tenant);
     assert_int_equal(a->key, b->key);
-    assert_int_equal(a->user, b->user);
+    assert_string_equal(a->user, b->user);
     assert_int_equal(a->provider, b->provider);
     assert_int_equal(a->model, b->model);
     assert_int_equal(a->requested, b->requested);
