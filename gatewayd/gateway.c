@@ -500,6 +500,8 @@ static enum err_code open_watcher(struct gateway *gw, struct err *err)
                                 .retention_us = gw->config->aggregation.retention_us,
                                 .events = gw->events,
                                 .config = config_of,
+                                .end = journals_end,
+                                .has = history_has,
                                 .user = gw};
 
     gw->monitor.db = books_db_reader(gw->books);

@@ -17,11 +17,12 @@
 #include "libshared/base/log.h"
 
 #define LOOK_US     30000000
-#define RETRY_US    3000000
+#define RETRY_US    2000000
 #define CLOSED_US   ((int64_t)130 * 1000000) /* after an hour's end its last batches are in */
 #define HOUR_US     ((int64_t)3600 * 1000000)
 #define FRESH       4 /* hours that are read again */
 #define HOUR_S      ((int64_t)3600)
+#define OVERLAP_S   60 /* clocks of nodes differ, and a roll-up takes its time */
 #define SLICE       24 /* hours of one reading */
 #define PROVIDERS   256u
 #define TOLD_HOURS  24 /* older findings are neither stored nor told any more */
@@ -47,7 +48,10 @@ struct watcher {
     /* the thread's */
     struct subject subjects[PROVIDERS];
     size_t n;
-    int64_t newest; /* number of the newest hour that the rings hold; 0: nothing was read */
+    struct watermark begun; /* what the journals had at the start */
+    bool is_caught_up;
+    int64_t read_at; /* second at which the hours were last read */
+    int64_t newest;  /* number of the newest hour that the rings hold; 0: nothing was read */
     struct watcher_finding stored[WATCHER_FINDINGS], next[WATCHER_FINDINGS];
     size_t n_stored, n_next;
     struct mono chores;
@@ -123,19 +127,44 @@ static enum err_code read_hours(struct watcher *w, int64_t from, int64_t to, str
     return e;
 }
 
+static bool take_int(void *user, const struct db_value *c, unsigned n)
+{
+    if (n && c[0].type == DB_INT)
+        *(int64_t *)user = c[0].i;
+    return false;
+}
+
+/* The oldest hour that was rolled up since the last look: rows may have come late, from a node that was away. */
+static enum err_code find_changed(struct watcher *w, int64_t *from, struct err *err)
+{
+    struct db_value since = db_int(w->read_at - OVERLAP_S);
+    int64_t hour = *from * HOUR_S;
+    enum err_code e = db_query(w->o.reader, "watcher_changed",
+                               "SELECT min(hour) FROM aggregated_hours WHERE aggregated_at >= $1", &since, 1,
+                               take_int, &hour, err);
+
+    if (!e && hour / HOUR_S < *from)
+        *from = hour / HOUR_S;
+    return e;
+}
+
 static enum err_code read_all(struct watcher *w, int64_t hour, struct err *err)
 {
-    int64_t from = hour - w->newest >= FRESH || hour < w->newest ? hour + 1 - PAST_HOURS : hour + 1 - FRESH;
+    int64_t oldest = hour + 1 - PAST_HOURS, from = oldest, now_s = wall_now().us / 1000000;
     enum err_code e = ERR_OK;
 
-    if (w->newest && hour >= w->newest && hour - w->newest < SLICE)
+    if (w->newest && hour >= w->newest && hour - w->newest < SLICE) {
         from = w->newest + 1 - FRESH;
+        e = find_changed(w, &from, err);
+        from = from < oldest ? oldest : from;
+    }
     for (; from <= hour && !e; from += SLICE) {
         e = read_hours(w, from, from + SLICE <= hour ? from + SLICE : hour + 1, err);
         if (atomic_load(&w->is_over))
             return err_set(err, ERR_UNAVAILABLE, "the gateway stops");
     }
     w->newest = e ? 0 : hour;
+    w->read_at = now_s;
     return e;
 }
 
@@ -253,26 +282,44 @@ static enum err_code store(struct watcher *w, const struct watcher_finding *f, b
     return e;
 }
 
-static bool is_stored(const struct watcher *w, const struct watcher_finding *f)
+static bool is_among(const struct watcher_finding *v, size_t n, const struct watcher_finding *f)
 {
-    for (size_t i = 0; i < w->n_stored; i++)
-        if (w->stored[i].hour == f->hour && w->stored[i].provider == f->provider &&
-            w->stored[i].a.kind == f->a.kind)
+    for (size_t i = 0; i < n; i++)
+        if (v[i].hour == f->hour && v[i].provider == f->provider && v[i].a.kind == f->a.kind)
             return true;
     return false;
+}
+
+/* Late rows may show that an hour was none. */
+static enum err_code withdraw(struct watcher *w, int64_t hour, struct err *err)
+{
+    enum err_code e = ERR_OK;
+
+    for (size_t i = 0; i < w->n_stored && !e; i++) {
+        const struct watcher_finding *f = &w->stored[i];
+
+        if (f->hour > (hour - TOLD_HOURS) * HOUR_S && !is_among(w->next, w->n_next, f))
+            e = db_exec(
+                w->o.db, "anomaly_delete",
+                "DELETE FROM anomalies WHERE hour = $1 AND kind = $2 AND provider = $3 AND model = ''",
+                (struct db_value[]){db_int(f->hour), db_textz(anomaly_kind_name(f->a.kind)),
+                                    db_textz(label_text(f->provider))},
+                3, NULL, err);
+    }
+    return e;
 }
 
 static enum err_code store_and_tell(struct watcher *w, int64_t hour, struct err *err)
 {
     struct watcher_finding done[WATCHER_FINDINGS];
     size_t n = 0;
-    enum err_code e = ERR_OK;
+    enum err_code e = withdraw(w, hour, err);
 
     for (size_t i = 0; i < w->n_next && !e; i++) {
         const struct watcher_finding *f = &w->next[i];
         bool is_new = f->a.is_running;
 
-        if (!f->a.is_running && !is_stored(w, f))
+        if (!f->a.is_running && !is_among(w->stored, w->n_stored, f))
             e = store(w, f, &is_new, err);
         if (!e && is_new && f->hour >= (hour - EVENT_HOURS) * HOUR_S)
             tell(w, f);
@@ -348,7 +395,8 @@ static int64_t tick(void *user)
     struct err err = {0};
     enum err_code e = ERR_OK;
 
-    if (!w->newest && !has_schema(w))
+    w->is_caught_up = w->is_caught_up || w->o.has(w->o.user, &w->begun) == 1;
+    if (!w->is_caught_up || (!w->newest && !has_schema(w)))
         return RETRY_US;
     if (now.us % HOUR_US >= CLOSED_US || !w->newest)
         e = look(w, now, &err);
@@ -376,6 +424,7 @@ struct watcher *watcher_start(const struct watcher_options *o, struct err *err)
     db_set_deadline(w->o.reader, DEADLINE_US);
     (void)pthread_mutex_init(&w->lock, NULL);
     w->chores = mono_now();
+    w->o.end(w->o.user, &w->begun);
     w->thread = store_thread_start(
         &(struct store_thread_options){.name = "watcher", .tick = tick, .user = w, .max_queued = 1}, err);
     if (w->thread)

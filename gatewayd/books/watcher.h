@@ -11,6 +11,7 @@
 #include "libshared/base/intern.h"
 #include "libshared/store/db.h"
 #include "libshared/store/kv.h"
+#include "libshared/store/watermark.h"
 
 struct watcher;
 
@@ -21,6 +22,10 @@ struct watcher_options {
     int64_t retention_us;
     struct events *events;                /* borrowed */
     struct config *(*config)(void *user); /* the caller unrefs */
+    /* Where the journals end now, and whether the history store has everything below such an end: 1, 0, or -1: it is not reached.
+     * Hours that are still on their way are not judged. */
+    void (*end)(void *user, struct watermark *out);
+    int (*has)(void *user, const struct watermark *end);
     void *user;
 };
 struct watcher *watcher_start(const struct watcher_options *o, struct err *err);

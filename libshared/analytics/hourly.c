@@ -176,18 +176,41 @@ static enum err_code read_ledger_hour(struct reading *r, int64_t hour, struct er
     return e;
 }
 
-/* Hours of the ledger that nobody has rolled up, of those that are asked for. */
+static int by_value(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* Hours of the ledger that nobody has rolled up, or not since rows came late, of those that are asked for. */
 static enum err_code find_unrolled(const struct reading *r, int64_t to, struct hour_list *out,
                                    struct err *err)
 {
     struct hour_list all = {0};
     enum err_code e = hours_not_stored(r->s->db, to - HOUR_S, &all, err);
 
+    if (!e)
+        e = hours_dirty(r->s->db, to - HOUR_S, &all, err);
+    if (all.n)
+        qsort(all.v, all.n, sizeof(*all.v), by_value);
     for (size_t i = 0; i < all.n && !e; i++)
-        if (all.v[i] >= r->ask->from && hour_list_add(out, all.v[i]))
+        if (all.v[i] >= r->ask->from && (!i || all.v[i] != all.v[i - 1]) && hour_list_add(out, all.v[i]))
             e = err_set(err, ERR_NO_MEMORY, "the list of hours does not fit into memory");
     hour_list_release(&all);
     return e;
+}
+
+/* "" also when rows came after it was stored. */
+static enum err_code source_of(struct db *db, int64_t hour, char dst[16], struct err *err)
+{
+    struct db_value p = db_int(hour);
+    int64_t dirty = 0;
+    enum err_code e =
+        db_one_int(db, "rollup_dirty", "SELECT 1 FROM dirty_hours WHERE hour = $1", &p, 1, &dirty, err);
+
+    dst[0] = '\0';
+    return e || dirty ? e : hour_source(db, hour, dst, err);
 }
 
 static enum err_code read_past(struct reading *r, int64_t to, struct err *err)
@@ -289,7 +312,7 @@ static enum err_code read_recent(struct reading *r, int64_t from, struct err *er
     for (int64_t h = from; h < r->ask->to && !e; h += HOUR_S) {
         char source[16] = "";
 
-        has_db = has_db && hour_source(r->s->db, h, source, &why) == ERR_OK;
+        has_db = has_db && source_of(r->s->db, h, source, &why) == ERR_OK;
         if (source[0])
             has_db = read_stored(r, h, h + HOUR_S, NULL, &why) == ERR_OK;
         else if (is_live)
