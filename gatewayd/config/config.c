@@ -289,6 +289,10 @@ struct config *config_load(const struct config_options *o, struct err *err)
     buf_release(&b.warnings);
     for (size_t i = 0; i < b.n_sources; i++)
         yaml_doc_free(b.sources[i].doc);
+    for (size_t i = 0; !e && i < OPTIONS_LEN; i++)
+        if (b.set_by[i].file)
+            b.set_by[i].file = arena_dup(b.a, span_of(b.set_by[i].file));
+    b.c->set_by = b.set_by;
     if (!e)
         return b.c;
     config_unref(b.c);

@@ -280,6 +280,7 @@ struct config {
     struct price_table *prices; /* owned; of `file` when there is one */
     bool is_demo;
     struct config *file;         /* private: owns what this one shares with it; NULL: nothing */
+    const struct origin *set_by; /* private: of each option, see config_describe.h */
     const char *warnings;        /* private */
     struct secret_link *secrets; /* private */
     void *key_index, *model_index, *target_index; /* private */

@@ -374,9 +374,11 @@ def test_a_store_that_is_away_makes_answers_partial_and_not_zero(stage):
     stage.endings.remove(gateway.stop)
 
 
-def test_steps_of_a_tenants_life_are_counted_once(stage):
+@pytest.mark.parametrize("stores", ["sqlite", "postgres"])
+def test_steps_of_a_tenants_life_are_counted_once(stage, stores):
     upstream = stage.upstream()
-    gateway = stage.gateway([provider("up", upstream.url)], [model("chat", "up/m")], history={"users_key": "shared by all nodes"})
+    more = {"database": stage.postgres().url()} if stores == "postgres" else {}
+    gateway = stage.gateway([provider("up", upstream.url)], [model("chat", "up/m")], history={"users_key": "shared by all nodes"}, **more)
     api = Api(gateway)
 
     def post(expect=201, **body):
@@ -434,6 +436,22 @@ def test_steps_of_a_tenants_life_are_counted_once(stage):
     assert {e["subject"] for e in entries} == {"acme", "t2"}
     proof = api.get("/api/admin/audit/verify")
     assert proof["intact"] and proof["entries"] == len(api.get("/api/admin/audit?limit=1000")["entries"]) and proof["last_hash"] == entries[0]["hash"]
+
+
+def test_the_configuration_says_where_it_comes_from(stage):
+    upstream = stage.upstream()
+    gateway = stage.gateway([provider("up", upstream.url)], [model("chat", "up/m")], env={"GATEWAYD_DRAIN_TIMEOUT": "90s"},
+                            history={"users_key": "not to be shown"}, redis="redis://user:not-shown@127.0.0.1:1/0")
+    answer = Api(gateway).get("/api/admin/config")
+    options = {o["path"]: o for o in answer["options"]}
+    assert (answer["providers"], answer["models"], answer["tenants"]) == (1, 1, 1)
+    assert (options["drain_timeout"]["value"], options["drain_timeout"]["origin"]) == ("90s", "environment GATEWAYD_DRAIN_TIMEOUT")
+    assert options["workers"]["value"] == "2" and re.fullmatch(r".*gateway1\.yaml:\d+:\d+", options["workers"]["origin"])
+    assert options["http.max_body"]["origin"] == "default" and options["metrics.allow"]["value"].startswith("127.0.0.0/8")
+    assert options["state_dir"]["origin"] == "flag --state-dir" and options["log_level"]["value"] == "info"
+    assert options["history.users_key"]["secret"] and options["redis"]["value"] == options["history.users_key"]["value"] == "(set)"
+    text = json.dumps(answer)
+    assert "not to be shown" not in text and "not-shown" not in text and gateway.ready["admin_token"] not in text
 
 
 # ---- who may what ----------------------------------------------------------------------------------------------------

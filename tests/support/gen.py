@@ -16,6 +16,7 @@ GENERATED = {
     "docs/errors.md": ["gendoc", "errors"],
     "docs/configuration.md": ["gatewayd", "--print-config-docs"],
     "docs/metrics.md": ["gendoc", "metrics"],
+    "docs/api.md": ["gendoc", "api"],
     "docs/aigwtop.md": ["aigwtop", "--print-docs", "markdown"],
     "man/aigwtop.1": ["aigwtop", "--print-docs", "man"],
     "docs/cli.md": ["aigwctl", "__emit", "markdown"],

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gatewayd/api/shapes.h"
 #include "libshared/base/buf.h"
 #include "libshared/base/err.h"
 #include "libshared/catalog/metrics.h"
@@ -40,18 +41,83 @@ static void metrics(void)
     buf_release(&b);
 }
 
+/* ---- the operator's HTTP surface ------------------------------------------------------------------------------------- */
+
+static const char *where_of(const struct api_route *r)
+{
+    return r->on_main ? "both" : "admin";
+}
+
+static const char *who_of(const struct api_route *r)
+{
+    return r->scope == SCOPE_OPEN      ? "anyone"
+           : r->scope == SCOPE_METRICS ? "`metrics.allow`, or token"
+                                       : "token";
+}
+
+static void print_param(const struct api_param *p)
+{
+    (void)printf("`%s`", p->name);
+    if (p->type == PARAM_COUNT)
+        (void)printf(" (%lld to %lld)", (long long)p->min, (long long)p->max);
+    if (p->choices && strcmp(p->choices, "start") != 0) {
+        struct span rest = span_of(p->choices);
+
+        (void)printf(" (");
+        for (unsigned i = 0; rest.p; i++) {
+            struct span one = span_split(&rest, ' ');
+
+            (void)printf("%s`%.*s`", i ? ", " : "", (int)one.len, one.p);
+        }
+        (void)printf(")");
+    }
+    (void)printf(": %s", p->summary);
+    if (p->fallback)
+        (void)printf("; `%s` unless given", p->fallback);
+}
+
+static void print_route(const struct api_route *r)
+{
+    const struct api_shape *s = api_shape_of(r);
+
+    (void)printf("| `%s %s` | %s | %s | %s | ", r->method, r->path, who_of(r), where_of(r), r->summary);
+    for (const struct api_param *p = s->params; p->name; p++) {
+        (void)printf("%s", p == s->params ? "" : "<br>");
+        print_param(p);
+    }
+    for (size_t i = 0; s->body && i < s->body->n; i++)
+        (void)printf("%s`%s`%s", i ? ", " : "body: ", s->body->fields[i].name,
+                     s->body->fields[i].is_required ? " (required)" : "");
+    (void)printf(" | %s%s%s |\n", s->reply ? "`" : "", s->reply ? s->reply : "text", s->reply ? "`" : "");
+}
+
+static void api(void)
+{
+    (void)puts("| route | who | listener | what | parameters | answer |\n|---|---|---|---|---|---|");
+    for (const struct api_route *r = API_ROUTES; r->method; r++)
+        print_route(r);
+    (void)puts("\n## Answers\n\n"
+               "`s` text, `i` whole number, `n` number, `b` true or false, `t` time (RFC 3339, UTC), `o` an "
+               "object, `x` anything; "
+               "`[T]` a list,\n`{T}` an object whose members are all `T`; `?` behind a type: may be null; "
+               "behind a name: may be "
+               "missing; `…`: there may be more.\n\n| schema | members |\n|---|---|");
+    for (const struct api_schema *s = API_SCHEMAS; s->name; s++)
+        (void)printf("| `%s` | `%s` |\n", s->name, s->members);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*print)(void);
-    } documents[] = {{"errors", errors}, {"metrics", metrics}};
+    } documents[] = {{"errors", errors}, {"metrics", metrics}, {"api", api}};
     for (size_t i = 0; argc == 2 && i < sizeof documents / sizeof *documents; i++) {
         if (strcmp(argv[1], documents[i].name) == 0) {
             documents[i].print();
             return 0;
         }
     }
-    (void)fprintf(stderr, "usage: gendoc errors|metrics\n");
+    (void)fprintf(stderr, "usage: gendoc errors|metrics|api\n");
     return 2;
 }
