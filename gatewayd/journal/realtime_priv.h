@@ -60,8 +60,8 @@ void realtime_put_hours(const struct realtime *r, const struct realtime_sums *s,
                         struct wall now);
 void realtime_put_tenants(const struct realtime_sums *s, struct kv_batch *b);
 
-/* The instance has no watermark: the history store's sums and its watermark, if there are any, become the store's. `out` is
- * what the store says afterwards. */
+/* The instance has no watermark: a store that has not begun gets the history store's sums and watermarks, if there are any.
+ * `out` is what the store says afterwards. */
 NODISCARD enum err_code realtime_refill(struct realtime *r, struct watermark *out, struct err *err);
 
 #endif

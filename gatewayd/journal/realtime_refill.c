@@ -3,12 +3,13 @@
  * thread.
  *
  * Everything is read in one transaction, so sums and watermarks belong together: what the journal has above the watermark
- * comes by the normal road, what is below never again. An instance is set only when it has no watermark in the store; so
- * of several nodes that find it empty one fills each instance, and the others' batches mismatch and go back to
- * where the history store was. Nodes that are gone are filled in for as well.
+ * comes by the normal road, what is below never again. It is written in one step, the sums and windows of all instances with all
+ * their watermarks; and the store takes that step once, before it takes any batch (kv_refill). So of several nodes that find it
+ * empty one fills it, and the others' batches mismatch and go back to where the history store was. Nodes that are gone are
+ * filled in for as well.
  *
- * Budget windows are sums over all instances. They come with the first instance that an empty store gets, and are set, not
- * added. */
+ * An instance that a store has nothing of although it has begun was not in the history then, so it was not counted: it begins
+ * with all that its journal has, whatever the history has of it now. */
 #include <stdlib.h>
 
 #include "gatewayd/journal/realtime_priv.h"
@@ -18,13 +19,14 @@
 #include "libshared/store/kv_keys.h"
 #include "libshared/store/measures.h"
 
-#define INSTANCES_MAX 256u
-#define TRIES         8u /* of a history store that does not answer, before the realtime store begins without */
+#define INSTANCES_MAX 4096u
+/* What was read longer ago is not written: the store may have been filled, written to and emptied again since. */
+#define FRESH_US (15 * SECOND_US)
+#define TRIES    8u /* of a history store that does not answer, before the realtime store begins without */
 
 struct instance {
     char id[INSTANCE_CAP];
     struct watermark mark;
-    bool is_set; /* the realtime store has it */
 };
 
 struct refill {
@@ -32,6 +34,7 @@ struct refill {
     struct instance *instances;
     size_t n;
     bool is_bad;
+    bool is_alone;        /* the store is of this process */
     bool is_kv;           /* it was the realtime store that failed */
     struct sketch sketch; /* scratch */
     struct kv_batch *batch;
@@ -46,6 +49,9 @@ static bool take_instance(void *user, const struct db_value *c, unsigned n)
     struct instance *i = &f->instances[f->n];
 
     (void)n;
+    /* Nobody else writes to memory, so others' books would stand still in it. */
+    if (f->is_alone && !span_is(c[0].s, f->r->instance))
+        return false;
     if (c[0].s.len >= INSTANCE_CAP || !watermark_parse_positions(&i->mark, c[3].s)) {
         f->is_bad = true;
         return false;
@@ -53,9 +59,7 @@ static bool take_instance(void *user, const struct db_value *c, unsigned n)
     (void)span_copy(i->id, sizeof(i->id), c[0].s);
     i->mark.batch = (uint64_t)c[1].i;
     i->mark.token = (uint64_t)c[2].i;
-    f->n++;
-    /* Nobody else writes to memory, so others' books would stand still in it. */
-    return f->n < INSTANCES_MAX && strcmp(kv_backend(f->r->kv), "memory") != 0;
+    return ++f->n < INSTANCES_MAX && !f->is_alone;
 }
 
 static enum err_code read_instances(struct refill *f, struct err *err)
@@ -140,7 +144,7 @@ static bool take_tenant(void *user, const struct db_value *c, unsigned n)
     int64_t *v = fold_table_at(&f->r->hours.tenants, key);
 
     for (unsigned i = 0; i < TENANT_VALUES && 3 + i < n; i++)
-        v[i] = c[3 + i].i;
+        fold_add(&v[i], c[3 + i].i);
     return true;
 }
 
@@ -193,75 +197,54 @@ static enum err_code read_windows(struct refill *f, struct err *err)
 
 /* ---- setting ---- */
 
-static enum err_code find_set(struct refill *f, bool *out_any, struct err *err)
-{
-    struct watermark ignored;
-    enum err_code e = ERR_OK;
-
-    *out_any = false;
-    for (size_t i = 0; i < f->n && e == ERR_OK; i++) {
-        e = kv_watermark(f->r->kv, f->instances[i].id, &ignored, &f->instances[i].is_set, err);
-        f->is_kv = e != ERR_OK;
-        *out_any |= e == ERR_OK && f->instances[i].is_set;
-    }
-    return e;
-}
-
-static enum err_code gather(struct refill *f, const struct instance *i, bool with_windows, struct err *err)
+static enum err_code gather(struct refill *f, struct err *err)
 {
     int64_t since = f->now_s - f->r->retention_us / SECOND_US;
-    enum err_code e;
+    enum err_code e = ERR_OK;
 
     since -= since % HOUR_S; /* the oldest hour that may still have a time to live; put_hours looks closer */
-    realtime_sums_clear(&f->r->hours);
-    kv_batch_clear(f->batch);
-    e = read_sums(f, i->id, since, err);
-    if (e == ERR_OK)
-        e = read_sketches(f, i->id, since, err);
-    if (e == ERR_OK)
-        e = read_tenants(f, i->id, err);
-    if (e == ERR_OK && with_windows)
-        e = read_windows(f, err);
+    for (size_t i = 0; i < f->n && e == ERR_OK; i++) {
+        e = read_sums(f, f->instances[i].id, since, err);
+        if (e == ERR_OK)
+            e = read_sketches(f, f->instances[i].id, since, err);
+        if (e == ERR_OK)
+            e = read_tenants(f, f->instances[i].id, err);
+    }
+    return e == ERR_OK ? read_windows(f, err) : e;
+}
+
+static void put_all(struct refill *f, const struct instance *mine)
+{
     realtime_put_hours(f->r, &f->r->hours, f->batch, (struct wall){f->now_s * SECOND_US});
     realtime_put_tenants(&f->r->hours, f->batch);
-    return e;
+    for (size_t i = 0; i < f->n; i++)
+        if (&f->instances[i] != mine)
+            kv_batch_watermark(f->batch, f->instances[i].id, &f->instances[i].mark);
 }
 
-static enum err_code set_instance(struct refill *f, struct instance *i, bool with_windows, struct err *err)
-{
-    enum err_code e = gather(f, i, with_windows, err);
-    enum store_result result;
-
-    if (e)
-        return e;
-    CRASH_POINT(refill_before_apply);
-    do
-        result = kv_refill(f->r->kv, i->id, &i->mark, f->batch, err);
-    while (result == STORE_FAILED && realtime_leave_out(f->r, f->batch, err));
-    CRASH_POINT(refill_applied);
-    if (result == STORE_FAILED) {
-        f->is_kv = true;
-        return err->code ? err->code : ERR_IO;
-    }
-    if (result == STORE_APPLIED)
-        log_info("realtime store: instance '%s' is filled again from the history store", i->id);
-    return ERR_OK;
-}
-
-/* This instance first; a dead one with nothing to show stays away. Without a row of our own nothing of ours is in the history, so
- * it cannot be what the realtime store lost; but whoever comes first to an empty store brings what was spent, since leases are
- * granted by that. */
+/* Without a row of our own nothing of ours is in the history, so we begin with nothing; but whoever comes first to an empty store
+ * brings what others spent, since leases are granted by that. */
 static enum err_code set_all(struct refill *f, struct err *err)
 {
-    bool any = false, is_ours = strcmp(f->instances[0].id, f->r->instance) == 0;
-    enum err_code e = find_set(f, &any, err);
+    const struct instance *mine =
+        f->n && strcmp(f->instances[0].id, f->r->instance) == 0 ? &f->instances[0] : NULL;
+    struct watermark none = {0};
+    enum store_result result;
 
-    if (any && !is_ours)
-        return e;
-    for (size_t i = 0; i < f->n && e == ERR_OK; i++)
-        if (!f->instances[i].is_set)
-            e = set_instance(f, &f->instances[i], i == 0 && !any, err);
-    return e;
+    put_all(f, mine);
+    CRASH_POINT(refill_before_apply);
+    do
+        result = kv_refill(f->r->kv, f->r->instance, mine ? &mine->mark : &none, f->batch, err);
+    while (result == STORE_FAILED && realtime_leave_out(f->r, f->batch, err));
+    CRASH_POINT(refill_applied);
+    f->is_kv = result == STORE_FAILED;
+    if (result == STORE_FAILED)
+        return err->code ? err->code : ERR_IO;
+    if (result == STORE_APPLIED && f->n)
+        log_info(
+            "realtime store: it was empty and is filled again from the history store, with %zu instances",
+            f->n);
+    return ERR_OK;
 }
 
 static enum err_code begin(struct refill *f, struct err *err)
@@ -274,7 +257,7 @@ static enum err_code begin(struct refill *f, struct err *err)
     return e;
 }
 
-static enum err_code fill(struct refill *f, struct err *err)
+static enum err_code read_all(struct refill *f, struct err *err)
 {
     unsigned version = 0;
     enum err_code e = db_schema_version(f->r->refill, &version, err);
@@ -284,17 +267,34 @@ static enum err_code fill(struct refill *f, struct err *err)
     e = begin(f, err);
     if (e == ERR_OK)
         e = read_instances(f, err);
-    if (e == ERR_OK && f->n)
-        e = set_all(f, err);
+    if (e == ERR_OK)
+        e = gather(f, err);
     if (db_in_transaction(f->r->refill))
         db_rollback(f->r->refill);
     return e;
 }
 
-enum err_code realtime_refill(struct realtime *r, struct watermark *out, struct err *err)
+static enum err_code fill(struct refill *f, struct err *err)
 {
-    struct refill f = {.r = r, .batch = r->other, .now_s = r->now(r->user).us / SECOND_US};
-    bool found = false;
+    struct mono began = mono_now();
+    enum err_code e;
+
+    realtime_sums_clear(&f->r->hours);
+    kv_batch_clear(f->batch);
+    e = f->r->refill ? read_all(f, err) : ERR_OK;
+    if (e)
+        return e;
+    if (mono_diff_us(mono_now(), began) > FRESH_US)
+        return err_set(err, ERR_TIMEOUT, "reading what the realtime store had took too long");
+    return set_all(f, err);
+}
+
+static enum err_code fill_once(struct realtime *r, struct err *err)
+{
+    struct refill f = {.r = r,
+                       .batch = r->other,
+                       .is_alone = strcmp(kv_backend(r->kv), "memory") == 0,
+                       .now_s = r->now(r->user).us / SECOND_US};
     enum err_code e;
 
     CRASH_POINT(refill_before_read);
@@ -304,11 +304,22 @@ enum err_code realtime_refill(struct realtime *r, struct watermark *out, struct 
     e = fill(&f, err);
     sketch_release(&f.sketch);
     free(f.instances);
-    if (e && (f.is_kv || ++r->refill_tries < TRIES))
+    if (e == ERR_OK || f.is_kv || ++r->refill_tries < TRIES)
         return e;
+    log_error("realtime store: it cannot be filled from the history store and begins empty: %s",
+              err_text(err));
+    return kv_begin(r->kv, err);
+}
+
+enum err_code realtime_refill(struct realtime *r, struct watermark *out, struct err *err)
+{
+    bool found = false, has_begun = false;
+    enum err_code e = kv_has_begun(r->kv, &has_begun, err);
+
+    if (e == ERR_OK && !has_begun)
+        e = fill_once(r, err);
     if (e)
-        log_error("realtime store: it cannot be filled from the history store and begins empty: %s",
-                  err_text(err));
+        return e;
     r->refill_tries = 0;
     return kv_watermark(r->kv, r->instance, out, &found, err);
 }

@@ -429,8 +429,7 @@ static enum err_code realtime_watermark(void *self, struct watermark *out, struc
 
     if (e == ERR_OK && !found) {
         *out = (struct watermark){0};
-        if (r->refill)
-            e = realtime_refill(r, out, err);
+        e = realtime_refill(r, out, err);
     }
     return e;
 }
@@ -447,7 +446,7 @@ static void set_number(struct kv_batch *b, const char *key, const char *field, i
 static void realtime_idle(void *self, struct wall now)
 {
     struct realtime *r = self;
-    char key[KV_KEY_CAP];
+    char key[KV_KEY_CAP], mark[KV_KEY_CAP];
     struct err err = {0};
 
     if (now.us - r->beat.us < BEAT_US && now.us >= r->beat.us)
@@ -461,6 +460,10 @@ static void realtime_idle(void *self, struct wall now)
     set_number(r->other, key, "started", r->started.us / SECOND_US);
     set_number(r->other, key, "seen", now.us / SECOND_US);
     kv_batch_expire(r->other, key, KV_TTL_INST_S, false);
+    /* Who only has nothing to write is not taken for one that the store never heard of. */
+    kv_key_watermark(mark, r->instance);
+    kv_batch_expire(r->other, mark, KV_TTL_WATERMARK_S, false);
+    kv_batch_expire(r->other, KV_BOOKS, KV_TTL_WATERMARK_S, false);
     if (kv_write(r->kv, r->other, &err))
         log_debug("realtime: heartbeat: %s", err_text(&err));
 }

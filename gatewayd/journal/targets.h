@@ -7,9 +7,9 @@
 #include "libshared/store/db.h"
 #include "libshared/store/kv.h"
 
-/* {gw}:h, {gw}:t, {gw}:err, {gw}:ten, {gw}:bud (posted, held), {gw}:hours, {gw}:models, {gw}:inst. An instance whose
- * watermark is missing is refilled: hours within `retention_us` are read from `db` (may be NULL: nothing to refill from)
- * with the watermark that belongs to them, and set by kv_refill(); the journal continues from there. */
+/* {gw}:h, {gw}:t, {gw}:err, {gw}:ten, {gw}:bud (posted, held), {gw}:hours, {gw}:models, {gw}:inst. A store that is
+ * empty is refilled: hours within `retention_us` and windows are read from `refill` with the watermarks that belong to them, and
+ * set by kv_refill(); the journals continue from there. */
 struct realtime_options {
     struct kv *kv;                  /* owned */
     struct db *refill;              /* owned, its own read-only handle; NULL: none */

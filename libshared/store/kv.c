@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "libshared/store/kv_keys.h"
 #include "libshared/store/kv_lease_priv.h"
 #include "libshared/store/kv_priv.h"
 
@@ -105,7 +106,7 @@ static enum store_result apply(struct kv *kv, int kind, const char *instance, co
     struct err own = {0};
 
     kv_batch_note_refused(b, SPAN_LIT(""));
-    if (kind != KV_WRITE && (!next->batch || next->n > WATERMARK_WORKERS))
+    if (kind != KV_WRITE && ((kind == KV_APPLY && !next->batch) || next->n > WATERMARK_WORKERS))
         (void)err_set(&own, ERR_BAD_REQUEST, "the watermark that follows is no watermark");
     else if (!kv_batch_check(b, &own))
         r = kv->ops->apply(kv->self, kind, instance, from, next, b, &own);
@@ -125,6 +126,33 @@ enum store_result kv_refill(struct kv *kv, const char *instance, const struct wa
                             const struct kv_batch *b, struct err *err)
 {
     return apply(kv, KV_REFILL, instance, NULL, next, b, err);
+}
+
+enum err_code kv_begin(struct kv *kv, struct err *err)
+{
+    struct kv_batch *nothing = kv_batch_new();
+    struct err own = {0};
+    enum store_result r = kv_refill(kv, "", &(struct watermark){0}, nothing, &own);
+
+    kv_batch_free(nothing);
+    if (r != STORE_FAILED)
+        return ERR_OK;
+    if (err)
+        *err = own;
+    return own.code;
+}
+
+static void see_field(void *user, struct span field, struct span value)
+{
+    (void)field;
+    (void)value;
+    *(bool *)user = true;
+}
+
+enum err_code kv_has_begun(struct kv *kv, bool *out, struct err *err)
+{
+    *out = false;
+    return kv_hash(kv, KV_BOOKS, see_field, out, err);
 }
 
 enum err_code kv_write(struct kv *kv, const struct kv_batch *b, struct err *err)

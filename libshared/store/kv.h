@@ -66,15 +66,23 @@ void kv_batch_expire(struct kv_batch *b, const char *key, int64_t ttl_s, bool is
 const char *kv_batch_refused(const struct kv_batch *b);
 bool kv_batch_leave_out(struct kv_batch *b, const char *key);
 
-/* One atomic step under the instance's watermark (see watermark.h), which is kept at {gw}:seq:INSTANCE for 30 days.
+/* One atomic step under the instance's watermark (see watermark.h), which is kept at {gw}:seq:INSTANCE for 30 days. The first
+ * batch of an instance is a mismatch, too, in a store that has not begun (kv_refill).
  * STORE_FAILED: nothing is known (it may have been applied); ask again with the same batch and `next`. */
 enum store_result kv_apply(struct kv *kv, const char *instance, const struct watermark *from,
                            const struct watermark *next, const struct kv_batch *b, struct err *err);
 /* The same without a watermark, for what may be repeated (heartbeats, forced states, refreshes). */
 NODISCARD enum err_code kv_write(struct kv *kv, const struct kv_batch *b, struct err *err);
-/* Applies `b` and sets the watermark to `next` only if the instance has none. For refilling an emptied store. */
+/* Begins an empty store with what is known from elsewhere: applies `b` and sets the watermark to `next` (batch 0: to none), all
+ * in one step, and only if nobody did so before and no instance that has a watermark in `b` has one in the store. STORE_DUPLICATE,
+ * STORE_MISMATCH: the store has begun. */
 enum store_result kv_refill(struct kv *kv, const char *instance, const struct watermark *next,
                             const struct kv_batch *b, struct err *err);
+/* Of another instance, for kv_refill(). */
+void kv_batch_watermark(struct kv_batch *b, const char *instance, const struct watermark *mark);
+/* Begins a store with nothing, unless it has begun. */
+NODISCARD enum err_code kv_begin(struct kv *kv, struct err *err);
+NODISCARD enum err_code kv_has_begun(struct kv *kv, bool *out, struct err *err);
 
 /* ---- reading ---- */
 

@@ -349,6 +349,23 @@ void kv_batch_expire(struct kv_batch *b, const char *key, int64_t ttl_s, bool is
     k->is_exact |= is_exact;
 }
 
+void kv_batch_watermark(struct kv_batch *b, const char *instance, const struct watermark *mark)
+{
+    struct buf text AUTO(buf_release) = {0};
+    char key[KV_KEY_CAP];
+
+    kv_key_watermark(key, instance);
+    buf_addu(&text, mark->batch);
+    kv_batch_set(b, key, "batch", buf_span(&text));
+    buf_clear(&text);
+    buf_addu(&text, mark->token);
+    kv_batch_set(b, key, "token", buf_span(&text));
+    buf_clear(&text);
+    watermark_format_positions(mark, &text);
+    kv_batch_set(b, key, "positions", buf_span(&text));
+    kv_batch_expire(b, key, KV_TTL_WATERMARK_S, true);
+}
+
 static bool makes_something(const struct kv_key *k)
 {
     for (const struct kv_op *op = k->first; op; op = op->next)

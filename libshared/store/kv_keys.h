@@ -28,6 +28,7 @@
 #define KV_TENANTS  "{gw}:ten" /* "tenant/key measure" → integer of the current hour; see key_tenants */
 #define KV_EVENTS   "{gw}:events"
 #define KV_LEASES   "{gw}:lease"  /* see kv_lease.h */
+#define KV_BOOKS    "{gw}:books"  /* HASH "began" → 1; without it nothing may be posted, see kv_refill() */
 #define KV_INST     "{gw}:inst"   /* prefix of "{gw}:inst:INSTANCE": HASH name, pid, version, started, seen */
 #define KV_KEYVER   "{gw}:keyver" /* HASH "version" → integer; rises when keys or tenants change */
 

@@ -334,22 +334,52 @@ static uint64_t number_at(const struct entry *e, const char *field)
     return it && span_to_u64(it->value, &v) ? v : 0;
 }
 
-static enum store_result position(struct memory *m, int kind, struct span key, const struct watermark *from,
-                                  const struct watermark *next, int64_t now_us, struct err *err)
+static void begin(struct memory *m, int64_t now_us)
 {
-    const struct entry *e = find(m, key, now_us);
+    struct entry *e = find(m, SPAN_LIT(KV_BOOKS), now_us);
+
+    if (!e)
+        e = make(m, SPAN_LIT(KV_BOOKS), KV_TYPE_HASH);
+    (void)item_put(e, SPAN_LIT("began"), SPAN_LIT("1"));
+    set_expiry(e, KV_TTL_WATERMARK_S, true, now_us);
+}
+
+/* A store that has watermarks has begun, even when nothing says so any more. */
+static bool may_begin(struct memory *m, const struct kv_batch *b, int64_t now_us)
+{
+    if (find(m, SPAN_LIT(KV_BOOKS), now_us))
+        return false;
+    for (const struct kv_key *k = b->first; k; k = k->next)
+        if (span_starts(k->name, SPAN_LIT("{gw}:seq:")) && find(m, k->name, now_us)) {
+            begin(m, now_us);
+            return false;
+        }
+    return true;
+}
+
+static enum store_result position(struct memory *m, int kind, struct span key, const struct watermark *from,
+                                  const struct watermark *next, const struct kv_batch *b, int64_t now_us,
+                                  struct err *err)
+{
+    const struct entry *e = find(m, key, now_us), *begun = find(m, SPAN_LIT(KV_BOOKS), now_us);
     uint64_t batch, token;
 
     if (e && e->type != KV_TYPE_HASH) {
         (void)err_set(err, ERR_CONFLICT, "'%.200s' is a %s", key.p, kv_type_name(e->type));
         return STORE_FAILED;
     }
+    if (begun && begun->type != KV_TYPE_HASH) {
+        (void)err_set(err, ERR_CONFLICT, "'%s' is a %s", KV_BOOKS, kv_type_name(begun->type));
+        return STORE_FAILED;
+    }
     batch = number_at(e, "batch");
     token = number_at(e, "token");
-    if (batch == next->batch && token == next->token)
+    if (e && batch == next->batch && token == next->token)
         return STORE_DUPLICATE;
     if (kind == KV_REFILL)
-        return e ? STORE_MISMATCH : STORE_APPLIED;
+        return !e && may_begin(m, b, now_us) ? STORE_APPLIED : STORE_MISMATCH;
+    if (!e && !begun)
+        return STORE_MISMATCH;
     return batch == from->batch && token == from->token ? STORE_APPLIED : STORE_MISMATCH;
 }
 
@@ -383,7 +413,7 @@ static enum store_result apply_locked(struct memory *m, int kind, const char *in
         enum store_result r;
 
         kv_key_watermark(key, instance);
-        r = position(m, kind, span_of(key), from, next, now_us, err);
+        r = position(m, kind, span_of(key), from, next, b, now_us, err);
         if (r != STORE_APPLIED)
             return r;
     }
@@ -391,8 +421,10 @@ static enum store_result apply_locked(struct memory *m, int kind, const char *in
         return STORE_FAILED;
     for (const struct kv_key *k = b->first; k; k = k->next)
         apply_key(m, k, now_us);
-    if (kind != KV_WRITE)
+    if (kind != KV_WRITE && next->batch)
         keep_position(m, span_of(key), next, now_us);
+    if (kind != KV_WRITE)
+        begin(m, now_us);
     return STORE_APPLIED;
 }
 

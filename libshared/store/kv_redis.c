@@ -144,10 +144,11 @@ static void args_of_batch(struct redis_command *c, int kind, const char *instanc
     static const char *const KINDS[] = {[KV_APPLY] = "a", [KV_WRITE] = "w", [KV_REFILL] = "r"};
     char key[KV_KEY_CAP];
 
-    redis_argi(c, (int64_t)b->n_keys + (kind != KV_WRITE));
+    redis_argi(c, (int64_t)b->n_keys + (kind != KV_WRITE ? 2 : 0));
     if (kind != KV_WRITE) {
         kv_key_watermark(key, instance);
         redis_argz(c, key);
+        redis_argz(c, KV_BOOKS);
     }
     for (const struct kv_key *k = b->first; k; k = k->next)
         redis_arg(c, k->name);

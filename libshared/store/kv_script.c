@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The one script that changes the realtime store. It applies a folded batch (kv_batch.c) whose form kv_redis.c writes:
  *
- *   KEYS   the watermark's key (but for kind "w"), then the batch's keys
+ *   KEYS   the watermark's key and {gw}:books (but for kind "w"), then the batch's keys
  *   ARGV   kind a|w|r, from batch, from token, next batch, next token, next positions, the watermark's time to live;
  *          then for each key: type or "none", deleted 0|1, time to live or 0, exact 0|1, and
  *            hash    number of sums, of settings, of removals, of drains; fields of the sums, their deltas; field,
@@ -9,6 +9,10 @@
  *            list    number; value, keep …
  *            zset    number; score, member …
  *            stream  number; value, keep …
+ *
+ * Without {gw}:books the store is empty or was emptied: only kind "r" begins it, by one step that brings all that is known, and
+ * then never again; so what an instance posts can neither come before that nor be overwritten by it. Its time to live is that of
+ * the youngest watermark.
  *
  * It answers {"A"} applied, {"D"} duplicate, {"M"} mismatch, or {"C", key, reason} refused.
  *
@@ -21,7 +25,7 @@
 
 const char KV_SCRIPT[] =
     "#!lua\n"
-    "-- gatewayd kv 2\n"
+    "-- gatewayd kv 3\n"
     "local MAX, TOP, STEP = 9007199254740992, '9007199254740992', 4000\n"
     "local kind, first, at = ARGV[1], 1, 8\n"
     "local function integer(s)\n"
@@ -38,15 +42,23 @@ const char KV_SCRIPT[] =
     "  for i = 0, n - 1, STEP do call(from + i, from + math.min(i + STEP, n) - 1) end\n"
     "end\n"
     "if kind ~= 'w' then\n"
-    "  first = 2\n"
-    "  local t = redis.call('TYPE', KEYS[1]).ok\n"
+    "  first = 3\n"
+    "  local t, begun = redis.call('TYPE', KEYS[1]).ok, redis.call('TYPE', KEYS[2]).ok\n"
     "  if t ~= 'none' and t ~= 'hash' then return {'C', KEYS[1], 'is a ' .. t} end\n"
+    "  if begun ~= 'none' and begun ~= 'hash' then return {'C', KEYS[2], 'is a ' .. begun} end\n"
     "  local has = redis.call('HMGET', KEYS[1], 'batch', 'token')\n"
     "  local batch, token = has[1] or '0', has[2] or '0'\n"
-    "  if batch == ARGV[4] and token == ARGV[5] then return {'D'} end\n"
+    "  if t ~= 'none' and batch == ARGV[4] and token == ARGV[5] then return {'D'} end\n"
     "  if kind == 'r' then\n"
-    "    if t ~= 'none' then return {'M'} end\n"
-    "  elseif batch ~= ARGV[2] or token ~= ARGV[3] then\n"
+    "    if t ~= 'none' or begun ~= 'none' then return {'M'} end\n"
+    "    for k = first, #KEYS do\n"
+    "      if string.sub(KEYS[k], 1, 9) == '{gw}:seq:' and redis.call('EXISTS', KEYS[k]) == 1 then\n"
+    "        redis.call('HSET', KEYS[2], 'began', '1')\n"
+    "        redis.call('EXPIRE', KEYS[2], ARGV[7])\n"
+    "        return {'M'}\n"
+    "      end\n"
+    "    end\n"
+    "  elseif batch ~= ARGV[2] or token ~= ARGV[3] or (t == 'none' and begun == 'none') then\n"
     "    return {'M'}\n"
     "  end\n"
     "end\n"
@@ -140,8 +152,12 @@ const char KV_SCRIPT[] =
     "  end\n"
     "end\n"
     "if kind ~= 'w' then\n"
-    "  redis.call('HSET', KEYS[1], 'batch', ARGV[4], 'token', ARGV[5], 'positions', ARGV[6])\n"
-    "  redis.call('EXPIRE', KEYS[1], ARGV[7])\n"
+    "  if ARGV[4] ~= '0' then\n"
+    "    redis.call('HSET', KEYS[1], 'batch', ARGV[4], 'token', ARGV[5], 'positions', ARGV[6])\n"
+    "    redis.call('EXPIRE', KEYS[1], ARGV[7])\n"
+    "  end\n"
+    "  redis.call('HSET', KEYS[2], 'began', '1')\n"
+    "  redis.call('EXPIRE', KEYS[2], ARGV[7])\n"
     "end\n"
     "return {'A'}\n";
 

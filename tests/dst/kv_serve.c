@@ -107,7 +107,8 @@ static enum store_result apply(struct kv_serve *s, const struct kv_call *c, cons
         r = kv_write(s->kv, b, err) ? STORE_FAILED : STORE_APPLIED;
     } else if (c->kind == KV_REFILL) {
         r = kv_refill(s->kv, c->instance, &c->next, b, err);
-        world->kv_is_short = world->kv_is_short && r != STORE_APPLIED;
+        if (r == STORE_APPLIED && c->next.batch) /* else it began with nothing */
+            world->kv_is_short = false;
     } else if (world->mutant == MUTANT_SKIPPED_WATERMARK) {
         r = apply_without_watermark(s, c, b);
     } else {

@@ -33,6 +33,8 @@ class Writer:
 
     def step(self):
         n = self.done + 1
+        if not self.done:
+            self.kv.ask("begin")
         self.kv.fill("clear")
         self.kv.fill("add", KEY, "n", 1)
         self.kv.fill("add", KEY, "sum", n)
@@ -66,7 +68,7 @@ class Writer:
         n = self.done
         assert self.kv.hash(KEY) == {"n": str(n), "sum": str(n * (n + 1) // 2)}
         keys = {name: int(ttl) for name, ttl in self.kv.ask("scan", "{gw}:")["rows"]}
-        assert set(keys) == {KEY, "{gw}:seq:node-1"} and all(ttl > 0 for ttl in keys.values())
+        assert set(keys) == {KEY, "{gw}:seq:node-1", "{gw}:books"} and all(ttl > 0 for ttl in keys.values())
 
 
 @pytest.fixture

@@ -150,6 +150,8 @@ static bool write_out(struct tool *t, const char *verb)
     } else if (strcmp(verb, "refill") == 0) {
         next = watermark_at(t, 2, true);
         answer_result(kv_refill(t->kv, word(t, 1), &next, t->batch, &err), &err);
+    } else if (strcmp(verb, "begin") == 0) {
+        answer_result(kv_begin(t->kv, &err) ? STORE_FAILED : STORE_APPLIED, &err);
     } else if (strcmp(verb, "write") == 0) {
         answer_result(kv_write(t->kv, t->batch, &err) ? STORE_FAILED : STORE_APPLIED, &err);
     } else {

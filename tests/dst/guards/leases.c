@@ -82,6 +82,7 @@ static void start(struct node *n)
             end_request(n, &n->open[i], (int64_t)guards_below((unsigned)n->open[i].amount + 1));
         }
     n->is_synced = n->had_room = false;
+    n->fill = (struct fill){0};
     n->at = (struct watermark){0};
     n->born = n->n_ends;
     n->paused_until = n->due_us = n->write_us = 0;

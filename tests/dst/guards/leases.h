@@ -45,6 +45,12 @@ struct node {
     bool is_synced; /* `at` is what the store said last */
     bool has_batch; /* under way: it is sent again until it is answered */
     size_t batch_end;
+    struct fill { /* of a store that has not begun, under way: what the history store said when it was read */
+        bool is_read, is_any;
+        int64_t read_us;
+        unsigned next;
+        size_t at[NODES]; /* 0: it has no row */
+    } fill;
     /* what outlives it */
     struct end ends[ENDS];
     size_t n_ends, born, on_record; /* born: of earlier lives; on_record: in the history store */
@@ -84,5 +90,7 @@ void leases_must_balance(void);
 /* ---- the writer of a node ---- */
 
 void leases_write(struct node *n);
+/* What the store has of a node's ends, or will have when it is filled. */
+size_t leases_will_have(const struct node *n);
 
 #endif

@@ -75,18 +75,10 @@ bool leases_has_posted(const struct node *n, size_t *out)
     return is_found;
 }
 
-/* Or, of an emptied store, what it will be filled with. */
-static size_t posted_of(const struct node *n)
-{
-    size_t at;
-
-    return leases_has_posted(n, &at) ? at : n->on_record;
-}
-
 /* The store may count this node's lease as free now: what it still has out can be spent twice. It must know. */
 static void be_lost(struct node *n)
 {
-    size_t posted = posted_of(n), from = posted > n->born ? posted : n->born;
+    size_t posted = leases_will_have(n), from = posted > n->born ? posted : n->born;
     int64_t out = 0, said;
 
     if (from < n->at.at[0])

@@ -93,8 +93,19 @@ static enum err_code between_watermark(void *self, const char *instance, struct 
 {
     return kv_watermark(((struct between *)self)->inner, instance, out, found, err);
 }
-static const struct kv_ops BETWEEN = {
-    .name = "between", .free = between_free, .apply = between_apply, .watermark = between_watermark};
+static enum err_code between_read(void *self, int what, const char *key, int64_t a, int64_t b, kv_field_fn fn,
+                                  void *user, struct err *err)
+{
+    (void)a;
+    (void)b;
+    assert_int_equal(what, KV_READ_HASH);
+    return kv_hash(((struct between *)self)->inner, key, fn, user, err);
+}
+static const struct kv_ops BETWEEN = {.name = "between",
+                                      .free = between_free,
+                                      .apply = between_apply,
+                                      .watermark = between_watermark,
+                                      .read = between_read};
 
 /* ---- the scene ---- */
 

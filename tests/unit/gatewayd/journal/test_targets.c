@@ -202,6 +202,22 @@ static void test_a_store_that_is_emptied_under_way_is_filled_again(void **state)
     assert_budgets_are_true(0);
 }
 
+/* It was others that the store was filled with; our first records came into the history only then, and before ours came into
+ * the store the process died. */
+static void test_a_store_that_never_heard_of_a_node_gets_all_that_its_journal_has(void **state)
+{
+    (void)state;
+    assert_ok(kv_begin(look, &why));
+    play_many(0, 50);
+    run_one(history, 5);
+    assert_true(number(books, "SELECT count(*) FROM journal_watermarks") == 1);
+    stop(&realtime);
+    start_realtime();
+    run();
+    assert_hours_are_true();
+    assert_budgets_are_true(0);
+}
+
 static void test_nodes_that_are_gone_are_filled_in_for(void **state)
 {
     int64_t theirs;
@@ -667,6 +683,7 @@ static const struct CMUnitTest TESTS[] = {
     T(test_failures_in_the_middle_leave_nothing_half_done),
     T(test_memory_that_begins_empty_is_filled_from_the_history),
     T(test_a_store_that_is_emptied_under_way_is_filled_again),
+    T(test_a_store_that_never_heard_of_a_node_gets_all_that_its_journal_has),
     T(test_nodes_that_are_gone_are_filled_in_for),
     T(test_late_rows_mark_their_hours),
     T(test_what_is_older_than_retention_is_not_shown_but_booked),

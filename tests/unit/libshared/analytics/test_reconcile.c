@@ -209,6 +209,7 @@ static struct kv *put_redis(struct watermark *mark, int64_t cost)
     struct watermark none = {0};
 
     assert_non_null(kv);
+    assert_int_equal(kv_begin(kv, &why), ERR_OK);
     add_to_redis(kv, &none, mark, "gpt-4o", cost);
     return kv;
 }

@@ -25,6 +25,7 @@ static struct kv *fresh(void)
     assert_non_null(kv);
     if (on_redis)
         redis_server_ask(&server, "FLUSHALL", answer, sizeof(answer));
+    assert_int_equal(kv_begin(kv, NULL), ERR_OK);
     return kv;
 }
 
@@ -493,23 +494,6 @@ static void test_another_process_is_not_taken_for_the_same(void **state)
     kv_free(kv);
 }
 
-static void test_refilling_needs_an_empty_place(void **state)
-{
-    struct watermark at = {.batch = 9, .token = 4, .n = 1, .at = {77}},
-                     later = {.batch = 10, .token = 4, .n = 1};
-    struct kv_batch *b = one_more();
-    struct kv *kv = fresh();
-
-    (void)state;
-    assert_int_equal(kv_refill(kv, "i", &at, b, NULL), STORE_APPLIED);
-    assert_int_equal(kv_refill(kv, "i", &at, b, NULL), STORE_DUPLICATE);
-    assert_int_equal(kv_refill(kv, "i", &later, b, NULL), STORE_MISMATCH);
-    assert_int_equal(kv_apply(kv, "i", &at, &later, b, NULL), STORE_APPLIED);
-    assert_string_equal(hash(kv, K), "n=2");
-    kv_batch_free(b);
-    kv_free(kv);
-}
-
 static void test_a_watermark_that_is_none_is_an_error(void **state)
 {
     struct watermark next = {.batch = 1, .token = 1, .n = 1}, found;
@@ -706,6 +690,7 @@ static void test_random_batches_leave_the_same_in_memory_and_in_redis(void **sta
         kv_batch_free(b);
         return;
     }
+    assert_int_equal(kv_begin(memory, NULL), ERR_OK);
     dice = UINT64_C(0x9e3779b97f4a7c15);
     for (unsigned i = 0; i < 1000; i++) {
         struct watermark next = {.batch = at.batch + 1, .token = dice, .n = 1, .at = {i}};
@@ -773,7 +758,6 @@ int main(void)
         cmocka_unit_test(test_reading_a_key_of_another_type_is_refused),
         cmocka_unit_test(test_a_batch_counts_once),
         cmocka_unit_test(test_another_process_is_not_taken_for_the_same),
-        cmocka_unit_test(test_refilling_needs_an_empty_place),
         cmocka_unit_test(test_a_watermark_that_is_none_is_an_error),
         cmocka_unit_test(test_a_scan_takes_its_prefix_literally_and_never_asks_for_keys),
         cmocka_unit_test(test_big_batches_are_applied_whole),

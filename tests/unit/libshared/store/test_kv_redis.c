@@ -187,6 +187,7 @@ static void test_a_full_server_refuses_and_changes_nothing(void **state)
 
     (void)state;
     assert_int_equal(kv_write(kv, b, &err), ERR_OK);
+    assert_int_equal(kv_begin(kv, &err), ERR_OK);
     ask("CONFIG SET maxmemory 1");
     assert_int_equal(kv_apply(kv, "i", &(struct watermark){0}, &next, b, &err), STORE_FAILED);
     assert_int_equal(err.code, ERR_UNAVAILABLE);
@@ -359,6 +360,7 @@ static void test_a_batch_counts_once_when_its_reply_is_lost(void **state)
     fake_start(&f);
     (void)snprintf(url, sizeof(url), "redis://127.0.0.1:%d", f.port);
     kv = open_url(url, FAR_BEYOND);
+    assert_int_equal(kv_begin(kv, NULL), ERR_OK);
     for (unsigned i = 0; i < 20; i++) {
         struct watermark next = {.batch = i + 1, .token = 42, .n = 1, .at = {i}};
         enum store_result r;
