@@ -49,6 +49,9 @@ struct limits_lease {
     /* the thread's */
     struct lease_session session;
     int64_t life, sequence, epoch, nodes;
+    int64_t answered;           /* the sequence of the last call that was */
+    int64_t stated;             /* the epoch since which all that is leased was stated */
+    bool completes;             /* the call at hand is the last that it takes to state all */
     bool needs_books, is_ready; /* an earlier life's settlements were posted */
     bool is_fresh;              /* the store lost what it knew, and no mark has passed since */
     struct watermark began, marked;
@@ -144,6 +147,7 @@ static void begin_anew(struct limits_lease *s, struct mono now)
     s->is_fresh = true;
     s->full = (struct mono){0}; /* the next call says all: others wait for that */
     s->has_mark = false;
+    s->stated = 0;
     s->marks_from = mono_add_us(now, NOTICE_US);
 }
 
@@ -166,7 +170,7 @@ static void set_up(struct limits_lease *s, bool is_up)
 
 static void note_answer(struct limits_lease *s, const struct kv_lease_call *c, struct mono sent)
 {
-    bool is_lost = s->epoch && (c->heard_epoch != s->epoch || c->heard_sequence < s->sequence - 1);
+    bool is_lost = s->epoch && (c->heard_epoch != s->epoch || c->heard_sequence < s->answered);
 
     lease_session_renew(&s->session, sent);
     atomic_store(&s->limits->lease_until_us, s->session.until.us);
@@ -175,10 +179,15 @@ static void note_answer(struct limits_lease *s, const struct kv_lease_call *c, s
     else if (c->heard_nodes > s->nodes && c->heard_nodes <= EXPECTED_MAX)
         s->nodes = c->heard_nodes;
     atomic_store(&s->limits->lease_nodes, (unsigned)(s->nodes > 0 ? s->nodes : 1));
+    if (!s->epoch) /* a new life, which had nothing to state */
+        s->stated = c->heard_epoch;
     s->epoch = c->heard_epoch;
+    s->answered = c->sequence;
     s->called = sent;
     if (is_lost)
         begin_anew(s, sent);
+    else if (s->completes)
+        s->stated = s->epoch;
 }
 
 static void note_failure(struct limits_lease *s, enum err_code e, const struct kv_lease_call *c,
@@ -216,6 +225,7 @@ static enum err_code call(struct limits_lease *s, struct kv_lease_row *rows, siz
             /* Who keeps a lease was here before: a store that does not know is not new. */
             .nodes = keeps && !s->nodes ? 1 : s->nodes,
             .needs_books = s->needs_books,
+            .is_partial = s->epoch && s->stated != s->epoch && !s->completes,
             .rows = rows,
             .n = n,
             .wanted = on_wanted,
@@ -403,22 +413,42 @@ static bool is_ready(struct limits_lease *s)
     return s->is_ready;
 }
 
+/* In calls of KV_LEASE_ROWS. One that says all counts as heard by the store with the last of them, unless it heard of another
+ * epoch meanwhile. */
+static enum err_code say_targets(struct limits_lease *s, bool is_all, struct kv_lease_call *c)
+{
+    int64_t epoch = s->epoch;
+    enum err_code e = ERR_OK;
+    size_t i = 0;
+
+    if (!s->n && !is_all)
+        return ERR_OK;
+    do {
+        size_t n = s->n - i < KV_LEASE_ROWS ? s->n - i : KV_LEASE_ROWS;
+
+        s->completes = is_all && i + n == s->n && s->epoch == epoch;
+        e = say(s, s->targets + i, n, c);
+        i += n;
+    } while (!e && i < s->n);
+    s->completes = false;
+    return e;
+}
+
 /* True: the store answered, or need not be asked. */
 static bool round_once(struct limits_lease *s, bool is_full)
 {
     struct kv_lease_call c = {0};
-    enum err_code e = ERR_OK;
+    enum err_code e;
+    bool is_all;
 
     free(s->scopes);
     s->scopes = limits_all_mt(s->limits, &s->n_scopes);
     if (!is_ready(s))
         return true;
+    is_all = is_full || !lease_session_holds(&s->session, mono_now());
     plan(s, is_full);
     s->is_wanting = false;
-    for (size_t i = 0; !e && i < s->n; i += KV_LEASE_ROWS)
-        e = say(s, s->targets + i, s->n - i < KV_LEASE_ROWS ? s->n - i : KV_LEASE_ROWS, &c);
-    if (!s->n && (is_full || !lease_session_holds(&s->session, mono_now())))
-        e = say(s, NULL, 0, &c);
+    e = say_targets(s, is_all, &c);
     s->owes_sweep |= e || c.dead; /* an answer that was lost may have named the dead */
     if (!e && s->owes_sweep)
         s->owes_sweep = !sweep(s);

@@ -91,7 +91,7 @@ bool lease_plan(struct lease *l, struct lease_use u, bool holds, bool lets_go, s
                               .need = l->granted,
                               .want = l->granted,
                               .sent = now};
-    if (l->short_of && !lets_go) {
+    if (l->short_of && !lets_go && now.us - l->used_at.us <= IDLE_US) { /* else nobody waits any more */
         out->amount = l->short_of;
         out->need = greatest(l->granted, added(used, l->short_of));
         out->want = greatest(out->need, added(added(used, l->short_sum), spare));

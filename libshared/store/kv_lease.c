@@ -27,10 +27,11 @@ void kv_lease_args(struct redis_command *cmd, int op, const struct kv_lease_call
     char key[KV_KEY_CAP];
 
     _Static_assert(ARRAY_LEN(KINDS) == KV_LEASE_KINDS, "every kind has a letter");
-    redis_argi(cmd, (int64_t)n + 2);
+    redis_argi(cmd, (int64_t)n + 3);
     redis_argz(cmd, KV_LEASES);
     kv_key_watermark(key, c->instance);
     redis_argz(cmd, key);
+    redis_argz(cmd, KV_BOOKS);
     for (size_t i = 0; i < n; i++)
         redis_argz(cmd, c->rows[i].key);
     redis_argz(cmd, op == KV_LEASE_KEEP ? "k" : "c");
@@ -43,6 +44,7 @@ void kv_lease_args(struct redis_command *cmd, int op, const struct kv_lease_call
     redis_argi(cmd, c->nodes);
     redis_argi(cmd, c->needs_books);
     redis_argi(cmd, kv_lease_fresh_epoch());
+    redis_argi(cmd, c->is_partial);
     for (size_t i = 0; i < n; i++) {
         const struct kv_lease_row *r = &c->rows[i];
 

@@ -44,7 +44,9 @@ struct kv_lease_call {
     int64_t ttl_ms, grace_ms;
     /* That must have called, knowing that the store was emptied, before it grants again; 0: it never had anything. */
     int64_t nodes;
-    bool needs_books; /* grants money only while the store has this instance's watermark */
+    bool
+        needs_books; /* grants money only while the store has this instance's watermark; never before it has begun */
+    bool is_partial; /* not all that was leased was stated since `epoch` was heard of: more calls follow */
     struct kv_lease_row *rows;
     size_t n;
     /* answers */
@@ -54,7 +56,7 @@ struct kv_lease_call {
     int64_t heard_nodes; /* with a session */
     int64_t dead;        /* sessions that are over and whose leases may be swept */
     bool is_quiet;       /* money is not granted */
-    bool has_books;      /* or need not have */
+    bool has_books;      /* it has begun, and the watermark is there or need not be */
     void (*wanted)(void *user, struct span key); /* may be NULL */
     void *user;
 };

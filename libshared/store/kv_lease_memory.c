@@ -408,7 +408,9 @@ static void bury(struct work *w, const char *name)
 /* What the caller knew when it stated what it has; a new life has nothing to state. */
 static int64_t knew(const struct work *w)
 {
-    return w->c->epoch ? w->c->epoch : w->home.epoch;
+    if (!w->c->epoch)
+        return w->home.epoch;
+    return w->c->is_partial ? 0 : w->c->epoch;
 }
 
 /* Who is alive, and of those, who has called knowing this epoch; the caller's own session included. */
@@ -543,7 +545,8 @@ static enum err_code carry_out(struct work *w, int op, struct err *err)
         w->mine->v[2] = w->home.clock + c->ttl_ms + c->grace_ms;
     w->is_still = w->home.quiet > w->home.clock && !(c->nodes > 0 && heard >= c->nodes);
     kv_key_watermark(seq, c->instance);
-    w->has_books = !c->needs_books || kv_memory_hash(w->m, seq, w->now_us);
+    w->has_books = kv_memory_hash(w->m, KV_BOOKS, w->now_us) &&
+                   (!c->needs_books || kv_memory_hash(w->m, seq, w->now_us));
     for (size_t i = 0; i < n; i++)
         if (!judge_row(w, &c->rows[i]))
             return err_set(err, ERR_IO, "'%.200s' has a field that is no integer", c->rows[i].key);

@@ -2,8 +2,8 @@
 /* The script of leases; kv_lease.h says what it keeps, kv_lease.c writes its arguments and kv_lease_memory.c gives the same
  * answers:
  *
- *   KEYS   {gw}:lease, {gw}:seq:INSTANCE, then a key for each row
- *   ARGV   c|k, instance, life, sequence, epoch, ttl, grace, nodes, needs books 0|1, epoch to begin; then for each row
+ *   KEYS   {gw}:lease, {gw}:seq:INSTANCE, {gw}:books, then a key for each row
+ *   ARGV   c|k, instance, life, sequence, epoch, ttl, grace, nodes, needs books 0|1, epoch to begin, partial 0|1; then for each row
  *          kind m|r|s|w, limit, time to live, granted, posted, most, need, want
  *
  * It answers {"A", {epoch, nodes, dead, quiet, sequence before}, {got, outstanding, rest, others, unanswered, …}, {wanted
@@ -15,7 +15,7 @@
 
 const char KV_LEASE_SCRIPT[] =
     "#!lua\n"
-    "-- gatewayd lease 1\n"
+    "-- gatewayd lease 2\n"
     "local MAX, TOP, MINUTE, FAR = 9007199254740992, '9007199254740992', 60000000, 86400000000\n"
     "local STEP, MARK, RENEW, WIDTH, LIVES = 2000, 1500, 150, 8, 604800\n"
     "local function integer(s)\n"
@@ -47,7 +47,8 @@ const char KV_LEASE_SCRIPT[] =
     "local op, me, home = ARGV[1], ARGV[2] or '', KEYS[1]\n"
     "local life, seq, ttl, grace = argument(3, 1), argument(4, 1), argument(6, 1), argument(7, 0)\n"
     "local known, nodes, needs, fresh = argument(5, 0), argument(8, 0), argument(9, 0), argument(10, 1)\n"
-    "if (op ~= 'c' and op ~= 'k') or me == '' or #ARGV ~= 10 + WIDTH * (#KEYS - 2) then error('bad "
+    "local partial = argument(11, 0)\n"
+    "if (op ~= 'c' and op ~= 'k') or me == '' or #ARGV ~= 11 + WIDTH * (#KEYS - 3) then error('bad "
     "argument') "
     "end\n"
     "local t = redis.call('TIME')\n"
@@ -64,7 +65,7 @@ const char KV_LEASE_SCRIPT[] =
     "  quiet = clock + ttl\n"
     "end\n"
     "local same = known == epoch\n"
-    "local knew = known == 0 and epoch or known\n"
+    "local knew = known == 0 and epoch or partial == 0 and known or 0\n"
     "local mine = numbers(h['n:' .. me], 4)\n"
     "if op == 'c' and mine and (mine[1] > life or (mine[1] == life and mine[2] >= seq)) then\n"
     "  return {'S', mine[1], mine[2]}\n"
@@ -96,7 +97,8 @@ const char KV_LEASE_SCRIPT[] =
     "  if knew == epoch then heard = heard + 1 end\n"
     "end\n"
     "local still = quiet > clock and not (nodes > 0 and heard >= nodes)\n"
-    "local books = needs == 0 or redis.call('EXISTS', KEYS[2]) == 1\n"
+    "local books = redis.call('EXISTS', KEYS[3]) == 1 and (needs == 0 or redis.call('EXISTS', KEYS[2]) == "
+    "1)\n"
     "local plan, out = {}, {}\n"
     "local function answer(a, b, c, d, e)\n"
     "  for _, v in ipairs({a, b, c, d, e}) do out[#out + 1] = v end\n"
@@ -197,8 +199,8 @@ const char KV_LEASE_SCRIPT[] =
     "  p.drop, p.set = drop, all.leased and {'leased', text(sum)} or {}\n"
     "  answer(0, 0, 0, 0, 0)\n"
     "end\n"
-    "for i = 3, #KEYS do\n"
-    "  local at, key, p, wrong = 11 + WIDTH * (i - 3), KEYS[i], {}, nil\n"
+    "for i = 4, #KEYS do\n"
+    "  local at, key, p, wrong = 12 + WIDTH * (i - 4), KEYS[i], {}, nil\n"
     "  local kind, limit = ARGV[at], argument(at + 1, 0)\n"
     "  p.ttl = argument(at + 2, 1)\n"
     "  local granted, posted, most = argument(at + 3, -MAX), argument(at + 4, 0), argument(at + 5, 0)\n"
@@ -220,7 +222,7 @@ const char KV_LEASE_SCRIPT[] =
     "text(mine[3]) .. ' ' .. text(mine[4])) end\n"
     "for _, f in ipairs(gone) do redis.call('HDEL', home, f) end\n"
     "redis.call('EXPIRE', home, LIVES)\n"
-    "for i = 3, #KEYS do\n"
+    "for i = 4, #KEYS do\n"
     "  local key, p = KEYS[i], plan[i]\n"
     "  if p.mark then redis.call('HSET', home, 'w:' .. key, text(clock)) end\n"
     "  for _, f in ipairs(p.drop) do redis.call('HDEL', key, f) end\n"

@@ -184,6 +184,20 @@ static void test_what_was_asked_and_not_answered_is_stated_again(void **state)
     assert_false(lease_plan(&l, u, true, false, at(9000), &ask));
 }
 
+/* A window that was not planned for a while, as when a clock was stepped. */
+static void test_what_was_denied_long_ago_is_not_asked_for(void **state)
+{
+    struct lease l = {0};
+    struct lease_use u = {0};
+    struct lease_ask ask;
+
+    (void)state;
+    assert_true(lease_note(&l, u, 10, false, at(0)));
+    assert_false(lease_plan(&l, u, true, false, at(60000), &ask));
+    assert_int_equal(ask.need, 0);
+    assert_int_equal(ask.want, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -196,6 +210,7 @@ int main(void)
         cmocka_unit_test(test_who_is_denied_learns_why),
         cmocka_unit_test(test_what_is_known_to_be_posted_is_outstanding_no_more),
         cmocka_unit_test(test_what_was_asked_and_not_answered_is_stated_again),
+        cmocka_unit_test(test_what_was_denied_long_ago_is_not_asked_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,6 +26,7 @@ static struct kv *fresh(void)
     assert_non_null(kv);
     if (on_redis)
         redis_server_ask(&server, "FLUSHALL", answer, sizeof(answer));
+    assert_int_equal(kv_begin(kv, NULL), ERR_OK);
     return kv;
 }
 
@@ -43,7 +44,7 @@ struct node {
     const char *name;
     int64_t life, sequence, epoch, nodes;
     int64_t ttl_ms;
-    bool needs_books;
+    bool needs_books, is_partial;
     struct kv_lease_call heard;
     unsigned wanted;
 };
@@ -65,6 +66,7 @@ static enum err_code call(struct kv *kv, struct node *n, struct kv_lease_row *ro
                               .grace_ms = n->ttl_ms ? 0 : 60000,
                               .nodes = n->nodes,
                               .needs_books = n->needs_books,
+                              .is_partial = n->is_partial,
                               .rows = rows,
                               .n = n_rows,
                               .wanted = on_wanted,
@@ -311,6 +313,49 @@ static void test_an_emptied_store_grants_after_all_were_heard_and_the_books_are_
     kv_free(kv);
 }
 
+static void test_who_says_all_in_several_calls_is_heard_with_the_last(void **state)
+{
+    struct kv *kv = fresh();
+    struct node a = {.name = "a", .nodes = 1}, b = {.name = "b", .nodes = 2};
+
+    (void)state;
+    a.nodes = 0;
+    assert_int_equal(have(kv, &a, 0, 100, 100), 100);
+    a.nodes = b.nodes = 2;
+    assert_int_equal(have(kv, &b, 0, 100, 100), 100);
+    empty(kv);
+    assert_int_equal(have(kv, &b, 100, 100, 100), 100);
+    assert_int_equal(have(kv, &b, 100, 200, 200), 100);
+    a.is_partial = true;
+    assert_int_equal(call(kv, &a, NULL, 0), ERR_OK); /* the first of its calls knew no better */
+    assert_int_equal(call(kv, &a, NULL, 0), ERR_OK); /* now it does, but there is more to come */
+    assert_true(a.heard.is_quiet);
+    assert_int_equal(have(kv, &b, 100, 200, 200), 100);
+    assert_true(b.heard.is_quiet);
+    a.is_partial = false;
+    assert_int_equal(have(kv, &a, 100, 100, 100), 100);
+    assert_false(a.heard.is_quiet);
+    assert_int_equal(have(kv, &b, 100, 200, 200), 200);
+    kv_free(kv);
+}
+
+static void test_a_store_that_has_not_begun_grants_no_money(void **state)
+{
+    struct kv *kv = fresh();
+    struct node a = {.name = "a"};
+    struct kv_batch *b = kv_batch_new();
+
+    (void)state;
+    kv_batch_delete(b, KV_BOOKS);
+    assert_int_equal(kv_write(kv, b, NULL), ERR_OK);
+    kv_batch_free(b);
+    assert_int_equal(have(kv, &a, 0, 100, 500), 0);
+    assert_true(a.heard.is_quiet && !a.heard.has_books);
+    assert_int_equal(kv_begin(kv, NULL), ERR_OK);
+    assert_int_equal(have(kv, &a, 0, 100, 500), 500);
+    kv_free(kv);
+}
+
 static void test_an_emptied_store_that_nobody_knew_grants_at_once(void **state)
 {
     struct kv *kv = fresh();
@@ -441,6 +486,8 @@ int main(void)
         cmocka_unit_test(test_who_finds_no_room_is_heard_by_the_others),
         cmocka_unit_test(test_an_emptied_store_grants_after_all_were_heard_and_the_books_are_back),
         cmocka_unit_test(test_an_emptied_store_that_nobody_knew_grants_at_once),
+        cmocka_unit_test(test_who_says_all_in_several_calls_is_heard_with_the_last),
+        cmocka_unit_test(test_a_store_that_has_not_begun_grants_no_money),
         cmocka_unit_test(test_a_rate_is_shared),
         cmocka_unit_test(test_slots_are_shared_and_free_themselves),
         cmocka_unit_test(test_nonsense_changes_nothing),
