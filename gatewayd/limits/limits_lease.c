@@ -408,7 +408,7 @@ static bool is_ready(struct limits_lease *s)
                        : 0;
         s->is_ready = true;
     } else {
-        (void)call(s, NULL, 0, true, &c);
+        s->owes_sweep |= call(s, NULL, 0, true, &c) != ERR_OK || c.dead;
     }
     return s->is_ready;
 }
