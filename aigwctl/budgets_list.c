@@ -13,7 +13,7 @@
 
 struct budgets_view budgets_view = {.over_percent = -1};
 
-static const struct table_column COLUMNS[] = {
+const struct table_column BUDGETS_COLUMNS[] = {
     /* of CSV */
     {"account", "ACCOUNT", FORM_TEXT},
     {"period", "PERIOD", FORM_TEXT},
@@ -274,7 +274,7 @@ int budgets_list(struct ctl *ctl, FILE *f)
     if (is_table)
         dress(rows);
     ctl_print(ctl, f, "budgets",
-              !is_table                                  ? COLUMNS
+              !is_table                                  ? BUDGETS_COLUMNS
               : budgets_view.forecast == FORECAST_HIDDEN ? TABLE_WITHOUT
                                                          : TABLE,
               rows, NULL);
@@ -302,7 +302,7 @@ void budgets_show(struct ctl *ctl, FILE *f, const json_t *budget)
         term_put(f, line);
         (void)fputc('\n', f);
     } else {
-        ctl_print(ctl, f, "budget", COLUMNS, rows, budget);
+        ctl_print(ctl, f, "budget", BUDGETS_COLUMNS, rows, budget);
     }
     json_decref(rows);
 }

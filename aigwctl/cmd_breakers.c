@@ -71,7 +71,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct table_column COLUMNS[] = {
+const struct table_column BREAKERS_COLUMNS[] = {
     {"target", "PROVIDER/MODEL", FORM_TEXT},
     {"state", "STATE", FORM_TEXT},
     {"failure_count", "FAILS", FORM_COUNT},
@@ -215,7 +215,7 @@ static void print_table(const struct ctl *ctl, FILE *f, const json_t *rows)
     }
     hidden = json_array_size(rows) - json_array_size(shown);
     if (json_array_size(shown) || !hidden)
-        ctl_print(ctl, f, "breakers", COLUMNS, shown, NULL);
+        ctl_print(ctl, f, "breakers", BREAKERS_COLUMNS, shown, NULL);
     (void)fprintf(f, "%s%u open, %u half-open, %u closed", json_array_size(shown) ? "\n" : "",
                   count(rows, "OPEN"), count(rows, "HALF_OPEN"), count(rows, "CLOSED"));
     if (hidden)
@@ -314,13 +314,13 @@ static int list(struct ctl *ctl, FILE *f)
     if (rc || !rows)
         return rc;
     if (ctl->output == OUTPUT_JSON) {
-        ctl_print(ctl, f, "breakers", COLUMNS, rows, NULL);
+        ctl_print(ctl, f, "breakers", BREAKERS_COLUMNS, rows, NULL);
     } else {
         dress(rows);
         if (ctl->output == OUTPUT_TABLE)
             print_table(ctl, f, rows);
         else
-            ctl_print(ctl, f, "breakers", COLUMNS, rows, NULL);
+            ctl_print(ctl, f, "breakers", BREAKERS_COLUMNS, rows, NULL);
     }
     rc = exit_of(ctl, rows);
     json_decref(rows);
@@ -365,7 +365,7 @@ static int show(struct ctl *ctl, FILE *f)
     } else {
         if (ctl->output == OUTPUT_CSV)
             dress(rows);
-        ctl_print(ctl, f, "breakers", COLUMNS, rows, NULL);
+        ctl_print(ctl, f, "breakers", BREAKERS_COLUMNS, rows, NULL);
     }
     rc = exit_of(ctl, rows);
     json_decref(rows);
@@ -418,7 +418,7 @@ static int change_one(struct ctl *ctl, const char *verb, const json_t *was)
     } else {
         if (ctl->output == OUTPUT_CSV)
             dress(rows);
-        ctl_print(ctl, stdout, "breaker", COLUMNS, rows, out);
+        ctl_print(ctl, stdout, "breaker", BREAKERS_COLUMNS, rows, out);
     }
     json_decref(rows);
     json_decref(out);

@@ -52,9 +52,9 @@ static error_t take(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct table_column COLUMNS[] = {
+const struct table_column EVENTS_COLUMNS[] = {
     {"at", "WHEN", FORM_AGE},          {"kind", "KIND", FORM_NAME}, {"severity", "SEVERITY", FORM_NAME},
-    {"subject", "SUBJECT", FORM_NAME}, {"text", "WHAT", FORM_TEXT}, {0},
+    {"subject", "SUBJECT", FORM_TEXT}, {"text", "WHAT", FORM_TEXT}, {0},
 };
 
 static void add_param(struct buf *b, const char *name, const char *value)
@@ -87,7 +87,7 @@ static int list(struct ctl *ctl, FILE *f)
     int rc = get(ctl, opt.since, 0, &doc);
 
     if (!rc && doc)
-        ctl_print(ctl, f, "events", COLUMNS, json_object_get(doc, "events"), NULL);
+        ctl_print(ctl, f, "events", EVENTS_COLUMNS, json_object_get(doc, "events"), NULL);
     json_decref(doc);
     return rc;
 }

@@ -35,7 +35,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
-static const struct table_column COLUMNS[] = {
+const struct table_column HEALTH_COLUMNS[] = {
     {"provider", "PROVIDER", FORM_TEXT},
     {"health_score", "SCORE", FORM_SCORE},
     {"status", "STATUS", FORM_HEALTH},
@@ -203,7 +203,7 @@ int health_show(struct ctl *ctl, FILE *f)
     if (opt.explain && ctl->output == OUTPUT_TABLE)
         explain(f, doc);
     else
-        ctl_print(ctl, f, "health", COLUMNS, rows, NULL);
+        ctl_print(ctl, f, "health", HEALTH_COLUMNS, rows, NULL);
     if (f == stdout && ctl->output == OUTPUT_TABLE && !opt.explain)
         print_footer(ctl, t);
     if (f == stdout && ctl->output == OUTPUT_TABLE && !t.n && opt.has_below)

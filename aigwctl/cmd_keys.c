@@ -66,7 +66,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct table_column COLUMNS[] = {
+const struct table_column KEYS_COLUMNS[] = {
     {"tenant", "TENANT", FORM_TEXT},
     {"id", "KEY", FORM_TEXT},
     {"prefix", "BEGINS", FORM_TEXT},
@@ -91,7 +91,7 @@ static int list(struct ctl *ctl, FILE *f)
         (void)snprintf(path, sizeof(path), "/api/admin/keys?tenant=%s", ctl->args[1]);
     rc = ctl_get(ctl, path, &doc);
     if (!rc && doc)
-        ctl_print(ctl, f, "keys", COLUMNS, json_object_get(doc, "keys"), NULL);
+        ctl_print(ctl, f, "keys", KEYS_COLUMNS, json_object_get(doc, "keys"), NULL);
     if (!rc && doc && json_is_false(json_object_get(doc, "complete")))
         (void)fputs("aigwctl: the gateway cannot reach its database: keys made there may be missing\n",
                     stderr);
@@ -119,7 +119,7 @@ static int show(struct ctl *ctl, FILE *f)
     if (!rc && doc && !json_array_size(rows))
         rc = ctl_fail(CLI_NOT_FOUND, "there is no key '%s'", name);
     else if (!rc && doc)
-        ctl_print(ctl, f, "key", COLUMNS, rows, json_array_get(rows, 0));
+        ctl_print(ctl, f, "key", KEYS_COLUMNS, rows, json_array_get(rows, 0));
     json_decref(rows);
     json_decref(doc);
     return rc;

@@ -7,7 +7,7 @@
 #include "aigwctl/change.h"
 #include "libshared/base/span.h"
 
-static const struct table_column COLUMNS[] = {
+const struct table_column LIMITS_COLUMNS[] = {
     {"scope", "SCOPE", FORM_TEXT},
     {"kind", "KIND", FORM_TEXT},
     {"limit", "LIMIT", FORM_COUNT},
@@ -25,7 +25,7 @@ static int list(struct ctl *ctl, FILE *f)
     int rc = ctl_get(ctl, "/api/admin/limits", &doc);
 
     if (!rc && doc)
-        ctl_print(ctl, f, "limits", COLUMNS, json_object_get(doc, "limits"), NULL);
+        ctl_print(ctl, f, "limits", LIMITS_COLUMNS, json_object_get(doc, "limits"), NULL);
     json_decref(doc);
     return rc;
 }
@@ -73,7 +73,7 @@ static int hits(struct ctl *ctl, FILE *f)
     if (rc || !doc)
         return rc;
     rows = met(json_object_get(doc, "limits"));
-    ctl_print(ctl, f, "limits", COLUMNS, rows, NULL);
+    ctl_print(ctl, f, "limits", LIMITS_COLUMNS, rows, NULL);
     json_decref(rows);
     json_decref(doc);
     return CLI_OK;

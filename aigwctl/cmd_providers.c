@@ -53,7 +53,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct table_column COLUMNS[] = {
+const struct table_column PROVIDERS_COLUMNS[] = {
     {"provider", "PROVIDER", FORM_TEXT},
     {"state", "STATE", FORM_TEXT},
     {"kind", "KIND", FORM_TEXT},
@@ -102,7 +102,7 @@ static int list(struct ctl *ctl, FILE *f)
 
     if (rc || !doc)
         return rc;
-    ctl_print(ctl, f, "providers", COLUMNS, json_object_get(doc, "providers"), NULL);
+    ctl_print(ctl, f, "providers", PROVIDERS_COLUMNS, json_object_get(doc, "providers"), NULL);
     json_decref(doc);
     return CLI_OK;
 }
@@ -124,7 +124,7 @@ static int show(struct ctl *ctl, FILE *f)
     if (rc || !doc)
         return rc;
     rows = json_pack("[O]", doc);
-    ctl_print(ctl, f, "provider", COLUMNS, rows, doc);
+    ctl_print(ctl, f, "provider", PROVIDERS_COLUMNS, rows, doc);
     if (ctl->output == OUTPUT_TABLE && json_array_size(json_object_get(doc, "models"))) {
         (void)fputc('\n', f);
         ctl_print(ctl, f, "models", MODELS, json_object_get(doc, "models"), NULL);
@@ -164,7 +164,7 @@ static void say_change(struct ctl *ctl, const json_t *was, const json_t *is)
         if (strcmp(text(was, "state"), text(is, "state")) != 0)
             say_undo(was, name);
     } else {
-        ctl_print(ctl, stdout, "provider", COLUMNS, rows, is);
+        ctl_print(ctl, stdout, "provider", PROVIDERS_COLUMNS, rows, is);
     }
     json_decref(rows);
 }

@@ -23,7 +23,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
-static const struct table_column COLUMNS[] = {
+const struct table_column STATUS_COLUMNS[] = {
     {"name", "PROVIDER", FORM_TEXT},       {"status", "STATUS", FORM_HEALTH},
     {"health_score", "SCORE", FORM_SCORE}, {"availability", "AVAILABLE", FORM_YES},
     {"error_rate", "ERR", FORM_PERCENT},   {0},
@@ -183,7 +183,7 @@ static int show(struct ctl *ctl, FILE *f)
             (void)fputc('\n', f);
         }
         rescale_all(doc);
-        ctl_print(ctl, f, "status", COLUMNS, json_object_get(doc, "providers"), doc);
+        ctl_print(ctl, f, "status", STATUS_COLUMNS, json_object_get(doc, "providers"), doc);
     }
     rc = rc ? rc : code_of(ctl, doc);
     json_decref(doc);

@@ -78,7 +78,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct table_column COLUMNS[] = {
+const struct table_column TENANTS_COLUMNS[] = {
     {"id", "TENANT", FORM_TEXT},
     {"plan", "PLAN", FORM_TEXT},
     {"enabled", "ENABLED", FORM_YES},
@@ -100,7 +100,7 @@ static int list(struct ctl *ctl, FILE *f)
     int rc = ctl_get(ctl, "/api/admin/tenants", &doc);
 
     if (!rc && doc)
-        ctl_print(ctl, f, "tenants", COLUMNS, json_object_get(doc, "tenants"), NULL);
+        ctl_print(ctl, f, "tenants", TENANTS_COLUMNS, json_object_get(doc, "tenants"), NULL);
     if (!rc && doc && json_is_false(json_object_get(doc, "complete")))
         (void)fputs("aigwctl: the gateway cannot reach its database: tenants made there may be missing\n",
                     stderr);
@@ -182,7 +182,7 @@ static int tree(struct ctl *ctl, FILE *f)
     int width = 12, rc = fetch_tree(ctl, &all);
 
     if (!rc && ctl->output != OUTPUT_TABLE)
-        ctl_print(ctl, f, "tenants", COLUMNS, all, NULL);
+        ctl_print(ctl, f, "tenants", TENANTS_COLUMNS, all, NULL);
     json_array_foreach(all, i, tenant)
     {
         width = (int)strlen(text(tenant, "id")) > width ? (int)strlen(text(tenant, "id")) : width;
@@ -211,7 +211,7 @@ static void print_one(struct ctl *ctl, const json_t *was, const json_t *is, cons
     if (ctl->output == OUTPUT_TABLE)
         change_show(stdout, was, is, names);
     else
-        ctl_print(ctl, stdout, "tenant", COLUMNS, rows, is);
+        ctl_print(ctl, stdout, "tenant", TENANTS_COLUMNS, rows, is);
     json_decref(rows);
 }
 

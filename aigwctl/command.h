@@ -88,10 +88,11 @@ struct command {
 extern const struct command *const COMMANDS[]; /* ends with NULL */
 extern const struct argp_option GLOBAL_OPTIONS[];
 
-extern const struct command CMD_STATUS, CMD_HEALTH, CMD_COST, CMD_DEMO, CMD_MOCK, CMD_API, CMD_RELOAD,
-    CMD_BREAKERS, CMD_PROVIDERS, CMD_TENANTS, CMD_KEYS, CMD_JOURNAL, CMD_AGGREGATE, CMD_DB, CMD_RECONCILE,
-    CMD_BUDGETS, CMD_LIMITS, CMD_EVENTS, CMD_EXPLAIN;
-extern const struct command CMD_ALERTS, CMD_DASHBOARDS, CMD_COMPLETION;
+extern const struct command CMD_STATUS, CMD_HEALTH, CMD_EVENTS, CMD_EXPLAIN, CMD_COST, CMD_ERRORS, CMD_STATS,
+    CMD_COMPARE, CMD_LATENCY, CMD_ANOMALIES, CMD_TOKENS, CMD_TRIALS, CMD_MODELS, CMD_METRICS, CMD_PING,
+    CMD_WAIT, CMD_TOP, CMD_API, CMD_BREAKERS, CMD_PROVIDERS, CMD_TENANTS, CMD_KEYS, CMD_BUDGETS, CMD_LIMITS,
+    CMD_RELOAD, CMD_AGGREGATE, CMD_DB, CMD_RECONCILE, CMD_JOURNAL, CMD_AUDIT, CMD_REPORT, CMD_ALERTS,
+    CMD_DASHBOARDS, CMD_DOCTOR, CMD_CONFIG, CMD_MOCK, CMD_DEMO, CMD_COMPLETION, CMD_SCHEMA, CMD_VERSION;
 
 /* ---- what there is (main.c, help.c) ---------------------------------------------------------------------------------- */
 
@@ -116,6 +117,14 @@ struct help_topic {
     const char *name, *summary, *text;
 };
 extern const struct help_topic HELP_TOPICS[]; /* ends with name NULL */
+
+/* Columns that `schema` describes, too. */
+extern const struct table_column STATUS_COLUMNS[], HEALTH_COLUMNS[], EVENTS_COLUMNS[], BREAKERS_COLUMNS[],
+    PROVIDERS_COLUMNS[], TENANTS_COLUMNS[], KEYS_COLUMNS[], LIMITS_COLUMNS[], BUDGETS_COLUMNS[],
+    ERRORS_COLUMNS[], RATES_BY_MODEL[], STATS_NOW[], STATS_HOURLY[], COMPARE_COLUMNS[], LATENCY_COLUMNS[],
+    TREND_COLUMNS[], ANOMALY_COLUMNS[], COST_COLUMNS[], TOKENS_COLUMNS[], TRIALS_COLUMNS[], MODELS_COLUMNS[],
+    CARDINALITY_COLUMNS[], METRICS_CHECK_COLUMNS[], PING_COLUMNS[], AUDIT_COLUMNS[], CONFIG_COLUMNS[],
+    CONTEXT_COLUMNS[];
 
 /* One table of `health` and `cost`, for the demo. */
 int health_show(struct ctl *ctl, FILE *f);

@@ -9,6 +9,18 @@ const struct command *const COMMANDS[] = {
     &CMD_EVENTS,
     &CMD_EXPLAIN,
     &CMD_COST,
+    &CMD_ERRORS,
+    &CMD_STATS,
+    &CMD_COMPARE,
+    &CMD_LATENCY,
+    &CMD_ANOMALIES,
+    &CMD_TOKENS,
+    &CMD_TRIALS,
+    &CMD_MODELS,
+    &CMD_METRICS,
+    &CMD_PING,
+    &CMD_WAIT,
+    &CMD_TOP,
     &CMD_API,
     /* control */
     &CMD_BREAKERS,
@@ -23,12 +35,18 @@ const struct command *const COMMANDS[] = {
     &CMD_DB,
     &CMD_RECONCILE,
     &CMD_JOURNAL,
-    /* alerts */
+    &CMD_AUDIT,
+    &CMD_REPORT,
+    /* alerts and dashboards */
     &CMD_ALERTS,
     &CMD_DASHBOARDS,
     /* setup */
+    &CMD_DOCTOR,
+    &CMD_CONFIG,
     &CMD_MOCK,
     &CMD_DEMO,
     &CMD_COMPLETION,
+    &CMD_SCHEMA,
+    &CMD_VERSION,
     NULL,
 };

@@ -92,9 +92,9 @@ static int print_overview(void)
                "  aigwctl explain REQUEST    why a request went as it did, by its x-request-id\n");
     for (enum command_group g = 0; g < GROUP_COUNT; g++)
         print_group(g);
-    (void)fputs("\nOne command: 'aigwctl COMMAND --help'. 'aigwctl help TOPIC':", stdout);
+    (void)fputs("\n'aigwctl COMMAND --help' explains one, 'aigwctl help TOPIC' the rest:\n", stdout);
     for (const struct help_topic *t = HELP_TOPICS; t->name; t++)
-        (void)printf(" %s%s", t->name, t[1].name ? "," : ".\n");
+        (void)printf("%s%s", t->name, t[1].name ? ", " : ".\n");
     return CLI_OK;
 }
 

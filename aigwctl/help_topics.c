@@ -18,15 +18,16 @@ const struct help_topic HELP_TOPICS[] = {
      "12   check: data older than --max-age\n"
      "130  interrupted (Ctrl-C); 143 terminated\n"
      "\n"
-     "10 and 11 come with --exit-code, and from commands that are checks: wait, doctor,\n"
-     "aggregate status, db verify, alerts check, dashboards check, metrics check,\n"
-     "config check, config diff, audit verify. --nagios: 0 OK, 1 for 10, 2 for 11,\n"
+     "10 and 11 come with --exit-code, and from commands that are checks: wait,\n"
+     "doctor, aggregate status, db verify, alerts check, dashboards check, metrics\n"
+     "check, config check, config diff, audit verify. --nagios: 0 OK, 1 for 10, 2 for 11,\n"
      "3 for all else, with one line and performance data.\n"},
     {"formatting", "forms of output",
      "-o table    columns that fit 80; on a terminal with ages, colours and cut texts\n"
      "-o wide     the same with more columns\n"
-     "-o json     {\"schema\",\"generated_at\",\"source\",\"stale\",\"warnings\",\"data\"}; 'aigwctl\n"
-     "            schema NAME' prints its JSON Schema; members are added, never changed\n"
+     "-o json     {\"schema\",\"generated_at\",\"source\",\"stale\",\"warnings\",\"data\"};\n"
+     "            'aigwctl schema NAME' prints its JSON Schema; members are added, never\n"
+     "            changed\n"
      "-o ndjson   one row per line; with --watch one envelope per round\n"
      "-o yaml     the same as json\n"
      "-o csv      RFC 4180, all columns; -o tsv with tabs\n"
@@ -38,8 +39,8 @@ const struct help_topic HELP_TOPICS[] = {
      "Figures are rounded for people in table and wide only; --exact ends that.\n"
      "In JSON and CSV, money is whole nano-dollars (…_nanousd) or dollars, times are\n"
      "RFC 3339 in UTC, rates are ratios, and units end the names.\n"
-     "--columns takes keys as JSON has them, or headings. --out-file FILE replaces FILE\n"
-     "once all is well. Colours: --color, then NO_COLOR, then CLICOLOR_FORCE and\n"
+     "--columns takes keys as JSON has them, or headings. --out-file FILE replaces\n"
+     "FILE once all is well. Colours: --color, then NO_COLOR, then CLICOLOR_FORCE and\n"
      "FORCE_COLOR, then the terminal. Tables longer than the screen go through\n"
      "GATEWAYD_PAGER, PAGER or 'less -FIRX'; --no-pager, or an empty one, ends that.\n"},
     {"filters", "--filter, --until, --sort-by",
@@ -52,7 +53,7 @@ const struct help_topic HELP_TOPICS[] = {
      "  model~gpt              contains\n"
      "  price=none             unknown; nothing else matches what is unknown\n"
      "  !TERM                  the other way round\n"
-     "--until 'TERM …'         with --watch: ends with 0 once there are rows and all meet it\n"
+     "--until 'TERM …'         with --watch: ends with 0 once rows are there and all meet it\n"
      "--sort-by -cost,model    highest cost first; unknown comes last\n"},
     {"environment", "variables that are read",
      "GATEWAYD_CONTEXT     a context, as -c\n"
@@ -75,13 +76,12 @@ const struct help_topic HELP_TOPICS[] = {
      "  current-context: prod\n"
      "  contexts:\n"
      "    local: {socket: /run/gatewayd/admin.sock}\n"
-     "    prod: {url: https://gw.example.net, token-file: ~/.config/gatewayd/prod.token,\n"
-     "           read-only: true, prometheus: http://prom:9090}\n"
+     "    prod: {url: https://gw.example.net, read-only: true,\n"
+     "           token-file: ~/.config/gatewayd/prod.token}\n"
      "\n"
-     "-c NAME or GATEWAYD_CONTEXT chooses one, else current-context, unless GATEWAYD_URL\n"
-     "is set. redis and database are the stores that aggregate, db and reconcile use.\n"
-     "With read-only every command that changes something ends with 4 and sends nothing.\n"
-     "'aigwctl config contexts|use|set|rename|delete' keep the file. A gateway that runs\n"
-     "as a demo is a context of its own while it does.\n"},
+     "-c NAME or GATEWAYD_CONTEXT chooses one, else current-context, unless\n"
+     "GATEWAYD_URL is set. With read-only every command that changes something ends\n"
+     "with 4 and sends nothing. 'aigwctl config contexts|use|set|rename|delete' keep\n"
+     "the file. A gateway that runs as a demo is a context of its own while it does.\n"},
     {0},
 };

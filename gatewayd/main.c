@@ -2,6 +2,7 @@
 /* Boot order and nothing else: arguments, limits, demo, gateway, signals, drain. */
 #include <argp.h>
 #include <errno.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +28,7 @@ struct arguments {
     struct config_options config;
     struct sim_options sim;
     const char *ready_file;
-    bool check_only, print_docs;
+    bool check_only, print_docs, print_json;
 };
 
 enum {
@@ -39,7 +40,8 @@ enum {
     KEY_SIMULATE,
     KEY_TRUTH,
     KEY_SEED,
-    KEY_DOCS
+    KEY_DOCS,
+    KEY_JSON
 };
 
 static const struct argp_option OPTIONS[] = {
@@ -54,6 +56,7 @@ static const struct argp_option OPTIONS[] = {
     {"truth-log", KEY_TRUTH, "FILE", 0, "with --simulate: append every received request to FILE", 1},
     {"seed", KEY_SEED, "N", 0, "with --simulate: answers and faults follow from it", 1},
     {"print-config-docs", KEY_DOCS, NULL, OPTION_HIDDEN, "every option as a Markdown table", 0},
+    {"print-config-json", KEY_JSON, NULL, OPTION_HIDDEN, "every option as JSON; with -c its values", 0},
     {0},
 };
 
@@ -96,6 +99,9 @@ static error_t take(int key, char *value, struct argp_state *state)
     case KEY_DOCS:
         a->print_docs = true;
         return 0;
+    case KEY_JSON:
+        a->print_json = true;
+        return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument '%s'", value);
         return EINVAL;
@@ -110,6 +116,26 @@ static int print_docs(void)
 
     config_document(&b);
     return b.p && fwrite(b.p, 1, b.len, stdout) == b.len && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int print_json(const struct arguments *a)
+{
+    struct config_options o = a->config;
+    struct err err = {0};
+    struct config *c = NULL;
+    json_t *doc;
+    int rc;
+
+    o.is_check = true;
+    if (o.path && !(c = config_load(&o, &err))) {
+        (void)fprintf(stderr, "gatewayd: %s\n", err_text(&err));
+        return EXIT_FAILURE;
+    }
+    doc = config_show(c);
+    rc = json_dumpf(doc, stdout, JSON_COMPACT) || fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
+    json_decref(doc);
+    config_unref(c);
+    return rc;
 }
 
 static void print_warnings(const struct config *c)
@@ -316,6 +342,10 @@ int main(int argc, char **argv)
     (void)argp_parse(&PARSER, argc, argv, 0, NULL, &a);
     if (a.print_docs)
         return print_docs();
+    if (a.print_json)
+        return print_json(&a);
+    if (a.print_json)
+        return print_json(&a);
     if (a.check_only)
         return check_config(&a);
     raise_limits();

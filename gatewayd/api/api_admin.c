@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an operator changes. */
 #include "gatewayd/api/handlers_priv.h"
-#include "gatewayd/config/config_describe.h"
 
 void api_reload(const struct api_request *rq, struct api_reply *reply)
 {
@@ -22,33 +21,12 @@ void api_reload(const struct api_request *rq, struct api_reply *reply)
     api_reply_json(reply, o);
 }
 
-static void take_option(void *user, const struct config_value *v)
-{
-    json_t *o = json_object();
-
-    (void)json_object_set_new(o, "path", json_string(v->path));
-    (void)json_object_set_new(o, "value", json_string(v->value));
-    (void)json_object_set_new(o, "origin", json_string(v->origin));
-    (void)json_object_set_new(o, "live", json_boolean(v->is_live));
-    (void)json_object_set_new(o, "secret", json_boolean(v->is_secret));
-    (void)json_array_append_new(user, o);
-}
-
-/* What is in force, and where each value comes from. Lists are served by routes of their own. */
 void api_config(const struct api_request *rq, struct api_reply *reply)
 {
     struct config *c = gateway_config_ref_mt(rq->gw);
-    json_t *o = json_object(), *options = json_array();
 
-    config_describe(c, take_option, options);
-    (void)json_object_set_new(o, "version", api_json_count(c->version));
-    (void)json_object_set_new(o, "options", options);
-    (void)json_object_set_new(o, "providers", api_json_count(c->n_providers));
-    (void)json_object_set_new(o, "models", api_json_count(c->n_models));
-    (void)json_object_set_new(o, "tenants", api_json_count(c->n_tenants));
-    (void)json_object_set_new(o, "keys", api_json_count(c->n_keys));
+    api_reply_json(reply, config_show(c));
     config_unref(c);
-    api_reply_json(reply, o);
 }
 
 void api_sim(const struct api_request *rq, struct api_reply *reply)

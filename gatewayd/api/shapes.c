@@ -134,6 +134,7 @@ const struct api_shape API_SHAPES[] = {
      .params = {SINCE, TEXT("action", "such as `tenant.create`"), TEXT("subject", "such as `acme`"),
                 LIMIT(1000, "100")}},
     {.method = "GET", .path = A "audit/verify", .reply = "AuditProof"},
+    {.method = "GET", .path = A "config", .reply = "o"},
     {.method = "POST", .path = A "reload", .reply = "o"},
     {.method = "GET", .path = A "config", .reply = "Config"},
     {.method = "POST", .path = A "aggregate", .reply = "o"},

@@ -133,7 +133,7 @@ static void add_words(struct buf *out, const char *words)
     }
 }
 
-static void add_duration(struct buf *out, int64_t us)
+void option_duration(struct buf *out, int64_t us)
 {
     static const struct {
         int64_t us;
@@ -147,7 +147,7 @@ static void add_duration(struct buf *out, int64_t us)
         }
 }
 
-static void add_size(struct buf *out, int64_t n)
+void option_size(struct buf *out, int64_t n)
 {
     static const char *const UNITS[] = {"", "KiB", "MiB", "GiB", "TiB"};
     size_t u = 0;
@@ -167,9 +167,9 @@ void option_range(struct buf *out, const struct option_row *r)
         if (i)
             buf_addz(out, " to ");
         if (r->type == OPT_DURATION)
-            add_duration(out, ends[i]);
+            option_duration(out, ends[i]);
         else if (r->type == OPT_SIZE)
-            add_size(out, ends[i]);
+            option_size(out, ends[i]);
         else if (r->type == OPT_RATIO)
             buf_addf(out, "%g", (double)ends[i] / 1e6);
         else if (r->type == OPT_MONEY)
@@ -179,7 +179,7 @@ void option_range(struct buf *out, const struct option_row *r)
     }
 }
 
-static void add_type(struct buf *out, const struct option_row *r)
+void option_type_text(struct buf *out, const struct option_row *r)
 {
     static const char *const NAMES[] = {
         [OPT_BOOL] = "true or false",
@@ -213,7 +213,7 @@ static void add_type(struct buf *out, const struct option_row *r)
     }
 }
 
-static void add_default(struct buf *out, const struct option_row *r)
+void option_default(struct buf *out, const struct option_row *r)
 {
     if (r->shown)
         buf_addz(out, r->shown);
@@ -228,9 +228,9 @@ static void add_default(struct buf *out, const struct option_row *r)
 static void add_row(struct buf *out, const struct option_row *r)
 {
     buf_addf(out, "| `%s` | ", r->path);
-    add_type(out, r);
+    option_type_text(out, r);
     buf_addz(out, " | ");
-    add_default(out, r);
+    option_default(out, r);
     buf_addz(out, " | ");
     if (r->env)
         buf_addf(out, "`%s`", r->env);

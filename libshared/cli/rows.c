@@ -111,6 +111,7 @@ static enum filter_unit column_unit(const void *who, size_t i)
     case FORM_YES:
         return FILTER_TEXT;
     case FORM_PERCENT:
+    case FORM_CHANGE:
         return FILTER_RATIO;
     case FORM_MS:
         return FILTER_MS;

@@ -92,6 +92,9 @@ static void figure_text(char dst[HUMAN_CAP], enum table_form form, const json_t 
     case FORM_PERCENT:
         human_percent(dst, d);
         break;
+    case FORM_CHANGE:
+        (void)snprintf(dst, HUMAN_CAP, "%+.0f%%%s", d * 100, fabs(d) >= 0.25 ? " !" : "");
+        break;
     case FORM_PER100:
         human_percent(dst, d / 100);
         break;

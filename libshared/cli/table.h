@@ -27,6 +27,7 @@ enum table_form {
     FORM_HEALTH,    /* a text; healthy, degraded, unhealthy have their colours */
     FORM_NUMBER,    /* as it is, to the right */
     FORM_PER100,    /* of a percentage */
+    FORM_CHANGE,    /* of a ratio: +4%, with a mark from a quarter on */
     FORM_WIDE = 64, /* with one of the others: only where there is room, or asked for */
 };
 #define FORM_OF(column) ((enum table_form)((unsigned)(column)->form & ~(unsigned)FORM_WIDE))
