@@ -130,10 +130,10 @@ static int check(struct ctl *ctl)
 /* ---- values ----------------------------------------------------------------------------------------------------------- */
 
 const struct table_column CONFIG_COLUMNS[] = {
-    {"key", "KEY", FORM_NAME},
+    {"path", "KEY", FORM_NAME},
     {"value", "VALUE", FORM_TEXT},
     {"default", "DEFAULT", FORM_TEXT},
-    {"changes", "CHANGES BY", FORM_TEXT},
+    {"live", "RELOAD", FORM_YES},
     {"origin", "ORIGIN", FORM_TEXT | FORM_WIDE},
     {"type", "TYPE", FORM_TEXT | FORM_WIDE},
     {"env", "VARIABLE", FORM_TEXT | FORM_WIDE},
@@ -141,7 +141,7 @@ const struct table_column CONFIG_COLUMNS[] = {
 };
 
 static const struct table_column WITH_ORIGIN[] = {
-    {"key", "KEY", FORM_NAME},
+    {"path", "KEY", FORM_NAME},
     {"value", "VALUE", FORM_TEXT},
     {"origin", "ORIGIN", FORM_TEXT},
     {0},
@@ -232,7 +232,7 @@ static int explain(struct ctl *ctl)
         return rc;
     json_array_foreach(json_object_get(doc, "options"), i, row)
     {
-        const char *is = text_of(row, "key");
+        const char *is = text_of(row, "path");
 
         if (is && strcmp(is, key) == 0)
             found = row;
@@ -249,9 +249,8 @@ static int explain(struct ctl *ctl)
     else {
         (void)printf("%s: %s\n", key, text_of(found, "text") ? text_of(found, "text") : "");
         print_member("type", text_of(found, "type"));
-        print_member("range", text_of(found, "range"));
         print_member("default", text_of(found, "default"));
-        print_member("changes by", text_of(found, "changes"));
+        print_member("changes by", json_is_true(json_object_get(found, "live")) ? "reload" : "restart");
         print_member("variable", text_of(found, "env"));
         print_member("also", text_of(found, "alias"));
     }
@@ -259,10 +258,10 @@ static int explain(struct ctl *ctl)
     return rc;
 }
 
-static const struct table_column DIFF_COLUMNS[] = {{"key", "KEY", FORM_NAME},
+static const struct table_column DIFF_COLUMNS[] = {{"path", "KEY", FORM_NAME},
                                                    {"running", "RUNNING", FORM_TEXT},
                                                    {"file", "FILE", FORM_TEXT},
-                                                   {"changes", "CHANGES BY", FORM_TEXT},
+                                                   {"live", "RELOAD", FORM_YES},
                                                    {0}};
 
 static json_t *by_key(const json_t *doc)
@@ -270,8 +269,8 @@ static json_t *by_key(const json_t *doc)
     json_t *out = json_object(), *row;
     size_t i;
 
-    json_array_foreach(json_object_get(doc, "options"), i, row) if (text_of(row, "key"))(void)
-        json_object_set(out, text_of(row, "key"), row);
+    json_array_foreach(json_object_get(doc, "options"), i, row) if (text_of(row, "path"))(void)
+        json_object_set(out, text_of(row, "path"), row);
     return out;
 }
 
@@ -280,7 +279,8 @@ static bool is_of_file(const json_t *row)
 {
     const char *origin = text_of(row, "origin");
 
-    return origin && strchr(origin, ':');
+    return origin && strncmp(origin, "flag ", 5) != 0 && strncmp(origin, "environment ", 12) != 0 &&
+           strcmp(origin, "default") != 0;
 }
 
 static int diff(struct ctl *ctl)
@@ -306,7 +306,7 @@ static int diff(struct ctl *ctl)
             continue;
         if (!json_equal(was, is))
             (void)json_array_append_new(rows,
-                                        json_pack("{s:s, s:O?, s:O?, s:O?}", "key", key, "running", was,
+                                        json_pack("{s:s, s:O?, s:O?, s:O?}", "path", key, "running", was,
                                                   "file", is, "changes", json_object_get(row, "changes")));
     }
     if (!rc && json_array_size(rows))

@@ -235,6 +235,23 @@ static void check_by(struct doctor *d, const char *what, const char *fix, const 
             strncmp(line, "aigwctl: ", 9) == 0 ? line + 9 : "not known from here");
 }
 
+/* Where it keeps its history, when that is on this host and nothing else was said: what looks there finds it. */
+static void find_state(const json_t *config)
+{
+    char file[1200];
+    const json_t *row;
+    size_t i;
+
+    json_array_foreach(json_object_get(config, "options"), i, row)
+    {
+        if (strcmp(text_of(row, "path"), "state_dir") != 0)
+            continue;
+        (void)snprintf(file, sizeof(file), "%.1000s/history.db", text_of(row, "value"));
+        if (access(file, R_OK) == 0)
+            (void)setenv("GATEWAYD_STATE_DIR", text_of(row, "value"), 0);
+    }
+}
+
 static void check_file(struct doctor *d)
 {
     json_t *doc = NULL;
@@ -244,6 +261,7 @@ static void check_file(struct doctor *d)
         say(d, IS_SKIPPED, "config", NULL, "shown on the admin listener and socket only");
         return;
     }
+    find_state(doc);
     path = text_of(doc, "path");
     if (!*path)
         say(d, IS_OK, "config", NULL, "no file; flags and variables");

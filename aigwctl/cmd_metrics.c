@@ -148,7 +148,7 @@ struct check {
     json_t *rows, *live; /* live: a set of names */
     int worst;
     const char *of; /* whose expression is read */
-    unsigned wanted, missing;
+    unsigned wanted, missing, waiting;
 };
 
 static void grade(struct check *c, int code, const char *what, const char *fmt, ...) PRINTF_LIKE(4, 5);
@@ -244,6 +244,21 @@ static bool is_family(const char *name)
     return false;
 }
 
+/* Families of the reference documents whose fact does not exist yet; planned.def says why. */
+static bool is_announced(const char *name)
+{
+    static const char *const NAMES[] = {
+#define PLANNED(name, why) #name,
+#include "libshared/catalog/planned.def"
+#undef PLANNED
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(NAMES); i++)
+        if (strcmp(NAMES[i], name) == 0)
+            return true;
+    return false;
+}
+
 static void check_name(struct span span, void *ctx)
 {
     struct check *c = ctx;
@@ -255,6 +270,10 @@ static void check_name(struct span span, void *ctx)
     c->wanted++;
     if (json_object_get(c->live, name) || is_family(name))
         return;
+    if (is_announced(name)) {
+        c->waiting++;
+        return;
+    }
     c->missing++;
     grade(c, CLI_CRITICAL, "rules", "'%s' reads '%s', which is no metric", c->of, name);
 }
@@ -272,7 +291,10 @@ static void check_rules(struct check *c)
         promql_metrics(buf_span(&expr), check_name, c);
         n++;
     }
-    if (!c->missing)
+    if (c->waiting)
+        grade(c, CLI_WARNING, "rules", "%u names that rules read are announced and not exposed yet",
+              c->waiting);
+    else if (!c->missing)
         grade(c, CLI_OK, "rules", "%zu rules read %u names, and every one is known", n, c->wanted);
 }
 

@@ -54,7 +54,7 @@ static json_t *type_of(const struct table_column *c)
     case FORM_UNTIL:
         return json_pack("{s:[s,s], s:s}", "type", "string", "null", "format", "date-time");
     case FORM_YES:
-        return json_pack("{s:[s,s,s]}", "type", "boolean", "integer", "null");
+        return json_pack("{s:[s,s,s]}", "type", "boolean", "number", "null");
     case FORM_USD:
     case FORM_COUNT:
         return json_pack("{s:[s,s]}", "type", "integer", "null");

@@ -20,14 +20,14 @@ const struct help_topic HELP_TOPICS[] = {
      "\n"
      "10 and 11 come with --exit-code, and from commands that are checks: wait,\n"
      "doctor, aggregate status, db verify, alerts check, dashboards check, metrics\n"
-     "check, config check, config diff, audit verify. --nagios: 0 OK, 1 for 10, 2 for 11,\n"
-     "3 for all else, with one line and performance data.\n"},
+     "check, config check, config diff, audit verify. --nagios: 0 OK, 1 for 10,\n"
+     "2 for 11, 3 for all else, with one line and performance data.\n"},
     {"formatting", "forms of output",
      "-o table    columns that fit 80; on a terminal with ages, colours and cut texts\n"
      "-o wide     the same with more columns\n"
      "-o json     {\"schema\",\"generated_at\",\"source\",\"stale\",\"warnings\",\"data\"};\n"
-     "            'aigwctl schema NAME' prints its JSON Schema; members are added, never\n"
-     "            changed\n"
+     "            'aigwctl schema NAME' prints its JSON Schema; members are added and\n"
+     "            never changed\n"
      "-o ndjson   one row per line; with --watch one envelope per round\n"
      "-o yaml     the same as json\n"
      "-o csv      RFC 4180, all columns; -o tsv with tabs\n"
@@ -40,9 +40,9 @@ const struct help_topic HELP_TOPICS[] = {
      "In JSON and CSV, money is whole nano-dollars (…_nanousd) or dollars, times are\n"
      "RFC 3339 in UTC, rates are ratios, and units end the names.\n"
      "--columns takes keys as JSON has them, or headings. --out-file FILE replaces\n"
-     "FILE once all is well. Colours: --color, then NO_COLOR, then CLICOLOR_FORCE and\n"
-     "FORCE_COLOR, then the terminal. Tables longer than the screen go through\n"
-     "GATEWAYD_PAGER, PAGER or 'less -FIRX'; --no-pager, or an empty one, ends that.\n"},
+     "FILE once all is well. Colours: --color, then NO_COLOR, then CLICOLOR_FORCE\n"
+     "and FORCE_COLOR, then the terminal. Tables longer than the screen go through\n"
+     "GATEWAYD_PAGER, PAGER or less -FIRX; --no-pager, or an empty one, ends that.\n"},
     {"filters", "--filter, --until, --sort-by",
      "--filter 'TERM TERM …'   rows that meet every term\n"
      "  groq                   some text of the row contains it\n"
@@ -53,7 +53,8 @@ const struct help_topic HELP_TOPICS[] = {
      "  model~gpt              contains\n"
      "  price=none             unknown; nothing else matches what is unknown\n"
      "  !TERM                  the other way round\n"
-     "--until 'TERM …'         with --watch: ends with 0 once rows are there and all meet it\n"
+     "--until 'TERM …'         with --watch: ends with 0 once there are rows and all\n"
+     "                         meet it\n"
      "--sort-by -cost,model    highest cost first; unknown comes last\n"},
     {"environment", "variables that are read",
      "GATEWAYD_CONTEXT     a context, as -c\n"

@@ -433,7 +433,7 @@ static bool has_unknown(int argc, char **argv, const struct command *c)
 
     for (size_t l = 0; l < ARRAY_LEN(lists); l++)
         for (const struct argp_option *o = lists[l];
-             (o->name || o->key || o->doc) && n + 1 < ARRAY_LEN(names); o++)
+             (o->name || o->key || o->doc || o->group) && n + 1 < ARRAY_LEN(names); o++)
             if (o->name)
                 names[n++] = o->name;
     names[n] = NULL;

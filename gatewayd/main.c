@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "gatewayd/books/books.h"
+#include "gatewayd/config/config_show.h"
 #include "gatewayd/core/loop.h"
 #include "gatewayd/demo.h"
 #include "gatewayd/gateway.h"

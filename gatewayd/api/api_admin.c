@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an operator changes. */
 #include "gatewayd/api/handlers_priv.h"
+#include "gatewayd/config/config_show.h"
 
 void api_reload(const struct api_request *rq, struct api_reply *reply)
 {
@@ -21,12 +22,27 @@ void api_reload(const struct api_request *rq, struct api_reply *reply)
     api_reply_json(reply, o);
 }
 
+static void take_option(void *user, const struct config_value *v)
+{
+    (void)json_array_append_new(user, config_option_json(v->path, v));
+}
+
+/* What is in force, and where each value comes from. Lists are served by routes of their own. */
 void api_config(const struct api_request *rq, struct api_reply *reply)
 {
     struct config *c = gateway_config_ref_mt(rq->gw);
+    json_t *o = json_object(), *options = json_array();
 
-    api_reply_json(reply, config_show(c));
+    config_describe(c, take_option, options);
+    (void)json_object_set_new(o, "version", api_json_count(c->version));
+    (void)json_object_set_new(o, "path", c->path ? json_string(c->path) : json_null());
+    (void)json_object_set_new(o, "options", options);
+    (void)json_object_set_new(o, "providers", api_json_count(c->n_providers));
+    (void)json_object_set_new(o, "models", api_json_count(c->n_models));
+    (void)json_object_set_new(o, "tenants", api_json_count(c->n_tenants));
+    (void)json_object_set_new(o, "keys", api_json_count(c->n_keys));
     config_unref(c);
+    api_reply_json(reply, o);
 }
 
 void api_sim(const struct api_request *rq, struct api_reply *reply)

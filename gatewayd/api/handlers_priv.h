@@ -26,7 +26,7 @@ api_handler api_breakers, api_breakers_of, api_breaker_change;
 /* api_providers.c */
 api_handler api_providers, api_provider, api_provider_change, api_provider_probe;
 /* api_admin.c */
-api_handler api_reload, api_sim, api_config;
+api_handler api_reload, api_config, api_sim;
 /* api_directory.c, api_directory_keys.c, api_directory_plans.c */
 api_handler api_tenants, api_tenant, api_tenant_create, api_tenant_update, api_tenant_delete;
 api_handler api_keys, api_key_create, api_key_update, api_key_revoke, api_key_rotate;

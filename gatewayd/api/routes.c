@@ -68,8 +68,6 @@ const struct api_route API_ROUTES[] = {
     {"GET", "/api/admin/audit", SCOPE_ADMIN, false, api_audit, "who changed what, newest first", RUN_READING},
     {"GET", "/api/admin/audit/verify", SCOPE_ADMIN, false, api_audit_verify,
      "proves the chain of the audit log from its first entry on", RUN_READING},
-    {"GET", "/api/admin/config", SCOPE_ADMIN, false, api_config,
-     "what the gateway runs with: every option, its value and where it came from; no secrets", RUN_API},
     {"POST", "/api/admin/reload", SCOPE_ADMIN, false, api_reload, "read the configuration again and swap it",
      RUN_API},
     {"GET", "/api/admin/config", SCOPE_ADMIN, false, api_config,

@@ -213,24 +213,6 @@ static void finish_tenants(struct build *b)
     b->c->n_keys = n;
 }
 
-/* "gatewayd.yaml:3:9", "GATEWAYD_WORKERS", "--listen". */
-static const char *const *origins_of(struct build *b)
-{
-    const char **out = arena_array(b->a, const char *, OPTIONS_LEN);
-    char text[1024];
-
-    for (size_t i = 0; i < OPTIONS_LEN; i++) {
-        const struct origin *at = &b->set_by[i];
-
-        out[i] = NULL;
-        if (at->file)
-            (void)snprintf(text, sizeof(text), "%s:%u:%u", at->file, at->place.line, at->place.column);
-        if (at->file || at->variable || at->flag)
-            out[i] = arena_dup(b->a, span_of(at->file ? text : at->variable ? at->variable : at->flag));
-    }
-    return out;
-}
-
 static enum err_code finish(struct build *b)
 {
     struct config *c = b->c;
@@ -248,7 +230,6 @@ static enum err_code finish(struct build *b)
     finish_tenants(b);
     index_all(c);
     warn_all(b);
-    c->origins = origins_of(b);
     c->warnings = arena_dup(b->a, span_of(b->warnings.p ? b->warnings.p : ""));
     return ERR_OK;
 }

@@ -282,7 +282,6 @@ struct config {
     struct config *file;         /* private: owns what this one shares with it; NULL: nothing */
     const struct origin *set_by; /* private: of each option, see config_describe.h */
     const char *warnings;        /* private */
-    const char *const *origins;  /* private: by option, NULL for a default */
     struct secret_link *secrets; /* private */
     void *key_index, *model_index, *target_index; /* private */
     label other_label;                            /* private */
@@ -360,9 +359,6 @@ bool config_cidr_match(const struct config_cidr *list, size_t n, const void *soc
  * docs/configuration.md. */
 struct buf;
 void config_document(struct buf *out);
-/* {"version","path","options":[{key,value,default,type,changes,origin,…}]}, secrets as "(set)"; with NULL the options alone. The
- * caller's. */
-struct json_t *config_show(const struct config *c);
 /* Names of options that differ but take effect at a restart only, joined by ", ". */
 void config_restart_needed(const struct config *running, const struct config *fresh, struct buf *out);
 /* Worth showing at boot and by --check-config, one per line (accepted but not yet enforced, insecure, …). */
