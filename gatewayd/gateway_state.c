@@ -285,6 +285,32 @@ static void take_plans(struct gateway *gw, const struct config *c, struct arena 
     directory_trials_mt(gw->directory, &out->trials.signups, &out->trials.conversions);
 }
 
+static struct metrics_anomalies *anomalies_of(struct metrics_anomalies *rows, size_t *n, label provider)
+{
+    size_t i = 0;
+
+    while (i < *n && rows[i].provider != provider)
+        i++;
+    if (i == *n)
+        rows[(*n)++] = (struct metrics_anomalies){.provider = provider};
+    return &rows[i];
+}
+
+static void take_anomalies(struct gateway *gw, const struct config *c, struct arena *a,
+                           struct metrics_state *out)
+{
+    struct watcher_finding *found = arena_array(a, struct watcher_finding, WATCHER_FINDINGS);
+    size_t n = gw->watcher ? watcher_findings_mt(gw->watcher, found, WATCHER_FINDINGS) : 0;
+    struct metrics_anomalies *rows = arena_array(a, struct metrics_anomalies, n + c->n_providers + 1);
+
+    for (size_t i = 0; i < c->n_providers; i++)
+        (void)anomalies_of(rows, &out->n_anomalies, c->providers[i].label);
+    for (size_t i = 0; i < n; i++)
+        if (found[i].is_active)
+            anomalies_of(rows, &out->n_anomalies, found[i].provider)->active |= 1u << found[i].a.kind;
+    out->anomalies = rows;
+}
+
 void gateway_reset_windows_mt(struct gateway *gw)
 {
     /* The slot of now holds what came before, so the next one is the first. */
@@ -328,5 +354,6 @@ void gateway_metrics_state_mt(struct gateway *gw, struct arena *a, struct metric
     take_health(gw, a, out);
     take_queues(gw, a, out);
     take_plans(gw, c, a, out);
+    take_anomalies(gw, c, a, out);
     config_unref(c);
 }

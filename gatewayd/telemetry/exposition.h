@@ -52,6 +52,11 @@ struct metrics_probes { /* of one provider: succeeded, failed, said nothing of i
     uint64_t n[METRICS_PROBE_OUTCOMES];
 };
 
+struct metrics_anomalies { /* of one provider */
+    label provider;
+    unsigned active; /* 1 << enum anomaly_kind */
+};
+
 struct metrics_plan { /* of tenants */
     label plan;
     uint64_t tenants; /* that are enabled */
@@ -103,6 +108,8 @@ struct metrics_state {
     struct {
         uint64_t signups, conversions;
     } trials;
+    const struct metrics_anomalies *anomalies;
+    size_t n_anomalies;
     const struct metrics_plan *plans;
     size_t n_plans;
     struct metrics_pipeline pipelines[METRICS_PIPELINES];

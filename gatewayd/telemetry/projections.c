@@ -715,6 +715,7 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_provider_health_score] = {STATE(state_score)},
     [METRIC_gatewayz_provider_health_score] = {STATE(state_score_ratio)},
     [METRIC_gatewayd_provider_probes_total] = {STATE(state_probes)},
+    [METRIC_aigateway_anomaly_active] = {STATE(state_anomalies)},
     [METRIC_gatewayz_uptime_seconds] = {STATE(state_uptime)},
     [METRIC_process_cpu_seconds_total] = {STATE(state_cpu)},
     [METRIC_process_resident_memory_bytes] = {STATE(state_resident)},

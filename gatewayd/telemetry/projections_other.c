@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls that are no inference, the life of tenants, and what becomes of telemetry. Api thread. */
 #include "gatewayd/telemetry/projections_priv.h"
+#include "libshared/analytics/anomaly.h"
 
 enum { PROBE_OK_COLUMN, PROBE_FAILED_COLUMN };
 
@@ -42,6 +43,18 @@ void state_subscriptions(struct lines *l, const struct scrape *s)
         lines_series(l, &plan);
         lines_number(l, LINES_COUNT, s->state->plans[i].tenants);
     }
+}
+
+void state_anomalies(struct lines *l, const struct scrape *s)
+{
+    for (size_t i = 0; i < s->state->n_anomalies; i++)
+        for (unsigned k = 0; k < ANOMALY_KINDS; k++) {
+            struct span values[] = {span_of(anomaly_kind_name((enum anomaly_kind)k)),
+                                    lines_text(l, s->state->anomalies[i].provider)};
+
+            lines_series(l, values);
+            lines_number(l, LINES_COUNT, s->state->anomalies[i].active >> k & 1);
+        }
 }
 
 void state_exported(struct lines *l, const struct scrape *s)

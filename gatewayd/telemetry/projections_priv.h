@@ -15,6 +15,6 @@ state_family state_db_queries, state_db_times, state_db_total, state_db_latency,
     state_db_max, state_redis_operations, state_redis_times, state_redis_unreachable;
 /* projections_other.c */
 state_family state_external_calls, state_external_errors, state_trials, state_conversions,
-    state_subscriptions, state_exported, state_dropped, state_queued, state_delivered;
+    state_subscriptions, state_anomalies, state_exported, state_dropped, state_queued, state_delivered;
 
 #endif

@@ -450,6 +450,8 @@ static void sink_request(void *self, const struct recorded *r)
     sink_log_format(&s->line, r);
     buf_addc(&s->line, '\n');
     (void)pthread_mutex_lock(&s->lock);
+    if (!s->filling.len && !s->is_writing)
+        s->moved = mono_now(); /* there was nothing to move: it is not stuck since then */
     fits = s->line.p[s->line.len - 1] == '\n' && buf_append(&s->filling, s->line.p, s->line.len) == ERR_OK;
     (void)pthread_mutex_unlock(&s->lock);
     atomic_fetch_add_explicit(&s->taken, 1, memory_order_relaxed);

@@ -100,6 +100,7 @@ static const struct {
                           "one queue of a provider, and what the process refuses for lack of room"},
     [FACT_BREAKER_STATE] = {"breaker_state", "the circuit breaker of a provider and model"},
     [FACT_PROVIDER_HEALTH] = {"provider_health", "a provider, of all nodes together"},
+    [FACT_ANOMALY_STATE] = {"anomaly_state", "one kind of anomaly of a provider, judged by the hour"},
     [FACT_PROCESS_STATE] = {"process_state", "the process"},
     [FACT_JOURNAL_STATE] = {"journal_state", "the journals of all workers"},
     [FACT_BOOKS_STATE] = {"books_state", "the last roll-up and the last comparison of the books"},

@@ -2,9 +2,11 @@
 """Every family of the catalogue is exposed with its type and labels, or on the list of those that are not; and after one scripted
 scenario each says what its oracle says: the clients, the simulator, the stores, the kernel, a counted fault, own arithmetic."""
 
+import itertools
 import math
 import os
 import re
+import sqlite3
 import subprocess
 import threading
 import time
@@ -460,6 +462,7 @@ TABLE = {
     "provider_latency_min_seconds": ("access log", lambda s: same(1e3 * one(s, "provider_latency_min_seconds", provider="openai"), logged_ms(s, "openai")[0], abs=0.002)),
     "provider_latency_max_seconds": ("access log", lambda s: same(1e3 * one(s, "provider_latency_max_seconds", provider="openai"), logged_ms(s, "openai")[-1], abs=0.002)),
     "provider_latency_p95_seconds": ("access log", lambda s: same(1e3 * one(s, "provider_latency_p95_seconds", provider="again"), logged_ms(s, "again")[-1], rel=0.5)),
+    "aigateway_anomaly_active": ("a quiet first hour", lambda s: same(counts(s, "aigateway_anomaly_active", "type"), {})),
     "provider_availability": ("health API", check_health),
     "provider_health_score": ("health API", check_health),
     "gatewayz_provider_health_score": ("health API", check_health),
@@ -651,6 +654,33 @@ def test_profiles_choose_families_while_it_runs(stage):
     eventually(lambda: gateway.metric("gatewayd_config_reloads_total", result="failed") == 1, 10 * SLOWNESS)
     assert gateway.metric("gatewayd_config_version") == version
     assert "'metrics.profiles' has no 'everything'" in gateway.stderr()
+
+
+LEDGER = ("instance seq line kind minute budget_hour tenant key provider model endpoint outcome error stream_end usage_source count tokens_in "
+          "tokens_cached tokens_cwrite tokens_out tokens_reasoning images searches cost_nano unpriced latency_us ttft_us ttft_count").split()
+
+
+def test_an_anomaly_is_active_while_it_lasts(stage):
+    """Thirty hours of a dollar each, but one of a hundred."""
+    sim = stage.simulator()
+    gateway = stage.gateway([provider("openai", sim.base_url("openai")), provider("calm", sim.base_url("calm"))], [model("chat", "openai/m")])
+    first = gateway.scrape()
+    assert first.sum("aigateway_anomaly_active") == 0
+    assert {x.labels["provider"] for x in first.samples if x.name == "aigateway_anomaly_active"} == {"openai", "calm"}
+    gateway.stop()
+    hour = int(time.time()) // 3600
+    with sqlite3.connect(gateway.state_dir / "history.db") as db:
+        for n, name in itertools.product(range(1, 31), ("openai", "calm")):
+            cost = 100 if (n, name) == (2, "openai") else 1  # one closed hour without it does not end it
+            values = dict.fromkeys(LEDGER, 0) | {
+                "instance": "old-" + name, "seq": n, "kind": "attempt", "minute": (hour - n) * 3600 + 300, "budget_hour": (hour - n) * 3600, "tenant": "acme",
+                "key": "test", "provider": name, "model": "m", "endpoint": "chat", "outcome": "success", "error": "", "stream_end": "none",
+                "usage_source": "reported", "count": 100, "tokens_in": 1000, "tokens_out": 1000, "cost_nano": cost * 10**9, "latency_us": 10**8}
+            db.execute(f"INSERT INTO ledger ({', '.join(LEDGER)}) VALUES ({', '.join('?' * len(LEDGER))})", [values[c] for c in LEDGER])
+    gateway.start()
+    spike = {"type": "cost_spike", "provider": "openai"}
+    eventually(lambda: gateway.metric("aigateway_anomaly_active", **spike) == 1, 60 * SLOWNESS, 0.5, what="the spike")
+    assert gateway.metric("aigateway_anomaly_active", type="cost_spike") == 1  # nobody else's
 
 
 def test_failures_of_redis_are_counted_when_they_happen(stage):

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "gatewayd/telemetry/projections.h"
+#include "libshared/analytics/anomaly.h"
 #include "libshared/base/utf8.h"
 #include "tests/unit/gatewayd/telemetry/scrape.h"
 
@@ -275,6 +276,8 @@ static void test_state_is_shown_as_it_was_given(void **unused)
     state.n_pipelines = 2;
     state.plans = &(struct metrics_plan){intern_z("pro"), 12};
     state.n_plans = 1;
+    state.anomalies = &(struct metrics_anomalies){intern_z("a"), 1u << ANOMALY_TRAFFIC_DROP};
+    state.n_anomalies = 1;
     state.trials.signups = 4;
     state.trials.conversions = 1;
     state.guard_refusals = 11;
@@ -307,6 +310,8 @@ static void test_state_is_shown_as_it_was_given(void **unused)
                 NOW_US / 1000000);
     assert_true(value_of(b, "aigateway_telemetry_last_success_timestamp_seconds{pipeline=\"events\"}") == -1);
     assert_true(value_of(b, "active_subscriptions_total{tier=\"pro\"}") == 12);
+    assert_true(value_of(b, "aigateway_anomaly_active{type=\"traffic_drop\",provider=\"a\"}") == 1);
+    assert_true(value_of(b, "aigateway_anomaly_active{type=\"cost_spike\",provider=\"a\"}") == 0);
     assert_true(value_of(b, "trial_signups_total") == 4);
     assert_true(value_of(b, "trial_conversions_total") == 1);
     assert_true(value_of(b, "gatewayd_guard_refusals_total") == 11);
