@@ -166,8 +166,82 @@ static void clean(char *text)
     *to = '\0';
 }
 
-static void add_row(struct libscols_table *t, const struct table_column *columns, const json_t *row,
-                    const struct table_style *style)
+/* Columns that a byte adds. Every character takes one, see term_rows(); where the locale is not UTF-8, the layout library
+ * writes each of their bytes as \xNN. */
+static unsigned step_of(char byte)
+{
+    if (MB_CUR_MAX > 1)
+        return ((unsigned char)byte & 0xc0) != 0x80;
+    return (unsigned char)byte < 0x80 ? 1 : 4;
+}
+
+static unsigned width_of(const char *text)
+{
+    unsigned n = 0;
+
+    for (; *text; text++)
+        n += step_of(*text);
+    return n;
+}
+
+static bool can_cut(const struct table_column *column)
+{
+    return !is_figure(FORM_OF(column)) && FORM_OF(column) != FORM_NAME;
+}
+
+/* A name whose end is missing must not look like another name. */
+static void cut(char *text, size_t cap, unsigned width)
+{
+    char *end = text;
+
+    if (width_of(text) <= width)
+        return;
+    for (unsigned n = 0; *end; end++) {
+        n += step_of(*end);
+        if (n >= width)
+            break;
+    }
+    while (end > text && ((unsigned char)*end & 0xc0) == 0x80)
+        end--; /* no half of a character */
+    (void)span_copy(end, cap - (size_t)(end - text), MB_CUR_MAX > 1 ? SPAN_LIT("…") : SPAN_LIT("~"));
+}
+
+#define MIN_WIDTH 8 /* a text is not cut below this; what is still too wide is left to the layout library */
+
+/* What each column may take, so that all fit: the widest of the texts gives way first. */
+static void fit(unsigned *widths, const struct table_column *columns, const json_t *rows,
+                const struct table_style *style)
+{
+    unsigned total = 0;
+    char text[512];
+    const json_t *row;
+    size_t i, r;
+
+    for (i = 0; columns[i].key; i++) {
+        widths[i] = style->has_no_headings ? 0 : width_of(columns[i].heading);
+        json_array_foreach(rows, r, row)
+        {
+            table_cell(text, sizeof(text), FORM_OF(&columns[i]), json_object_get(row, columns[i].key), style);
+            clean(text);
+            widths[i] = width_of(text) > widths[i] ? width_of(text) : widths[i];
+        }
+        total += widths[i] + (i ? 2 : 0);
+    }
+    while (total > style->width) {
+        unsigned *widest = NULL;
+
+        for (i = 0; columns[i].key; i++)
+            if (can_cut(&columns[i]) && widths[i] > (widest ? *widest : MIN_WIDTH))
+                widest = &widths[i];
+        if (!widest)
+            break;
+        --*widest;
+        total--;
+    }
+}
+
+static void add_row(struct libscols_table *t, const struct table_column *columns, const unsigned *widths,
+                    const json_t *row, const struct table_style *style)
 {
     struct libscols_line *line = scols_table_new_line(t, NULL);
     char text[512];
@@ -175,9 +249,11 @@ static void add_row(struct libscols_table *t, const struct table_column *columns
     for (size_t i = 0; line && columns[i].key; i++) {
         table_cell(text, sizeof(text), FORM_OF(&columns[i]), json_object_get(row, columns[i].key), style);
         clean(text);
-        (void)scols_line_set_data(line, i, text);
         if (style->has_color && FORM_OF(&columns[i]) == FORM_HEALTH && color_of(text))
             (void)scols_cell_set_color(scols_line_get_cell(line, i), color_of(text));
+        if (style->width && can_cut(&columns[i]))
+            cut(text, sizeof(text), widths[i]);
+        (void)scols_line_set_data(line, i, text);
     }
 }
 
@@ -185,21 +261,27 @@ void table_print(FILE *f, const struct table_column *columns, const json_t *rows
                  const struct table_style *style)
 {
     struct libscols_table *t;
-    size_t i;
+    size_t i, n = 0;
+    unsigned *widths;
     json_t *row;
 
     scols_init_debug(0);
     t = scols_new_table();
-    if (!t)
+    while (columns[n].key)
+        n++;
+    widths = calloc(n + 1, sizeof(*widths));
+    if (!t || !widths)
         abort();
+    if (style->width)
+        fit(widths, columns, rows, style);
     (void)scols_table_set_stream(t, f);
     (void)scols_table_enable_colors(t, style->has_color);
     (void)scols_table_set_column_separator(t, "  ");
     (void)scols_table_enable_noheadings(t, style->has_no_headings);
     for (i = 0; columns[i].key; i++) {
-        int flags = is_figure(FORM_OF(&columns[i]))     ? SCOLS_FL_RIGHT
-                    : FORM_OF(&columns[i]) == FORM_NAME ? 0
-                                                        : SCOLS_FL_TRUNC;
+        int flags = is_figure(FORM_OF(&columns[i])) ? SCOLS_FL_RIGHT
+                    : can_cut(&columns[i])          ? SCOLS_FL_TRUNC
+                                                    : 0;
 
         if (!scols_table_new_column(t, columns[i].heading, 0, style->width ? flags : flags & ~SCOLS_FL_TRUNC))
             abort();
@@ -210,9 +292,10 @@ void table_print(FILE *f, const struct table_column *columns, const json_t *rows
     } else {
         (void)scols_table_set_termforce(t, SCOLS_TERMFORCE_NEVER);
     }
-    json_array_foreach(rows, i, row) add_row(t, columns, row, style);
+    json_array_foreach(rows, i, row) add_row(t, columns, widths, row, style);
     (void)scols_print_table(t);
     scols_unref_table(t);
+    free(widths);
 }
 
 /* ---- CSV ----------------------------------------------------------------------------------------------------------- */

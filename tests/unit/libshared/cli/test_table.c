@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "libshared/cli/table.h"
 
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,6 +91,43 @@ static void test_without_a_terminal_times_are_absolute_and_nothing_is_cut(void *
     text = print(rows(name), false, false, 0);
     assert_non_null(strstr(text, name));
     assert_non_null(strstr(text, "2026-11-20T14:32:07Z"));
+    free(text);
+}
+
+static char *print_two(unsigned width)
+{
+    static const struct table_column TWO[] = {
+        {"a", "A", FORM_TEXT}, {"b", "B", FORM_TEXT}, {"n", "N", FORM_COUNT}, {0}};
+    struct table_style style = {.width = width};
+    json_t *data = json_pack("[{s:s, s:s, s:i}, {s:s, s:s, s:i}]", "a", "sim-steady", "b",
+                             "model-ä-and-its-name", "n", 1, "a", "sim-fast", "b", "short", "n", 123);
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+
+    table_print(f, TWO, data, &style);
+    (void)fclose(f);
+    json_decref(data);
+    return text;
+}
+
+/* What is left of a name must not look like another name. */
+static void test_a_text_that_is_cut_says_so_and_the_widest_gives_way_first(void **state)
+{
+    char *text;
+
+    (void)state;
+    assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
+    text = print_two(30);
+    assert_string_equal(text, "A           B                N\n"
+                              "sim-steady  model-ä-and-…    1\n"
+                              "sim-fast    short          123\n");
+    free(text);
+    (void)setlocale(LC_CTYPE, "C");
+    text = print_two(30);
+    assert_string_equal(text, "A           B          N\n"
+                              "sim-steady  model-~    1\n"
+                              "sim-fast    short    123\n");
     free(text);
 }
 
@@ -227,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_a_number_that_is_a_name_keeps_its_digits),
         cmocka_unit_test(test_without_a_terminal_times_are_absolute_and_nothing_is_cut),
         cmocka_unit_test(test_long_texts_are_cut_to_the_width_of_the_terminal),
+        cmocka_unit_test(test_a_text_that_is_cut_says_so_and_the_widest_gives_way_first),
         cmocka_unit_test(test_colour_never_stands_alone),
         cmocka_unit_test(test_a_hostile_name_cannot_move_the_cursor),
         cmocka_unit_test(test_nothing_turns_the_direction_of_text),
