@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from support.gateway import run
-from support.process import BIN, SANITIZER, SLOWNESS, Process
+from support.process import BIN, ROOT, SANITIZER, SLOWNESS, Process
+from support.tour import Tour, take
 from support.wait import eventually
 
 
@@ -197,3 +198,17 @@ def test_wrong_options_start_nothing(tmp_path):
     for wrong in (["--once", "soon"], ["--rps", "0"], ["--rps", "many"], ["--port", "70000"], ["extra"]):
         done = run(["aigwctl", "demo", *wrong], directory=tmp_path)
         assert done.returncode == 2 and done.stdout == "", wrong
+
+
+def test_every_command_of_the_readme_does_what_the_page_says(tmp_path):
+    page = re.sub(r"\$ ./dev demo --once .*\n|(?<=tour: )wait \d+s", "", (ROOT / "README.md").read_text())
+    seen = []
+    with Tour(tmp_path, BIN, port=0) as tour:
+        eventually(lambda: "sim-steady" in "".join(tour.picture()), 30 * SLOWNESS)
+        for _, done, fails in take(page, tour):
+            seen += [command for command, _, _ in done]
+            for i, (command, code, lines) in enumerate(done):
+                assert (code != 0) == (fails and i == len(done) - 1), (command, code, lines)
+                if command.startswith("aigwctl"):
+                    assert all(len(line) <= 80 for line in lines), (command, lines)
+    assert len(seen) > 15
