@@ -427,7 +427,7 @@ static enum err_code say_targets(struct limits_lease *s, bool is_all, struct kv_
         size_t n = s->n - i < KV_LEASE_ROWS ? s->n - i : KV_LEASE_ROWS;
 
         s->completes = is_all && i + n == s->n && s->epoch == epoch;
-        e = say(s, s->targets + i, n, c);
+        e = say(s, n ? s->targets + i : NULL, n, c);
         i += n;
     } while (!e && i < s->n);
     s->completes = false;

@@ -108,6 +108,34 @@ static void test_only_a_maximum_that_the_operation_knows_bounds_the_answer(void 
     }
 }
 
+/* The operator's way of counting users must not make a body wrong that the provider would take, or the other way round. */
+static void test_who_the_client_acts_for_is_found_in_either_dialect(void **state)
+{
+    static const struct {
+        const char *body, *user; /* NULL: nobody is named */
+    } ROWS[] = {
+        {"{\"model\":\"a\",\"user\":\"u-1\"}", "\"u-1\""},
+        {"{\"metadata\":{\"x\":1,\"user_id\":\"u-2\"},\"model\":\"a\"}", "\"u-2\""},
+        {"{\"user\":\"u-1\",\"metadata\":{\"user_id\":\"u-2\"},\"model\":\"a\"}", "\"u-1\""},
+        {"{\"metadata\":{\"user_id\":\"u-2\"},\"user\":\"u-1\",\"model\":\"a\"}", "\"u-1\""},
+        {"{\"model\":\"a\",\"user\":7,\"metadata\":{\"user_id\":null}}", NULL},
+        {"{\"model\":\"a\",\"metadata\":\"user_id\"}", NULL},
+        {"{\"model\":\"a\"}", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ROWS); i++) {
+        struct body_plan plan = {0};
+        struct err err = {0};
+
+        assert_int_equal(body_scan_json(span_of(ROWS[i].body), OP_CHAT, &plan, &err), ERR_OK);
+        if (ROWS[i].user)
+            assert_true(span_is(plan.user, ROWS[i].user));
+        else
+            assert_null(plan.user.p);
+    }
+}
+
 static void test_the_model_part_of_a_form_is_found_and_replaced(void **state)
 {
     static const char BODY[] =
@@ -134,6 +162,7 @@ int main(void)
         cmocka_unit_test(test_a_patched_body_differs_from_the_client_s_only_where_it_must),
         cmocka_unit_test(test_a_bad_body_is_refused_with_the_field_that_is_wrong),
         cmocka_unit_test(test_only_a_maximum_that_the_operation_knows_bounds_the_answer),
+        cmocka_unit_test(test_who_the_client_acts_for_is_found_in_either_dialect),
         cmocka_unit_test(test_the_model_part_of_a_form_is_found_and_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
