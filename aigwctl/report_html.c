@@ -143,6 +143,16 @@ static void put_columns(FILE *f, const struct report_section *s)
     (void)fputs("</svg>\n", f);
 }
 
+/* At the beginning of a character. */
+static void shorten(char *z, size_t most)
+{
+    if (strlen(z) <= most)
+        return;
+    while (most && ((unsigned char)z[most] & 0xc0) == 0x80)
+        most--;
+    z[most] = '\0';
+}
+
 /* Bars under each other, as many as are worth drawing. */
 static void put_bars(FILE *f, const struct report_section *s)
 {
@@ -162,7 +172,7 @@ static void put_bars(FILE *f, const struct report_section *s)
         if (i == n)
             break;
         name_of(name, sizeof(name), s, row);
-        name[40] = '\0';
+        shorten(name, 40);
         report_cell(value, sizeof(value), column_of(s), row);
         (void)fprintf(f, "<text x=\"240\" y=\"%zu\" text-anchor=\"end\">", i * 24 + 20);
         put(f, name);
