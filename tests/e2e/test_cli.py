@@ -36,9 +36,9 @@ LONG = "a-model-with-a-name-of-forty-characters-"  # 40
 TOKEN = "admin-0123456789abcdef"
 
 
-def ago(**delta):
-    """Half a minute more, so that an age in minutes stays as it is while a test runs."""
-    return (datetime.now(timezone.utc) - timedelta(**delta, seconds=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
+def ago(days):
+    """Half a day more, so that an age in days stays as it is while tests run."""
+    return (datetime.now(timezone.utc) - timedelta(days=days, hours=12)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def measures(requests, failed, cost_nano, tin, tout, latency):
@@ -58,22 +58,22 @@ DAYS = [{"day": f"2026-11-{d:02}", **measures(1000 * d, d, d * 10**9, 4000 * d, 
 
 def health():
     return [
-        {"provider": "openrouter", "health_score": 95.0, "status": "healthy", "last_updated": ago(minutes=2), "availability": 0.996,
+        {"provider": "openrouter", "health_score": 95.0, "status": "healthy", "last_updated": ago(2), "availability": 0.996,
          "error_rate": 0.004, "latency_p50_ms": 410.0, "latency_p95_ms": 812.0, "requests_per_s": 61.2, "attempts": 18360,
-         "errors": 73, "window_s": 300, "computed_at": ago(minutes=2)},
-        {"provider": "fireworks", "health_score": 72.0, "status": "degraded", "last_updated": ago(minutes=2), "availability": 0.937,
+         "errors": 73, "window_s": 300, "computed_at": ago(2)},
+        {"provider": "fireworks", "health_score": 72.0, "status": "degraded", "last_updated": ago(2), "availability": 0.937,
          "error_rate": 0.063, "latency_p50_ms": 1300.0, "latency_p95_ms": 4760.0, "requests_per_s": 4.8, "attempts": 1440,
-         "errors": 91, "window_s": 300, "computed_at": ago(minutes=2)},
+         "errors": 91, "window_s": 300, "computed_at": ago(2)},
         {"provider": "cerebras", "health_score": None, "status": "unknown", "last_updated": None, "availability": None,
          "error_rate": None, "latency_p50_ms": None, "latency_p95_ms": None, "requests_per_s": 0.0, "attempts": 0, "errors": 0,
-         "window_s": 300, "computed_at": ago(minutes=2)},
+         "window_s": 300, "computed_at": ago(2)},
     ]
 
 
-def error(minutes, model, kind, text, status, ms):
-    at = datetime.now(timezone.utc) - timedelta(minutes=minutes, seconds=30)
+def error(days, model, kind, text, status, ms):
+    at = datetime.now(timezone.utc) - timedelta(days=days, hours=12)
     return {"model": model, "error": text, "type": kind, "timestamp": at.timestamp(), "http_status": status, "latency_ms": ms,
-            "request_id": f"01a1fe83-adec-71f5-9c60-{minutes:012}"}
+            "request_id": f"01a1fe83-adec-71f5-9c60-{days:012}"}
 
 
 def cost():
@@ -85,7 +85,7 @@ def cost():
     ]
     total = {k: OPENROUTER[k] + FIREWORKS[k] for k in OPENROUTER if isinstance(OPENROUTER[k], int) or k == "total_cost"}
     return {
-        "timestamp": ago(minutes=0), "from": "2026-11-14T00:00:00Z", "to": "2026-11-21T00:00:00Z", "partial": False, "missing": None,
+        "timestamp": ago(0), "from": "2026-11-14T00:00:00Z", "to": "2026-11-21T00:00:00Z", "partial": False, "missing": None,
         "stale": False, "days": 7, **total, "share": 1.0, "cost_per_1k_requests": 0.0474, "cost_per_1m_tokens": 0.059,
         "error_rate": 0.0083, "avg_latency_ms": 819.0, "providers": providers,
         "models": [{"provider": "openrouter", "model": LONG, **OPENROUTER, "share": 0.9549},
@@ -106,7 +106,7 @@ def answers():
         "/version": {"name": "gatewayd", "version": "0.1.0", "uptime_s": 3600},
         "/readyz": {"status": "ready"},
         "/health/dashboard": {
-            "timestamp": ago(minutes=0), "version": "0.1.0", "uptime_s": 273_600, "draining": False,
+            "timestamp": ago(0), "version": "0.1.0", "uptime_s": 273_600, "draining": False,
             "providers": [{"name": h["provider"], "status": h["status"], "availability": h["availability"],
                            "error_rate": h["error_rate"], "health_score": h["health_score"] and h["health_score"] / 100}
                           for h in health()],
@@ -117,10 +117,10 @@ def answers():
                         "failed_requests": 280_660, "cancelled_requests": 12, "rejected_requests": 7, "requests_per_s": 66.0,
                         "active_streams": 37, "total_cost": 1605.6, "total_cost_nanousd": 1_605_600_000_000},
         },
-        "/models/stats": {"timestamp": ago(minutes=0), "hours": 24, "models": [
+        "/models/stats": {"timestamp": ago(0), "hours": 24, "models": [
             {"provider": "openrouter", "model": LONG, **OPENROUTER, **PERCENTILES, "avg_ttft_ms": 120.0},
             {"provider": "fireworks", "model": "llama-3-70b", **FIREWORKS, **PERCENTILES, "avg_ttft_ms": None}], "total_models": 2},
-        "/metrics/health": {"status": "degraded", "timestamp": ago(minutes=0), "uptime_s": 9, "metrics": {}},
+        "/metrics/health": {"status": "degraded", "timestamp": ago(0), "uptime_s": 9, "metrics": {}},
         "/api/monitoring/health": health(),
         "/api/monitoring/health/fireworks": health()[1],
         "/api/monitoring/errors/openrouter": [error(3, LONG, "rate_limited", "the provider limits the rate", 429, 1500.0)],
@@ -128,7 +128,7 @@ def answers():
                                              error(9, "llama-3-70b", "provider_error", "the provider failed", 503, 80.0)],
         "/api/monitoring/errors/cerebras": [],
         "/api/monitoring/stats/realtime": {
-            "timestamp": ago(minutes=0), "hours": 1, "providers": {"openrouter": {"health_score": 95.0, **OPENROUTER},
+            "timestamp": ago(0), "hours": 1, "providers": {"openrouter": {"health_score": 95.0, **OPENROUTER},
                                                                    "fireworks": {"health_score": 72.0, **FIREWORKS}},
             "total_requests": 33_000_000, "total_cost": 1605.6, "total_cost_nanousd": 1_605_600_000_000, "avg_health_score": 83.5,
             "active_streams": 37},
@@ -138,12 +138,12 @@ def answers():
                       for i, h in enumerate(hours)]},
         "/api/monitoring/circuit-breakers": [
             {"provider": "fireworks", "model": LONG, "state": "OPEN", "failure_count": 5, "is_available": False,
-             "last_updated": time.time() - 150}],
+             "last_updated": time.time() - 216000}],
         "/api/monitoring/circuit-breakers/fireworks": [
             {"provider": "fireworks", "model": LONG, "state": "OPEN", "failure_count": 5, "is_available": False,
-             "last_updated": time.time() - 150}],
+             "last_updated": time.time() - 216000}],
         "/api/monitoring/providers/comparison": {
-            "timestamp": ago(minutes=0), "hours": 24, "total_providers": 2,
+            "timestamp": ago(0), "hours": 24, "total_providers": 2,
             "providers": [{"provider": "openrouter", **OPENROUTER, **PERCENTILES, "avg_error_rate": 0.004, "unique_models": 15},
                           {"provider": "fireworks", **FIREWORKS, **PERCENTILES, "p95_ms": 4760.0, "avg_error_rate": 0.063,
                            "unique_models": 4}]},
@@ -155,16 +155,16 @@ def answers():
             "trends": [{"hour": h, "count": 10, "avg_ms": 400.0 + i, **PERCENTILES, "p95_ms": 800.0 + 100 * i}
                        for i, h in enumerate(hours)]},
         "/api/monitoring/anomalies": {
-            "timestamp": ago(minutes=0), "total_count": 2, "critical_count": 1, "warning_count": 1, "anomalies": [
+            "timestamp": ago(0), "total_count": 2, "critical_count": 1, "warning_count": 1, "anomalies": [
                 {"type": "cost_spike", "provider": "openrouter", "hour": "2026-11-20:14", "value": 50.0, "expected": 12.5,
                  "severity": "warning", "score": 4.2, "method": "hour_of_week"},
                 {"type": "latency_spike", "provider": "fireworks", "hour": "2026-11-20:15", "value": 9000.0, "expected": 1500.0,
                  "severity": "critical", "score": 11.0, "method": "last_24h"}]},
         "/api/monitoring/trial-analytics": {
-            "timestamp": ago(minutes=0), "signups": 1000, "started_trial": 750, "converted": 50, "conversion_rate": 5.0,
+            "timestamp": ago(0), "signups": 1000, "started_trial": 750, "converted": 50, "conversion_rate": 5.0,
             "activation_rate": 75.0, "avg_time_to_conversion_days": 7.5},
         "/api/monitoring/cost-analysis": cost(),
-        "/api/monitoring/error-rates": {"timestamp": ago(minutes=0), "models": [
+        "/api/monitoring/error-rates": {"timestamp": ago(0), "models": [
             {"provider": "openrouter", "model": LONG, "total_requests": 1000, "failed_requests": 4, "error_rate": 0.004},
             {"provider": "fireworks", "model": "llama-3-70b", "total_requests": 600, "failed_requests": 50, "error_rate": 50 / 600},
             {"provider": "fireworks", "model": "qwen2-72b", "total_requests": 400, "failed_requests": 13, "error_rate": 0.0325}]},
@@ -176,7 +176,7 @@ def answers():
             {"account": "tenant:acme", "period": "month", "spent_nanousd": 82 * 10**9, "limit_nanousd": 100 * 10**9},
             {"account": "tenant:globex", "period": "day", "spent_nanousd": 1, "limit_nanousd": 10**9}]},
         "/api/admin/keys": {"keys": [{"tenant": "acme", "id": "web"}]},
-        "/api/admin/audit": {"entries": [{"id": 7, "at": ago(hours=2), "actor": "uid 0", "action": "key.revoke", "subject": "acme/web",
+        "/api/admin/audit": {"entries": [{"id": 7, "at": ago(2), "actor": "uid 0", "action": "key.revoke", "subject": "acme/web",
                                           "detail": {"reason": "lost"}, "hash": "ab" * 32}], "count": 1},
         "/api/admin/audit/verify": {"intact": True, "entries": 7, "first_broken_id": None, "last_id": 7, "last_hash": "ab" * 32},
         "/api/admin/config": {"version": 1, "path": None, "options": [
@@ -185,7 +185,7 @@ def answers():
             {"path": "log_level", "value": "info", "origin": "default", "default": "info", "type": "error, warn, info, debug",
              "live": True, "secret": False, "env": "GATEWAYD_LOG_LEVEL"}]},
         "/api/monitoring/events": {"epoch": 1, "next": 2, "events": [
-            {"id": "e1", "at": ago(minutes=4), "kind": "breaker", "severity": "warning", "subject": f"fireworks/{LONG}",
+            {"id": "e1", "at": ago(4), "kind": "breaker", "severity": "warning", "subject": f"fireworks/{LONG}",
              "text": "opened after 5 failures", "node": "n1"}]},
         "/metrics": "# HELP http_requests_total x\n# TYPE http_requests_total counter\nhttp_requests_total 5\n",
     }
@@ -386,7 +386,7 @@ def test_rows_are_filtered_sorted_cut_and_chosen(ctl):
     assert ctl("health", "--filter", "!rou status!=unknown", "-o", "name").stdout == "fireworks\n"
     assert ctl("health", "--filter", "p95<1s", "-o", "name").stdout == "openrouter\n"
     assert ctl("health", "--filter", "score=none", "-o", "name").stdout == "cerebras\n"
-    assert ctl("health", "--filter", "updated>1h", "-o", "name").stdout == ""
+    assert ctl("health", "--filter", "updated>30d", "-o", "name").stdout == ""
     assert ctl("health", "--sort-by", "-p95", "-o", "name").stdout.split() == ["fireworks", "openrouter", "cerebras"]
     assert ctl("health", "--sort-by", "p95", "--limit", "1", "-o", "name").stdout == "openrouter\n"
     assert ctl("health", "--columns", "score,provider", "-o", "tsv").stdout.splitlines()[1] == "95\topenrouter"
@@ -430,7 +430,7 @@ def test_checks_speak_by_exit_code_and_to_nagios(ctl):
     ctl("anomalies", "--exit-code", code=CRITICAL)
     ctl("anomalies", "--exit-code", "--severity", "warning", code=WARNING)
     ctl("health", "--max-age", "1m", code=STALE)
-    ctl("health", "--max-age", "1h")
+    ctl("health", "--max-age", "30d")
     line = ctl("health", "--nagios", code=1).stdout
     assert line.count("\n") == 1 and line.startswith("HEALTH WARNING - 3 rows, 1 degraded, 1 healthy, 1 unknown | ")
     perf = dict(re.findall(r"'([^']+)'=([0-9.]+)", line))
