@@ -490,6 +490,9 @@ int main(int argc, char **argv)
         return help_emit(argv[at + 1]);
     if (strcmp(argv[at], "__complete") == 0 && argv[at + 1]) {
         completion_print(&ctl, argv + at + 2, argc - at - 2);
+        api_client_free(ctl.client);
+        free(ctl.found_url);
+        free(ctl.found_context);
         return CLI_OK;
     }
     if (!command_find(argv[at]))

@@ -347,12 +347,56 @@ void ctl_redraw(FILE *f, const char *text, unsigned *lines)
     (void)fflush(f);
 }
 
+/* The next cell of a line: what stands between two gaps of two blanks or more. */
+static struct span next_cell(const char **z)
+{
+    const char *start = *z + strspn(*z, " "), *end = start;
+
+    while (*end && *end != '\n' && !(end[0] == ' ' && (end[1] == ' ' || end[1] == '\n')))
+        end++;
+    *z = end;
+    return span_make(start, (size_t)(end - start));
+}
+
+/* `now` with the cells in bold that are not as they were at the same place of `was`. */
+static void mark_changes(struct buf *out, const char *now, const char *was)
+{
+    while (*now) {
+        const char *from = now;
+        struct span cell = next_cell(&now), old = next_cell(&was);
+        bool is_new = cell.len && (cell.len != old.len || memcmp(cell.p, old.p, cell.len) != 0);
+
+        buf_add(out, span_make(from, (size_t)(cell.p - from)));
+        buf_addz(out, is_new ? "\033[1m" : "");
+        buf_add(out, cell);
+        buf_addz(out, is_new ? "\033[0m" : "");
+        now += strspn(now, " ") == strcspn(now, "\n") ? strspn(now, " ") : 0;
+        if (*now != '\n')
+            continue;
+        buf_addc(out, *now++);
+        was += strcspn(was, "\n");
+        was += *was == '\n';
+    }
+}
+
+static void redraw(const struct ctl *ctl, const char *text, unsigned *lines)
+{
+    static char *was; /* the last round */
+    struct buf marked AUTO(buf_release) = {0};
+
+    if (was && *lines && term_wants_color(stdout, ctl->color))
+        mark_changes(&marked, text, was);
+    ctl_redraw(stdout, marked.len ? marked.p : text, lines);
+    free(was);
+    was = strdup(text);
+}
+
 static void show_block(const struct ctl *ctl, const char *text, unsigned *lines)
 {
     char when[WALL_TEXT_CAP];
 
     if (term_is_tty(stdout)) {
-        ctl_redraw(stdout, text, lines);
+        redraw(ctl, text, lines);
         return;
     }
     (void)wall_format(wall_now(), when, sizeof(when));

@@ -44,6 +44,18 @@ static bool is_member(const json_t *rows, const char *name)
     return false;
 }
 
+/* Of columns that no table has, until as many others were asked for. */
+static char *keep(const char *z)
+{
+    static char *kept[ROWS_COLUMNS_MAX];
+    static size_t at;
+    char **place = &kept[at++ % ROWS_COLUMNS_MAX];
+
+    free(*place);
+    *place = strdup(z);
+    return *place;
+}
+
 static enum err_code choose(const struct table_column *all, const json_t *rows, char *list,
                             struct table_column *out, struct err *err)
 {
@@ -52,7 +64,7 @@ static enum err_code choose(const struct table_column *all, const json_t *rows, 
 
     for (char *z = strtok_r(list, ",", &save); z; z = strtok_r(NULL, ",", &save)) {
         size_t i = find(all, z);
-        char *key = i == n && is_member(rows, z) ? strdup(z) : NULL; /* for as long as the program runs */
+        char *key = i == n && is_member(rows, z) ? keep(z) : NULL;
 
         if (i == n && !key)
             return err_set(err, ERR_BAD_REQUEST, "there is no column '%s' here", z);

@@ -494,6 +494,37 @@ def test_watch_ends_once_all_rows_meet_until(recorded, ctl):
         recorded.pages["/api/monitoring/error-rates"] = was
 
 
+def test_watch_redraws_and_shows_what_changed_in_bold(recorded, tmp_path):
+    seen = []
+
+    def rates():
+        seen.append(1)
+        failed = min(len(seen), 3)
+        return {"models": [{"provider": "p", "model": "steady", "total_requests": 10, "failed_requests": failed, "error_rate": failed / 10}]}
+
+    was = recorded.pages["/api/monitoring/error-rates"]
+    recorded.pages["/api/monitoring/error-rates"] = rates
+    try:
+        code, text = on_terminal(tmp_path, recorded.url, ["errors", "rates", "-w100ms", "--until", "failed>=3", "--columns", "model,failed"])
+        assert code == OK
+        assert text.count("\x1b[2A\r\x1b[J") == 2 and text.count("MODEL") == 3
+        assert re.findall(r"\x1b\[1m([^\x1b]*)\x1b\[0m", text) == ["2", "3"]
+        _, plain = on_terminal(tmp_path, recorded.url, ["errors", "rates", "-w100ms", "--until", "failed>=3"], NO_COLOR="1")
+        assert "\x1b[1m" not in plain
+    finally:
+        recorded.pages["/api/monitoring/error-rates"] = was
+
+
+def test_a_long_table_is_paged_on_a_terminal_only(recorded, tmp_path, ctl):
+    args = ["metrics", "show", "--cardinality"]
+    assert on_terminal(tmp_path, recorded.url, args, rows=2, GATEWAYD_PAGER="sed s/^/paged:/")[1].startswith("paged:FAMILY")
+    assert on_terminal(tmp_path, recorded.url, args, rows=2, PAGER="sed s/^/paged:/")[1].startswith("paged:FAMILY")
+    for env, more in (({"GATEWAYD_PAGER": "", "PAGER": "false"}, []), ({"PAGER": "false"}, ["--no-pager"])):
+        assert on_terminal(tmp_path, recorded.url, [*args, *more], rows=2, **env)[1].startswith("FAMILY")
+    assert on_terminal(tmp_path, recorded.url, args, rows=40, PAGER="false")[1].startswith("FAMILY")
+    assert ctl(*args, PAGER="false").stdout.startswith("FAMILY")
+
+
 # ---- contexts
 
 
