@@ -236,21 +236,25 @@ static enum err_code over_budget(struct limits *l, const struct budget_view *v, 
     return ERR_OVER_BUDGET;
 }
 
-/* What the store said when this request, or one just before it, had asked. */
-#define SURE_US 50000
-
+/* What the store said when this request had asked; what others heard before may be free again. */
 static bool is_said(const struct limits_ask *a, const struct budget_view *v)
 {
-    int64_t since = a->waits_since.us ? a->waits_since.us : a->mono.us - SURE_US;
+    return a->waits_since.us && v->denial != LEASE_NOT_DENIED && v->denied_at.us >= a->waits_since.us &&
+           a->bound_nanousd >= v->denied_nanousd;
+}
 
-    return v->denial != LEASE_NOT_DENIED && v->denied_at.us >= since && a->bound_nanousd >= v->denied_nanousd;
+/* It is posted, or every other node has said since this request asked that all it had leased is in use. */
+static bool is_spent(const struct limits_ask *a, const struct budget_view *v)
+{
+    return is_said(a, v) &&
+           (v->denial == LEASE_SPENT || (v->denial == LEASE_TAKEN && v->agreed_at.us >= a->waits_since.us));
 }
 
 static const char *reason_of(const struct limits *l, const struct limits_ask *a, const struct budget_view *v)
 {
     if (!atomic_load_explicit(&l->is_lease_up, memory_order_relaxed))
         return "the realtime store is not reached, and what this node had leased of it is used";
-    if (is_said(a, v) && v->denial == LEASE_ELSEWHERE)
+    if (is_said(a, v) && v->denial == LEASE_TAKEN)
         return "what is left of it is leased to other nodes";
     if (is_said(a, v) && v->denial == LEASE_QUIET)
         return "the realtime store came back empty, and what is left of it is not known yet";
@@ -264,7 +268,7 @@ static enum err_code lacks_lease(struct limits *l, const struct limits_ask *a, c
     struct budget_view all = *v;
     struct explain_row *r;
 
-    if (is_said(a, v) && v->denial == LEASE_SPENT) {
+    if (is_spent(a, v)) {
         if (v->taken_nanousd - v->posted_nanousd > v->held_nanousd)
             all.held_nanousd = v->taken_nanousd - v->posted_nanousd; /* by open requests of all nodes */
         return over_budget(l, &all, a->bound_nanousd, x);

@@ -58,6 +58,7 @@ struct limits_lease {
     bool has_begun, has_mark;
     struct mono marks_from, called, full, retry_at;
     bool has_rates, is_tight, is_wanting;
+    bool is_asked;   /* others want what is leased here, and wait for an answer */
     bool owes_sweep; /* some have died, or may have */
     struct target *targets;
     size_t n, cap;
@@ -108,7 +109,7 @@ static void hear(struct limits_lease *s, const struct target *t, const struct kv
                                 .outstanding = r->outstanding,
                                 .rest = r->rest,
                                 .others = r->others,
-                                .unanswered = r->unanswered,
+                                .silent_us = r->silent_ms * 1000,
                                 .is_quiet = is_quiet};
 
     if (t->is_money) {
@@ -132,8 +133,11 @@ static void on_wanted(void *user, struct span key)
 
         kv_key_budget(own, s->scopes[i]->name, "");
         len = strlen(own);
-        if (key.len > len && memcmp(key.p, own, len) == 0)
-            budget_account_wanted(s->scopes[i]->account, key.p + len, mono_now());
+        if (key.len > len && memcmp(key.p, own, len) == 0 &&
+            budget_account_wanted(s->scopes[i]->account, key.p + len, mono_now())) {
+            atomic_store_explicit(&s->scopes[i]->is_due, true, memory_order_relaxed);
+            s->is_asked = true;
+        }
     }
 }
 
@@ -447,7 +451,7 @@ static bool round_once(struct limits_lease *s, bool is_full)
         return true;
     is_all = is_full || !lease_session_holds(&s->session, mono_now());
     plan(s, is_full);
-    s->is_wanting = false;
+    s->is_wanting = s->is_asked = false;
     e = say_targets(s, is_all, &c);
     s->owes_sweep |= e || c.dead; /* an answer that was lost may have named the dead */
     if (!e && s->owes_sweep)
@@ -499,7 +503,7 @@ static int64_t round_of(const struct limits_lease *s)
 
 static int64_t pause_of(const struct limits_lease *s)
 {
-    if (!s->is_ready || s->is_wanting || s->later)
+    if (!s->is_ready || s->is_wanting || s->is_asked || s->later)
         return AGAIN_US;
     return round_of(s);
 }

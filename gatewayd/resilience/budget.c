@@ -249,6 +249,7 @@ static void fill_view(const struct budget_account *a, const struct window *w, st
     out->denial = w->lease.denial;
     out->denied_nanousd = w->lease.denied;
     out->denied_at = w->lease.denied_at;
+    out->agreed_at = w->lease.agreed_at;
     out->taken_nanousd = a->limit - w->lease.rest;
 }
 
@@ -536,9 +537,10 @@ void budget_account_hear(struct budget_account *a, const struct budget_lease *l,
     (void)pthread_mutex_unlock(&a->lock);
 }
 
-void budget_account_wanted(struct budget_account *a, const char *window, struct mono now)
+bool budget_account_wanted(struct budget_account *a, const char *window, struct mono now)
 {
     char name[PERIOD_WINDOW_CAP];
+    bool is_new = false;
 
     (void)pthread_mutex_lock(&a->lock);
     for (unsigned i = 0; i < a->n_windows; i++) {
@@ -546,9 +548,10 @@ void budget_account_wanted(struct budget_account *a, const char *window, struct 
             continue;
         (void)cycle_name(a->rule.cycle, (struct wall){a->windows[i].start_us}, name);
         if (strcmp(name, window) == 0)
-            lease_is_wanted(&a->windows[i].lease, now);
+            is_new |= lease_is_wanted(&a->windows[i].lease, now);
     }
     (void)pthread_mutex_unlock(&a->lock);
+    return is_new;
 }
 
 void budget_account_forgotten(struct budget_account *a)

@@ -63,7 +63,7 @@ struct budget_view {
     bool lacks_lease; /* the limit has room as far as this node knows, its lease has not */
     enum lease_denial denial;
     int64_t denied_nanousd; /* was denied */
-    struct mono denied_at;
+    struct mono denied_at, agreed_at;
     int64_t taken_nanousd; /* of the limit, posted and leased by all nodes when last heard */
 };
 
@@ -128,8 +128,8 @@ struct budget_lease { /* of one window */
 unsigned budget_account_plan(struct budget_account *a, struct wall now, const struct budget_terms *t,
                              struct budget_lease out[BUDGET_WINDOWS]);
 void budget_account_hear(struct budget_account *a, const struct budget_lease *l, const struct lease_reply *r);
-/* Another node has no room in that window. */
-void budget_account_wanted(struct budget_account *a, const char *window, struct mono now);
+/* Another node has no room in that window. True: it is worth a plan at once. */
+bool budget_account_wanted(struct budget_account *a, const char *window, struct mono now);
 void budget_account_forgotten(struct budget_account *a);
 /* Settlements up to the last call of this, when the store has those; and marks those up to now. */
 void budget_account_posted(struct budget_account *a, bool store_has_mark);

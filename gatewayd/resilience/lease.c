@@ -11,6 +11,8 @@
 #define PART         100     /* or one part of so many of the rest */
 #define IDLE_US      3000000 /* then the unused part goes back */
 #define WANTED_US    1000000 /* so long a node asks for no more than it needs */
+#define ANSWER_US    100000  /* between two answers to those who want some */
+#define GIVEN_US     100000  /* so long what was granted waits for the request that asked for it */
 #define SMOOTH       8       /* a new reservation moves the typical one by a part of so many */
 
 static int64_t added(int64_t a, int64_t b)
@@ -79,22 +81,25 @@ bool lease_plan(struct lease *l, struct lease_use u, bool holds, bool lets_go, s
 {
     int64_t used = used_of(l, u), spare = lets_go ? 0 : spare_of(l, now), free;
     bool was_due = l->is_due || l->is_unanswered;
+    bool waits = l->given_at.us && now.us - l->given_at.us < GIVEN_US && !lets_go;
+    bool asks = l->short_of && !lets_go && now.us - l->used_at.us <= IDLE_US; /* else nobody waits any more */
 
-    if (!holds || l->granted < used || spare == 0)
+    /* Who asks for more gives back what does not reach, so that parts on several nodes make a whole. */
+    if (!holds || l->granted < used || (spare == 0 && !waits) || (asks && l->granted - used < l->short_of))
         l->granted = used;
     free = l->granted - used;
-    if (free / 2 > spare)
+    if (free / 2 > spare && !waits)
         l->granted = added(used, spare);
     *out = (struct lease_ask){.granted = l->granted,
                               .posted = l->posted,
                               .most = greatest(0, l->granted - l->settled_known - l->foreign),
-                              .need = l->granted,
+                              .need = used,
                               .want = l->granted,
                               .sent = now};
-    if (l->short_of && !lets_go && now.us - l->used_at.us <= IDLE_US) { /* else nobody waits any more */
+    if (asks) {
         out->amount = l->short_of;
-        out->need = greatest(l->granted, added(used, l->short_of));
-        out->want = greatest(out->need, added(added(used, l->short_sum), spare));
+        out->need = free < l->short_of ? added(used, l->short_of) : used;
+        out->want = greatest(l->granted, added(added(used, l->short_sum), spare));
     } else if (free < spare / 2 && l->rest > 0) {
         out->want = added(used, spare);
     }
@@ -105,10 +110,13 @@ bool lease_plan(struct lease *l, struct lease_use u, bool holds, bool lets_go, s
     return l->is_unanswered;
 }
 
-void lease_is_wanted(struct lease *l, struct mono now)
+bool lease_is_wanted(struct lease *l, struct mono now)
 {
+    bool is_new = l->is_named && (!l->wanted_at.us || now.us - l->wanted_at.us >= ANSWER_US);
+
     l->wanted_at = now;
     l->is_due |= l->is_named;
+    return is_new;
 }
 
 void lease_is_forgotten(struct lease *l)
@@ -121,10 +129,12 @@ static void deny(struct lease *l, const struct lease_ask *ask, const struct leas
 {
     l->denied = ask->amount;
     l->denied_at = ask->sent;
+    l->agreed_at = mono_add_us(ask->sent, -r->silent_us);
     if (r->is_quiet)
         l->denial = LEASE_QUIET;
-    else
-        l->denial = r->unanswered > 0 ? LEASE_ELSEWHERE : LEASE_SPENT;
+    else /* there would be no room if all that is leased came back */
+        l->denial =
+            ask->amount > added(added(r->rest, r->others), r->outstanding) ? LEASE_SPENT : LEASE_TAKEN;
 }
 
 void lease_hear(struct lease *l, struct lease_use u, const struct lease_ask *ask, const struct lease_reply *r)
@@ -139,10 +149,14 @@ void lease_hear(struct lease *l, struct lease_use u, const struct lease_ask *ask
     posted = r->granted - r->outstanding;
     l->posted = greatest(l->posted, posted);
     l->foreign = greatest(l->foreign, posted - u.settled);
-    if (ask->amount && r->granted < ask->need)
+    if (!ask->amount)
+        return;
+    if (r->granted < ask->need) {
         deny(l, ask, r);
-    else if (ask->amount)
+    } else {
         l->denial = LEASE_NOT_DENIED;
+        l->given_at = ask->sent;
+    }
 }
 
 void lease_has_posted(struct lease *l, int64_t settled)

@@ -34,9 +34,9 @@ static inline bool lease_session_holds(const struct lease_session *s, struct mon
 
 enum lease_denial {
     LEASE_NOT_DENIED,
-    LEASE_SPENT,     /* posted, or committed by open requests of all nodes */
-    LEASE_ELSEWHERE, /* some of it is leased to other nodes, which may not need it */
-    LEASE_QUIET      /* nothing is granted yet: the store came back empty */
+    LEASE_SPENT, /* posted */
+    LEASE_TAKEN, /* what is not posted is leased to other nodes, which may not need it: see `agreed_at` */
+    LEASE_QUIET  /* nothing is granted yet: the store came back empty */
 };
 
 struct lease_use { /* the owner's sums of the window */
@@ -62,6 +62,8 @@ struct lease {             /* zero: nothing is granted */
     enum lease_denial denial;
     int64_t denied;        /* the amount that was denied */
     struct mono denied_at; /* when that call was sent */
+    struct mono agreed_at; /* since then every other node has said that all that it had leased is in use */
+    struct mono given_at;  /* somebody waits for what was granted then */
 };
 
 /* `beyond`: what may be spent on top of what the store was told, by a budget that stays open while the store is down; 0: nothing. */
@@ -71,25 +73,28 @@ bool lease_note(struct lease *l, struct lease_use u, int64_t amount, bool had_ro
 
 struct lease_ask {
     int64_t granted, posted,
-        most;           /* what the store is told: G, the least P, the most that can be outstanding */
-    int64_t need, want; /* another G, at least and at most; need == granted: nothing must be had */
-    int64_t amount;     /* the reservation behind `need`, 0: none */
-    struct mono sent;   /* `now` */
+        most; /* what the store is told: G, the least P, the most that can be outstanding */
+    int64_t need,
+        want; /* another G, at least and at most; need <= granted: nothing must be had, the rest is spare */
+    int64_t amount;   /* the reservation behind `need`, 0: none */
+    struct mono sent; /* `now` */
 };
 /* Gives back what is not needed, at once and here, whether or not the store hears of it. `lets_go`: the account is bounded no
  * more, or its window is over. False: the store need not be called. */
 bool lease_plan(struct lease *l, struct lease_use u, bool holds, bool lets_go, struct mono now,
                 struct lease_ask *out);
-/* Another node has no room: what is not needed goes back with the next plan, and little is asked for during a second. */
-void lease_is_wanted(struct lease *l, struct mono now);
+/* Another node has no room: what is not needed goes back with the next plan, and little is asked for during a second. True: it is
+ * worth a plan at once. */
+bool lease_is_wanted(struct lease *l, struct mono now);
 /* The store came back empty, so that it has nothing of what was posted and granted. */
 void lease_is_forgotten(struct lease *l);
 
 struct lease_reply {
     int64_t granted, outstanding;
-    int64_t rest;       /* of the limit, neither posted nor leased; may be negative */
-    int64_t others;     /* outstanding on other nodes */
-    int64_t unanswered; /* of that, on nodes that did not yet hear that somebody wants */
+    int64_t rest;   /* of the limit, neither posted nor leased; may be negative */
+    int64_t others; /* outstanding on other nodes */
+    int64_t
+        silent_us; /* since the last of those that have some of it said that all is in use; 0: nobody has any */
     bool is_quiet;
 };
 void lease_hear(struct lease *l, struct lease_use u, const struct lease_ask *ask,

@@ -108,7 +108,7 @@ static void take(const redisReply *head, const redisReply *rows, struct kv_lease
         r->outstanding = v[1]->integer;
         r->rest = v[2]->integer;
         r->others = v[3]->integer;
-        r->unanswered = v[4]->integer;
+        r->silent_ms = v[4]->integer;
     }
 }
 

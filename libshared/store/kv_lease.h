@@ -6,7 +6,7 @@
  *                           the epoch that it knew;
  *                           "w:KEY": somebody found no room there
  *   {gw}:bud:ACCOUNT:WINDOW posted, held (the journal's batches), leased = sum of all "l:INSTANCE" (outstanding), and for
- *                           each node "g:INSTANCE" = life, granted, last call that took nothing
+ *                           each node "g:INSTANCE" = life, granted, last call that took nothing and kept nothing
  *   {gw}:lim:ACCOUNT:KIND   tat (requests, tokens), or "c:INSTANCE" = life, slots
  *
  * The clock is milliseconds in which somebody called: each call moves it by the time since the last one, but by two seconds at
@@ -27,13 +27,16 @@ struct kv_lease_row {
     /* MONEY: all that was granted; SLOTS: slots that are had; RATE: used although not granted, negative: given back. */
     int64_t granted;
     int64_t posted, most; /* MONEY: the least that was posted, the most that can be outstanding */
-    int64_t need, want;   /* MONEY, SLOTS: another `granted`, at least and at most; RATE: units */
+    int64_t need,
+        want; /* MONEY, SLOTS: another `granted`, at least and at most; RATE: units. MONEY: a need below `granted`
+                             says that the node keeps more than is in use */
     /* answers */
     int64_t got;         /* MONEY, SLOTS: `granted` from now on; RATE: units */
     int64_t outstanding; /* MONEY */
     int64_t rest;        /* MONEY, SLOTS: free; RATE: units that fit now */
     int64_t others;      /* MONEY: outstanding elsewhere; RATE: microseconds until nothing is used */
-    int64_t unanswered;  /* MONEY: of `others`, on nodes that did not call about it since it is wanted */
+    /* MONEY: how long ago the longest silent of the nodes that have `others` said that all of it is in use; 0: there are none. */
+    int64_t silent_ms;
 };
 
 struct kv_lease_call {

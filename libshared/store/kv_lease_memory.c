@@ -224,27 +224,20 @@ static int64_t outstanding_of(struct work *w, const struct kv_lease_row *r)
     return above_0(l);
 }
 
-/* Since when others were to hear that somebody wants: from now on, where that is new or was a while ago. */
-static int64_t mark_at(struct work *w, const struct kv_lease_row *r)
-{
-    const struct mark *m = mark_of(&w->home, r->key);
-
-    return !m || (r->need > r->granted && w->home.clock - m->at >= RENEW_MS) ? w->home.clock : m->at;
-}
-
 static void others_of(struct work *w, struct kv_lease_row *r)
 {
-    int64_t mark = mark_at(w, r);
+    int64_t silent;
 
-    r->others = r->unanswered = 0;
+    r->others = r->silent_ms = 0;
     for (size_t i = 0; i < w->e.n_granted; i++) {
         const struct node *g = &w->e.granted[i], *l = node_of(w->e.left, w->e.n_left, g->name);
 
         if (strcmp(g->name, w->c->instance) == 0 || !is_living(w, g) || !l)
             continue;
         r->others += above_0(l->v[0]);
-        if (g->v[2] <= mark)
-            r->unanswered += above_0(l->v[0]);
+        silent = g->v[2] > 0 ? w->home.clock - g->v[2] + 1 : FAR_US;
+        if (l->v[0] > 0 && silent > r->silent_ms)
+            r->silent_ms = silent;
     }
 }
 
@@ -293,7 +286,7 @@ static void write_money(struct work *w, const struct kv_lease_row *r)
         put_number(w, r, field, r->outstanding);
         name_field(field, 'g', w->c->instance);
         (void)snprintf(text, sizeof(text), "%" PRId64 " %" PRId64 " %" PRId64, w->c->life, r->got,
-                       r->got > r->granted ? 0 : w->home.clock);
+                       r->got > r->granted || r->need < r->granted ? 0 : w->home.clock);
         put(w, r, field, text);
     } else {
         drop(w, r->key, 'l', w->c->instance);
@@ -327,7 +320,7 @@ static bool judge_rate(struct work *w, struct kv_lease_row *r)
     r->got = r->need <= room ? (r->want < room ? r->want : room) : 0;
     if (r->got)
         ahead += move_us(r->got, r->limit, true);
-    r->outstanding = r->unanswered = 0;
+    r->outstanding = r->silent_ms = 0;
     r->rest = room - r->got;
     r->others = ahead;
     return ok;
@@ -337,7 +330,7 @@ static bool judge_slots(struct work *w, struct kv_lease_row *r)
 {
     int64_t room, add = 0;
 
-    r->others = r->outstanding = r->unanswered = 0;
+    r->others = r->outstanding = r->silent_ms = 0;
     for (size_t i = 0; i < w->e.n_slots; i++)
         if (strcmp(w->e.slots[i].name, w->c->instance) != 0 && is_living(w, &w->e.slots[i]))
             r->others += above_0(w->e.slots[i].v[1]);
@@ -453,7 +446,7 @@ static bool judge_row(struct work *w, struct kv_lease_row *r)
     case KV_LEASE_SLOTS:
         return judge_slots(w, r);
     default:
-        r->got = r->outstanding = r->rest = r->others = r->unanswered = 0;
+        r->got = r->outstanding = r->rest = r->others = r->silent_ms = 0;
         return true;
     }
 }

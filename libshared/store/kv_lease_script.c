@@ -6,7 +6,7 @@
  *   ARGV   c|k, instance, life, sequence, epoch, ttl, grace, nodes, needs books 0|1, epoch to begin, partial 0|1; then for each row
  *          kind m|r|s|w, limit, time to live, granted, posted, most, need, want
  *
- * It answers {"A", {epoch, nodes, dead, quiet, sequence before}, {got, outstanding, rest, others, unanswered, …}, {wanted
+ * It answers {"A", {epoch, nodes, dead, quiet, sequence before}, {got, outstanding, rest, others, silent, …}, {wanted
  * keys}}, {"S", life, sequence} for a call that comes late, or {"C", key, reason}.
  *
  * Every argument and every field is judged before the first write. TIME is Redis's own; what is kept is the effect, so a
@@ -15,7 +15,7 @@
 
 const char KV_LEASE_SCRIPT[] =
     "#!lua\n"
-    "-- gatewayd lease 2\n"
+    "-- gatewayd lease 3\n"
     "local MAX, TOP, MINUTE, FAR = 9007199254740992, '9007199254740992', 60000000, 86400000000\n"
     "local STEP, MARK, RENEW, WIDTH, LIVES = 2000, 1500, 150, 8, 604800\n"
     "local function integer(s)\n"
@@ -124,12 +124,12 @@ const char KV_LEASE_SCRIPT[] =
     "  l = math.max(l, 0)\n"
     "  local each, drop, again = living(all, 'g:', 3, me)\n"
     "  if need > granted and clock - (marks[key] or -RENEW) >= RENEW then again = clock end\n"
-    "  local others, unheard, mark = 0, 0, again or marks[key] or clock\n"
+    "  local others, silent = 0, 0\n"
     "  for name, s in pairs(each) do\n"
     "    local v = integer(all['l:' .. name])\n"
     "    if not v then return 'has a field that is no integer' end\n"
     "    others = others + math.max(v, 0)\n"
-    "    if s[3] <= mark then unheard = unheard + math.max(v, 0) end\n"
+    "    if v > 0 then silent = math.max(silent, s[3] > 0 and clock - s[3] + 1 or FAR) end\n"
     "  end\n"
     "  for f in pairs(all) do\n"
     "    local name = string.sub(f, 3)\n"
@@ -145,7 +145,7 @@ const char KV_LEASE_SCRIPT[] =
     "  p.drop = drop\n"
     "  if l + add > 0 or need > granted then\n"
     "    p.set = {'l:' .. me, text(l + add), 'g:' .. me, text(life) .. ' ' .. text(granted + add) .. ' ' .. "
-    "text(add > 0 and 0 or clock)}\n"
+    "text((add > 0 or need < granted) and 0 or clock)}\n"
     "  else\n"
     "    drop[#drop + 1] = 'l:' .. me\n"
     "    drop[#drop + 1] = 'g:' .. me\n"
@@ -156,7 +156,7 @@ const char KV_LEASE_SCRIPT[] =
     "v "
     "end\n"
     "  end\n"
-    "  answer(granted + add, l + add, room - add, others, unheard)\n"
+    "  answer(granted + add, l + add, room - add, others, silent)\n"
     "end\n"
     "local function rate(key, p, limit, used, need, want)\n"
     "  local tat = integer(redis.call('HGET', key, 'tat'))\n"

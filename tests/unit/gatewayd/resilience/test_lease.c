@@ -71,7 +71,7 @@ static void test_more_is_asked_for_before_it_runs_out_and_all_goes_back_when_idl
     u.held = 100;
     assert_true(lease_note(&l, u, 10, true, at(2)));
     assert_true(lease_plan(&l, u, true, false, at(2), &ask));
-    assert_int_equal(ask.need, 170); /* nothing must be had */
+    assert_int_equal(ask.need, 100); /* nothing must be had */
     assert_int_equal(ask.want, 260);
     grant(&l, u, &ask, 0);
     u = (struct lease_use){40, 0};
@@ -124,6 +124,37 @@ static void test_what_was_posted_under_the_lease_but_not_settled_here_counts_as_
     assert_false(lease_has_room(&l, u, 51, true, 0));
 }
 
+static void test_who_asks_gives_back_what_does_not_reach(void **state)
+{
+    struct lease l = {.granted = 60, .told = 60, .is_named = true, .typical = 100, .rest = 1};
+    struct lease_ask ask;
+
+    (void)state;
+    assert_true(lease_note(&l, (struct lease_use){0, 0}, 100, false, at(1)));
+    assert_true(lease_plan(&l, (struct lease_use){0, 0}, true, false, at(1), &ask));
+    assert_int_equal(ask.granted, 0);
+    assert_int_equal(ask.need, 100);
+}
+
+static void test_what_was_asked_for_stays_until_it_is_taken(void **state)
+{
+    struct lease l = {0};
+    struct lease_use u = {0, 0};
+    struct lease_ask ask;
+
+    (void)state;
+    (void)lease_note(&l, u, 10, false, at(0));
+    (void)lease_plan(&l, u, true, false, at(0), &ask);
+    lease_hear(&l, u, &ask, &(struct lease_reply){.granted = 10, .outstanding = 10});
+    (void)lease_is_wanted(&l, at(1));
+    (void)lease_plan(&l, u, true, false, at(2), &ask);
+    assert_int_equal(ask.granted, 10);
+    assert_int_equal(ask.need, 0); /* it says that not all is in use */
+    (void)lease_is_wanted(&l, at(200));
+    (void)lease_plan(&l, u, true, false, at(201), &ask);
+    assert_int_equal(ask.granted, 0);
+}
+
 static void test_who_is_denied_learns_why(void **state)
 {
     struct lease l = {0};
@@ -136,11 +167,12 @@ static void test_who_is_denied_learns_why(void **state)
     (void)lease_plan(&l, u, true, false, at(5), &ask);
     assert_int_equal(ask.amount, 7);
     assert_int_equal(ask.want, 17 + 16 * l.typical);
-    lease_hear(&l, u, &ask, &(struct lease_reply){.rest = 6, .others = 50, .unanswered = 50});
-    assert_int_equal(l.denial, LEASE_ELSEWHERE);
+    lease_hear(&l, u, &ask, &(struct lease_reply){.rest = 6, .others = 50, .silent_us = 3});
+    assert_int_equal(l.denial, LEASE_TAKEN);
+    assert_int_equal(l.agreed_at.us, at(5).us - 3);
     assert_int_equal(l.denied, 7);
     assert_int_equal(l.denied_at.us, at(5).us);
-    lease_hear(&l, u, &ask, &(struct lease_reply){.rest = 6, .others = 50});
+    lease_hear(&l, u, &ask, &(struct lease_reply){.rest = 6});
     assert_int_equal(l.denial, LEASE_SPENT);
     lease_hear(&l, u, &ask, &(struct lease_reply){.rest = 600, .is_quiet = true});
     assert_int_equal(l.denial, LEASE_QUIET);
@@ -207,6 +239,8 @@ int main(void)
         cmocka_unit_test(test_who_is_wanted_keeps_only_what_is_used),
         cmocka_unit_test(test_what_is_over_claims_what_is_held_and_nothing_else),
         cmocka_unit_test(test_what_was_posted_under_the_lease_but_not_settled_here_counts_as_spent),
+        cmocka_unit_test(test_who_asks_gives_back_what_does_not_reach),
+        cmocka_unit_test(test_what_was_asked_for_stays_until_it_is_taken),
         cmocka_unit_test(test_who_is_denied_learns_why),
         cmocka_unit_test(test_what_is_known_to_be_posted_is_outstanding_no_more),
         cmocka_unit_test(test_what_was_asked_and_not_answered_is_stated_again),
