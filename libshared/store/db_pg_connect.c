@@ -291,6 +291,7 @@ static enum err_code handshake(struct db_postgres *p, PGconn *conn, const struct
 
     if (!conn || PQstatus(conn) == CONNECTION_BAD)
         return refuse(conn, t, err);
+    (void)PQsetNoticeReceiver(conn, pg_notice, p); /* a server that ends now says so in the middle of it */
     while (s != PGRES_POLLING_OK) {
         if (s == PGRES_POLLING_FAILED)
             return refuse(conn, t, err);
@@ -300,7 +301,6 @@ static enum err_code handshake(struct db_postgres *p, PGconn *conn, const struct
         s = PQconnectPoll(conn);
     }
     (void)PQsetnonblocking(conn, 1);
-    (void)PQsetNoticeReceiver(conn, pg_notice, p);
     return ERR_OK;
 }
 
