@@ -26,6 +26,8 @@ static int list(struct ctl *ctl, FILE *f)
 
     if (!rc && doc)
         ctl_print(ctl, f, "limits", LIMITS_COLUMNS, json_object_get(doc, "limits"), NULL);
+    if (!rc && doc && !json_array_size(json_object_get(doc, "limits")))
+        (void)fprintf(stderr, "No limit is set. To set one: aigwctl limits set TENANT --rpm N\n");
     json_decref(doc);
     return rc;
 }

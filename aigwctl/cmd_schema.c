@@ -57,6 +57,7 @@ static json_t *type_of(const struct table_column *c)
         return json_pack("{s:[s,s,s]}", "type", "boolean", "number", "null");
     case FORM_USD:
     case FORM_COUNT:
+    case FORM_LIMIT:
         return json_pack("{s:[s,s]}", "type", "integer", "null");
     default:
         return json_pack("{s:[s,s]}", "type", "number", "null");

@@ -77,6 +77,12 @@ static void figure_text(char dst[HUMAN_CAP], enum table_form form, const json_t 
     double d = json_number_value(v);
 
     switch (form) {
+    case FORM_LIMIT:
+        if (d <= 0) {
+            (void)snprintf(dst, HUMAN_CAP, "none");
+            break;
+        }
+        __attribute__((fallthrough));
     case FORM_COUNT:
         human_count(dst, d > 0 ? (uint64_t)d : 0);
         break;

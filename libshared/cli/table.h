@@ -13,6 +13,7 @@
 enum table_form {
     FORM_TEXT,
     FORM_COUNT,   /* 25.2B */
+    FORM_LIMIT,   /* the same, where 0 is no limit: "none" */
     FORM_USD,     /* of integer nano-dollars */
     FORM_DOLLARS, /* of a number of dollars */
     FORM_MS,
