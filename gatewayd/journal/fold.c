@@ -307,10 +307,12 @@ static void post_all(struct fold_table *t, const struct fact_reservation *r, lab
 /* What an attempt costs is its provider's, whose window is that of the request's arrival like all others. Nothing is held in
  * the books: an attempt that was under way when the process died is ended by the next start. */
 static void post_provider(struct fold_table *t, label provider, struct cycle c, struct wall at,
-                          int64_t amount)
+                          int64_t amount, bool is_end)
 {
+    const int64_t amounts[FOLD_BUDGET_VALUES] = {amount, 0, is_end ? amount : 0};
+
     if (provider && amount)
-        post(t, ACCOUNT_PROVIDER, c, fold_pair(provider, 0), at, (const int64_t[FOLD_BUDGET_VALUES]){amount});
+        post(t, ACCOUNT_PROVIDER, c, fold_pair(provider, 0), at, amounts);
 }
 
 static void post_reset(struct fold_table *t, const struct fact_adjust *a)
@@ -318,7 +320,7 @@ static void post_reset(struct fold_table *t, const struct fact_adjust *a)
     const int64_t amounts[FOLD_BUDGET_VALUES] = {a->amount_nanousd, 0};
 
     if (a->provider)
-        post_provider(t, a->provider, a->cycle, a->at, a->amount_nanousd);
+        post_provider(t, a->provider, a->cycle, a->at, a->amount_nanousd, false);
     else if (a->key)
         post(t, ACCOUNT_KEY, a->cycle, fold_pair(a->tenant, a->key), a->at, amounts);
     else if (a->tenant)
@@ -356,7 +358,7 @@ void fold_budgets(struct fold_table *t, const struct journal_record *rec)
         break;
     case JOURNAL_ATTEMPT:
         post_provider(t, rec->attempt.a.provider, rec->attempt.a.cycle, rec->attempt.context.arrived,
-                      rec->attempt.a.cost_nanousd);
+                      rec->attempt.a.cost_nanousd, true);
         break;
     case JOURNAL_ADJUST:
         if (rec->adjust.is_reset) {
@@ -366,7 +368,7 @@ void fold_budgets(struct fold_table *t, const struct journal_record *rec)
         r = by_month(rec->adjust.at);
         post_all(t, &r, rec->adjust.tenant, rec->adjust.key, rec->adjust.amount_nanousd, 0, false);
         post_provider(t, rec->adjust.provider, (struct cycle){PERIOD_MONTH, NULL}, r.at,
-                      rec->adjust.amount_nanousd);
+                      rec->adjust.amount_nanousd, false);
         break;
     default:
         break;

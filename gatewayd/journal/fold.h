@@ -110,7 +110,7 @@ struct fold_window {
     int64_t starts_s;
     int64_t ends_s; /* 0: never */
     int64_t posted_nano, held_nano;
-    int64_t settled_nano; /* of posted: ends of requests, which a lease was taken for */
+    int64_t settled_nano; /* of posted: ends of requests and attempts, which a lease was taken for */
 };
 /* False for a row that came to nothing. */
 bool fold_window_of(const struct fold_table *t, size_t row, struct fold_window *out);

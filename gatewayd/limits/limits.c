@@ -116,7 +116,7 @@ static void count_shadow(struct limits_scope *s, enum rate_kind k, uint64_t limi
 struct points {
     struct limits_point at[LINK_COUNT + 1];
     unsigned n;
-    bool is_shared; /* with other nodes, by leases; what an attempt asks for cannot wait for them */
+    bool is_shared;              /* its rates are, with other nodes; money is in any case */
     struct limits_scope *tenant; /* counts refusals, NULL: nobody does */
 };
 
@@ -301,8 +301,7 @@ static enum err_code hold_money(struct limits *l, const struct points *p, const 
         return x->row[x->n - 1].verdict == VERDICT_UNKNOWN ? ERR_UNAVAILABLE : ERR_OVER_LIMIT;
     /* Before money is held: when the store goes down meanwhile, what stays open is worth another try. */
     was_up = atomic_load_explicit(&l->is_lease_up, memory_order_acquire);
-    if (p->is_shared)
-        chain.terms = terms_of(l, a->mono);
+    chain.terms = terms_of(l, a->mono);
     e = budget_reserve(&chain, a->bound_nanousd, a->now, &out->money, &why);
     if (out->money.is_due)
         limits_due_mt(l, p->at, p->n);
@@ -400,6 +399,23 @@ enum err_code limits_admit_attempt(struct limits *l, const struct limits_point *
 
     *out = (struct limits_hold){.limits = l, .provider = provider};
     return admit(l, &p, a, out, why);
+}
+
+enum limits_room limits_look_attempt(struct limits *l, const struct limits_point *provider,
+                                     const struct limits_ask *a)
+{
+    struct points p = {.at = {*provider}, .n = 1};
+    struct limits_hold h = {0};
+    struct explain why = {0};
+    enum err_code e;
+
+    if (!provider->budget || !budget_blocks(provider->budget))
+        return LIMITS_ROOM;
+    e = hold_money(l, &p, a, &h, &why);
+    budget_give_back(&h.money);
+    if (!e)
+        return LIMITS_ROOM;
+    return h.waits ? LIMITS_ROOM_MAY_COME : LIMITS_NO_ROOM;
 }
 
 enum err_code limits_raise(struct limits *l, struct limits_hold *h, int64_t amount_nanousd,

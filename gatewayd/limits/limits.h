@@ -116,6 +116,10 @@ NODISCARD enum err_code limits_admit(struct limits *l, const struct limits_ask *
 NODISCARD enum err_code limits_admit_attempt(struct limits *l, const struct limits_point *provider,
                                              const struct limits_ask *a, struct limits_hold *out,
                                              struct explain *why);
+/* Whether an attempt would find money, for who can still wait for a lease; asks for one. Holds nothing. */
+enum limits_room { LIMITS_ROOM, LIMITS_ROOM_MAY_COME, LIMITS_NO_ROOM };
+enum limits_room limits_look_attempt(struct limits *l, const struct limits_point *provider,
+                                     const struct limits_ask *a);
 /* The request was refused for this: explained by its id from now on. */
 void limits_remember_mt(struct limits *l, const struct id *request, const struct explain *why);
 /* The request turned out to cost more at most: what failed attempts cost, and one more. */

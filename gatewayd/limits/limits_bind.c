@@ -36,7 +36,6 @@ static void set_budget(struct limits_scope *s, const struct config_budget *b, co
                               ? (b->open_cap_nanousd ? b->open_cap_nanousd : b->limit_nanousd)
                               : -1;
     s->has_budget = b != NULL;
-    s->is_alone = b && b->limit_nanousd && budget_blocks(b) && strncmp(s->name, "provider:", 9) == 0;
     s->levels = b ? b->warn : (struct config_levels){0};
     budget_account_set(s->account, &rule);
 }

@@ -641,17 +641,6 @@ bool limits_lease_await_mt(struct limits *l, struct limits_waiter *w, bool again
     return true;
 }
 
-/* What is not leased every node may spend once, as long as it has not heard of the others. */
-static int64_t unheard_of(const struct limits *l, struct limits_scope *s)
-{
-    int64_t others = (int64_t)atomic_load(&l->lease_nodes) - 1, limit, all;
-
-    if (!s->is_alone || others <= 0)
-        return 0;
-    limit = budget_account_sums(s->account, wall_now()).limit_nanousd;
-    return __builtin_mul_overflow(limit, others, &all) ? INT64_MAX : all;
-}
-
 /* While the session holds, and one grace longer, nobody else has what was leased here. Then every node may have spent what it
  * had, and one that stays open its cap. */
 double limits_lease_bound_usd_mt(struct limits_lease *s)
@@ -669,7 +658,6 @@ double limits_lease_bound_usd_mt(struct limits_lease *s)
 
         sum += (double)(is_lost && b.everywhere_nanousd > b.overshoot_nanousd ? b.everywhere_nanousd
                                                                               : b.overshoot_nanousd);
-        sum += (double)unheard_of(l, all[i]);
         if (cap > 0 && !atomic_load(&l->is_lease_up))
             sum += (double)cap * (double)atomic_load(&l->lease_nodes);
     }

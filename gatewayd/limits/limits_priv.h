@@ -18,7 +18,6 @@ struct limits_scope {
     uint64_t generation; /* of the binding that named it last; under the lock of reloads */
     int64_t most;        /* that its budget and top-ups made when it was bound last; likewise */
     _Atomic bool has_budget, is_rated;
-    _Atomic bool is_alone; /* its budget blocks, and each node goes by what it knows: a provider's */
     _Atomic struct config_levels levels;
     _Atomic int64_t
         told_at[CONFIG_LEVELS + 1];   /* start of the window in which each, and at last the limit, was told */

@@ -144,6 +144,33 @@ static bool await_lease(struct request *rq)
     return true;
 }
 
+/* Dispatch does not wait for a lease of a provider's budget, so it is had before: that of the first target at first, then of
+ * any. */
+static bool lacks_provider(struct request *rq)
+{
+    struct limits_ask ask = {.request = rq->id,
+                             .now = rq->arrived_wall,
+                             .mono = loop_now(rq->proxy->loop),
+                             .waits_since = rq->lease_since};
+    bool may_come = false;
+
+    for (size_t i = 0; i < rq->n_targets && !rq->timer_fired; i++) {
+        const struct limits_point *p = limits_provider_of(rq->config, rq->targets[i].provider);
+        enum limits_room room;
+
+        if (!p)
+            return false;
+        ask.bound_nanousd = statement_bound_at(rq, &rq->targets[i]);
+        room = limits_look_attempt(rq->proxy->limits, p, &ask);
+        if (room == LIMITS_ROOM)
+            return false;
+        may_come |= room == LIMITS_ROOM_MAY_COME;
+        if (may_come && !rq->lease_since.us)
+            return true;
+    }
+    return may_come;
+}
+
 static enum step admit(struct request *rq, const struct limits_chain *chain)
 {
     struct limits_ask ask = {.chain = chain,
@@ -156,8 +183,11 @@ static enum step admit(struct request *rq, const struct limits_chain *chain)
                              .waits_since = rq->lease_since,
                              .is_last = rq->timer_fired};
     struct explain why;
-    enum err_code e = limits_admit(rq->proxy->limits, &ask, &rq->hold, &why);
+    enum err_code e;
 
+    if (lacks_provider(rq) && await_lease(rq))
+        return STEP_WAIT;
+    e = limits_admit(rq->proxy->limits, &ask, &rq->hold, &why);
     if (e && rq->hold.waits && await_lease(rq))
         return STEP_WAIT;
     wait_no_longer(rq);

@@ -88,12 +88,17 @@ static enum step start(struct request *rq, size_t at, unsigned key, struct attem
     return STEP_WAIT;
 }
 
-/* The provider's budget and rates. They never wait: there may be another target. */
+/* The provider's budget and rates. They never wait: there may be another target, and admit has waited for a lease. What waiting
+ * may help is kept rather than what it does not. */
 static bool holds(struct request *rq, size_t at, struct limits_hold *out)
 {
     const struct config_target *t = &rq->targets[at];
     const struct limits_point *p = limits_provider_of(rq->config, t->provider);
-    struct limits_ask ask = {.request = rq->id, .now = rq->arrived_wall, .mono = loop_now(rq->proxy->loop)};
+    struct limits_ask ask = {.request = rq->id,
+                             .now = rq->arrived_wall,
+                             .mono = loop_now(rq->proxy->loop),
+                             .waits_since = rq->lease_since,
+                             .is_last = true};
     struct explain why;
 
     if (!p)
@@ -102,7 +107,8 @@ static bool holds(struct request *rq, size_t at, struct limits_hold *out)
     ask.tokens = statement_tokens(rq);
     if (limits_admit_attempt(rq->proxy->limits, p, &ask, out, &why) == ERR_OK)
         return true;
-    if (!rq->passed_over) {
+    if (!rq->passed_over || (explain_refusal(rq->passed_over)->verdict == VERDICT_REFUSED &&
+                             explain_refusal(&why)->verdict == VERDICT_UNKNOWN)) {
         struct explain *kept = arena_new(rq->arena, struct explain);
 
         *kept = why;

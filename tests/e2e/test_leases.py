@@ -47,7 +47,8 @@ class Nodes:
         if limits:
             tenant["limits"] = limits
         more.setdefault("lease_ttl", "2s")
-        self.nodes = [stage.gateway([provider("up", self.up.base_url)], [model("chat", "up/m", retries=0)], tenants=[tenant],
+        ups = [provider("up", self.up.base_url) | ({"budget": b} if (b := more.pop("provider_budget", None)) else {})]
+        self.nodes = [stage.gateway(ups, [model("chat", "up/m", retries=0)], tenants=[tenant],
                                     prices=str(prices), redis=url, database=self.db.url(), **more)
                       for _ in range(n)]
 
@@ -302,14 +303,22 @@ def test_a_reset_takes_off_what_all_nodes_spent_and_frees_the_limit_once(stage):
                            for g, a in zip(nodes, auth)), 20 * SLOWNESS, what="all nodes know of it")
 
 
-def test_what_is_not_leased_is_in_the_published_bound(stage):
-    nodes = Nodes(stage, 1)
-    second = [{**nodes[0].config["providers"][0], "budget": {"usd": 2, "period": "day"}}]
-    nodes.nodes = [stage.gateway(second, nodes[0].config["models"], **{k: nodes[0].config[k] for k in (
-        "tenants", "prices", "redis", "database", "lease_ttl")}) for _ in range(2)] + nodes.nodes
-    assert all(g.chat(max_tokens=100).status == 200 for g in nodes)
-    eventually(lambda: nodes[0].metric("gatewayd_budget_overshoot_bound_usd") == 2 * 2, 20 * SLOWNESS, what="two others")
-    assert nodes[2].metric("gatewayd_budget_overshoot_bound_usd") == 0, "it knows no such budget"
+def test_the_budget_of_a_provider_raced_on_two_nodes_is_never_passed(stage):
+    limit = 40 * COST
+    nodes = Nodes(stage, 2, provider_budget={"usd": limit / 10**9, "period": "total"})
+    statuses = nodes.race(60)
+    assert set(statuses) <= {200, 402, 503} and 402 in statuses
+    nodes.spend_the_rest()
+    assert limit - BOUND < nodes.answered() * COST <= limit
+    assert all(g.metric("gatewayd_budget_overshoot_bound_usd") == 0 for g in nodes)
+    key = BUDGET.replace("tenant%3Aacme", "provider%3Aup")
+
+    def is_posted():
+        with nodes.redis.client() as c:
+            b = c.hash(key)
+        assert (int(b.get("posted", 0)), int(b.get("leased", 0))) == (nodes.answered() * COST, 0), b
+        return True
+    nodes.told(is_posted, 30, "all is posted, and nothing leased")
 
 
 def test_a_login_that_may_do_what_the_documentation_names_is_enough(stage):
