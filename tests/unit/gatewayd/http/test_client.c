@@ -374,13 +374,13 @@ static void test_a_body_that_is_still_on_its_way_is_not_given_back(void **state)
     struct rig r;
     struct probe p = {.rig = &r, .in_body = notes_that_the_body_is_still_needed};
     char url[128];
-    char *big = calloc(1, 64000000);
+    char *big = calloc(1, 400000000);
     struct client_request rq;
 
     (void)state;
     open_rig(&r, answers_what_it_did_not_read);
     rq = request_to(&r, url, "127.0.0.1", &p);
-    rq.body = span_make(big, 64000000);
+    rq.body = span_make(big, 400000000);
     p.call = client_start(r.client, &rq);
     turn_until(&r, &p.pauses);
     client_cancel(p.call);

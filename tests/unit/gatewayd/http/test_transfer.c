@@ -163,13 +163,13 @@ static void test_a_refusal_of_a_request_that_is_still_sent_ends_the_sending(void
     struct rig r;
     struct probe p = {.rig = &r};
     char url[128];
-    char *big = calloc(1, 64000000);
+    char *big = calloc(1, 400000000);
     struct client_request rq;
 
     (void)state;
     open_rig(&r, refuses_while_it_is_sent_to);
     rq = request_to(&r, url, "127.0.0.1", &p);
-    rq.body = span_make(big, 64000000);
+    rq.body = span_make(big, 400000000);
     p.call = client_start(r.client, &rq);
     turn_until(&r, &p.done);
     assert_int_equal(p.code, ERR_OK);
@@ -203,7 +203,7 @@ static void test_nobody_is_woken_for_a_request_that_is_not_sent_any_more(void **
     struct rig r;
     struct probe p = {.rig = &r};
     char url[128];
-    char *big = calloc(1, 64000000);
+    char *big = calloc(1, 400000000);
     struct client_request rq;
     uint64_t turns;
 
@@ -211,7 +211,7 @@ static void test_nobody_is_woken_for_a_request_that_is_not_sent_any_more(void **
     atomic_store(&go_ahead, 0);
     open_rig(&r, refuses_early_and_reads_on);
     rq = request_to(&r, url, "127.0.0.1", &p);
-    rq.body = span_make(big, 64000000);
+    rq.body = span_make(big, 400000000);
     p.call = client_start(r.client, &rq);
     turn_until(&r, &p.headers_seen);
     turn_for(&r, 100000); /* the socket becomes writable */
