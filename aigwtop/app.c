@@ -86,18 +86,6 @@ void app_text(struct app *a, struct buf *out)
 
 /* ---- samples --------------------------------------------------------------------------------------------------------- */
 
-static void record(struct app *a, const struct sample *s)
-{
-    json_t *o = a->record ? sample_json(s) : NULL;
-
-    if (!o)
-        return;
-    (void)json_dumpf(o, a->record, JSON_COMPACT);
-    (void)fputc('\n', a->record);
-    (void)fflush(a->record);
-    json_decref(o);
-}
-
 static void hold(struct app *a, struct sample *s)
 {
     if (a->held.n >= 1800) { /* an hour; the oldest go */
@@ -123,7 +111,7 @@ static bool take_samples(struct app *a)
     bool any = false;
 
     while ((s = reader_take(a->reader))) {
-        record(a, s);
+        sample_record(a->record, s);
         any = true;
         if (a->ui.is_paused)
             hold(a, s);

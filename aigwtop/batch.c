@@ -91,18 +91,6 @@ struct batch {
     bool is_lost;
 };
 
-static void record(FILE *f, const struct sample *s)
-{
-    json_t *o = f ? sample_json(s) : NULL;
-
-    if (!o)
-        return;
-    (void)json_dumpf(o, f, JSON_COMPACT);
-    (void)fputc('\n', f);
-    (void)fflush(f);
-    json_decref(o);
-}
-
 static enum err_code read_from(struct batch *b, struct source *from, struct sample **out, struct err *err)
 {
     struct ask ask = {0};
@@ -133,7 +121,7 @@ static enum err_code take(struct batch *b, struct err *err)
     }
     if (e)
         return e;
-    record(b->record, s);
+    sample_record(b->record, s);
     model_absorb(b->model, s, mono_now());
     return ERR_OK;
 }

@@ -101,31 +101,21 @@ static struct entity *entity_of(struct model *m, const struct sample_row *r)
 
 /* ---- taking in ------------------------------------------------------------------------------------------------------- */
 
-#define MOVE(field)                                                                                          \
-    do {                                                                                                     \
-        __typeof__(lists->field) old_ = lists->field;                                                        \
-        lists->field = s->field;                                                                             \
-        s->field = old_;                                                                                     \
-    } while (0)
-
+/* Lists change hands, those of the sample that are new for ours that are old; its rows are read where they lie. */
 static void take_lists(struct model *m, struct sample *s)
 {
     struct sample *lists = m->lists;
+    unsigned fresh = s->has & ~(unsigned)HAS_ROWS;
 
-    if (s->has & HAS_BREAKERS)
-        MOVE(breakers);
-    if (s->has & HAS_TENANTS)
-        MOVE(tenants);
-    if (s->has & HAS_BUDGETS)
-        MOVE(budgets);
-    if (s->has & HAS_LIMITS)
-        MOVE(limits);
-    if (s->has & HAS_ERRORS)
-        MOVE(errors);
-    if (s->has & HAS_EVENTS)
-        MOVE(events);
-    if (s->has & HAS_ANOMALIES)
-        MOVE(anomalies);
+#define SAMPLE_LIST(list, one, bit)                                                                          \
+    if (fresh & HAS_##bit) {                                                                                 \
+        __typeof__(lists->list) old = lists->list;                                                           \
+                                                                                                             \
+        lists->list = s->list;                                                                               \
+        s->list = old;                                                                                       \
+    }
+#include "aigwtop/source/lists.def"
+#undef SAMPLE_LIST
     lists->has |= s->has;
 }
 
@@ -163,14 +153,9 @@ static void take_rows(struct model *m, struct sample *s)
 static void take_head(struct model *m, const struct sample *s)
 {
     m->head = *s;
-    memset(&m->head.rows, 0, sizeof(m->head.rows));
-    memset(&m->head.breakers, 0, sizeof(m->head.breakers));
-    memset(&m->head.tenants, 0, sizeof(m->head.tenants));
-    memset(&m->head.budgets, 0, sizeof(m->head.budgets));
-    memset(&m->head.limits, 0, sizeof(m->head.limits));
-    memset(&m->head.errors, 0, sizeof(m->head.errors));
-    memset(&m->head.events, 0, sizeof(m->head.events));
-    memset(&m->head.anomalies, 0, sizeof(m->head.anomalies));
+#define SAMPLE_LIST(list, one, bit) memset(&m->head.list, 0, sizeof(m->head.list));
+#include "aigwtop/source/lists.def"
+#undef SAMPLE_LIST
 }
 
 void model_absorb(struct model *m, struct sample *s, struct mono now)

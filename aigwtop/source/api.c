@@ -99,21 +99,13 @@ static json_t *call_optional(struct api_source *s, const char *path)
 
 /* ---- rows ------------------------------------------------------------------------------------------------------------ */
 
-static struct sample_row *row_of(struct sample *out, const char *provider, const char *model)
-{
-    for (size_t i = 0; i < out->rows.n; i++)
-        if (strcmp(out->rows.v[i].model, model) == 0 && strcmp(out->rows.v[i].provider, provider) == 0)
-            return &out->rows.v[i];
-    return sample_row_add(out, provider, model);
-}
-
 static struct sample_row *row_of_json(struct sample *out, const json_t *o)
 {
     char provider[TOP_NAME], model[TOP_NAME];
 
     json_take_text(o, "provider", provider, sizeof(provider));
     json_take_text(o, "model", model, sizeof(model));
-    return row_of(out, provider, model);
+    return sample_row_of(out, provider, model);
 }
 
 static void take_spend(struct sample *out, const json_t *o)
@@ -138,7 +130,7 @@ static void take_failed(struct sample *out, const json_t *o)
     (void)span_copy(provider, sizeof(provider), span_of(r->provider));
     r->totals[MEASURE_err] = failed;
     r->totals[MEASURE_ok] = all - failed;
-    row_of(out, provider, "")->totals[MEASURE_err] += failed;
+    sample_row_of(out, provider, "")->totals[MEASURE_err] += failed;
 }
 
 static void each(const json_t *list, struct sample *out, void (*fn)(struct sample *, const json_t *))
@@ -203,7 +195,7 @@ static void read_latencies(struct api_source *s)
             leave_alone(s, "latency");
         if (!o)
             continue;
-        r = row_of(s->out, s->ask->pairs[i].provider, s->ask->pairs[i].model);
+        r = sample_row_of(s->out, s->ask->pairs[i].provider, s->ask->pairs[i].model);
         r->p50_ms = json_take_number(o, "p50");
         r->p95_ms = json_take_number(o, "p95");
         r->p99_ms = json_take_number(o, "p99");
@@ -221,7 +213,7 @@ static void read_terms(struct api_source *s)
     put_escaped(&path, s->ask->provider);
     o = call_optional(s, path.p);
     if (o)
-        fields_health(row_of(s->out, s->ask->provider, ""), o);
+        fields_health(sample_row_of(s->out, s->ask->provider, ""), o);
     json_decref(o);
 }
 

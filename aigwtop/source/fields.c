@@ -72,7 +72,7 @@ void fields_breaker(struct sample *s, const json_t *o)
 
 void fields_event(struct sample *s, const json_t *o)
 {
-    struct sample_event *e = LIST_ADD(&s->events);
+    struct sample_event *e = sample_event_add(s);
 
     TAKE(o, e, id);
     TAKE(o, e, kind);
@@ -98,7 +98,7 @@ void fields_event(struct sample *s, const json_t *o)
 
 void fields_error(struct sample *s, const char *provider, const json_t *o)
 {
-    struct sample_error *e = LIST_ADD(&s->errors);
+    struct sample_error *e = sample_error_add(s);
 
     (void)snprintf(e->provider, sizeof(e->provider), "%s", provider);
     TAKE(o, e, model);
@@ -139,7 +139,7 @@ void fields_budget(struct sample *s, const json_t *o)
 
 void fields_limit(struct sample *s, const json_t *o)
 {
-    struct sample_limit *l = LIST_ADD(&s->limits);
+    struct sample_limit *l = sample_limit_add(s);
 
     TAKE(o, l, scope);
     TAKE(o, l, kind);

@@ -242,17 +242,6 @@ static int64_t int_of(struct span v)
     return strtoll(text, NULL, 10);
 }
 
-/* The row of a pair; rows of one reading are few, and those of a pair come one after the other. */
-static struct sample_row *row_of(struct redis_source *s, const struct known *k)
-{
-    struct sample *out = s->out;
-
-    for (size_t i = out->rows.n; i-- > 0;)
-        if (strcmp(out->rows.v[i].provider, k->provider) == 0 && strcmp(out->rows.v[i].model, k->model) == 0)
-            return &out->rows.v[i];
-    return sample_row_add(out, k->provider, k->model);
-}
-
 static void on_field_of_ten(struct redis_source *s, struct slice *t, struct span field, struct span value)
 {
     uint64_t bucket;
@@ -296,7 +285,7 @@ static void keep_ten(struct redis_source *s, struct want *w, struct wall now)
 {
     struct known *k = &s->pairs.v[w->pair];
     int64_t end_us = (w->ten_s + 10) * 1000000, start_us = w->ten_s * 1000000;
-    struct slice *t = LIST_ADD(&row_of(s, k)->slices);
+    struct slice *t = LIST_ADD(&sample_row_of(s->out, k->provider, k->model)->slices);
 
     *t = w->got;
     w->got = (struct slice){0};
@@ -351,7 +340,7 @@ static void list_pairs(struct redis_source *s)
         struct known *k = &s->pairs.v[i];
 
         if (!k->is_listed)
-            (void)row_of(s, k);
+            (void)sample_row_of(s->out, k->provider, k->model);
         k->is_listed = true;
     }
 }

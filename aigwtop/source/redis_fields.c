@@ -25,10 +25,7 @@ static struct sample_row *row_of_provider(struct redis_source *s, struct span na
     char provider[TOP_NAME];
 
     (void)span_copy(provider, sizeof(provider), name);
-    for (size_t i = 0; i < s->out->rows.n; i++)
-        if (!s->out->rows.v[i].model[0] && strcmp(s->out->rows.v[i].provider, provider) == 0)
-            return &s->out->rows.v[i];
-    return sample_row_add(s->out, provider, "");
+    return sample_row_of(s->out, provider, "");
 }
 
 /* By provider: an object as the API gives it, or the score alone. */
@@ -101,7 +98,7 @@ static void on_tenant(struct redis_source *s, const struct want *w, struct span 
         if (strcmp(s->out->tenants.v[i].tenant, t) == 0 && strcmp(s->out->tenants.v[i].key, k) == 0)
             row = &s->out->tenants.v[i];
     if (!row) {
-        row = LIST_ADD(&s->out->tenants);
+        row = sample_tenant_add(s->out);
         memcpy(row->tenant, t, sizeof(t));
         memcpy(row->key, k, sizeof(k));
     }

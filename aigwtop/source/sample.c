@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Samples and their recorded form. Any thread; a sample has one owner at a time. A recording may come from anybody, so what it says
- * is bounded like what a store says. The tricky part is only that both directions list the same members; a test compares them. */
+ * is bounded like what a store says. Both directions go through the same tables of members. */
 #include "aigwtop/source/sample.h"
 
 #include <math.h>
@@ -32,51 +32,56 @@ void sample_free(struct sample *s)
             LIST_RELEASE(&s->rows.v[i].slices.v[k].parts);
         LIST_RELEASE(&s->rows.v[i].slices);
     }
-    LIST_RELEASE(&s->rows);
-    LIST_RELEASE(&s->breakers);
-    LIST_RELEASE(&s->tenants);
-    LIST_RELEASE(&s->budgets);
-    LIST_RELEASE(&s->limits);
-    LIST_RELEASE(&s->errors);
-    LIST_RELEASE(&s->events);
-    LIST_RELEASE(&s->anomalies);
+#define SAMPLE_LIST(list, one, bit) LIST_RELEASE(&s->list);
+#include "aigwtop/source/lists.def"
+#undef SAMPLE_LIST
     free(s);
 }
 
-struct sample_row *sample_row_add(struct sample *s, const char *provider, const char *model)
-{
-    struct sample_row *r = LIST_ADD(&s->rows);
+/* ---- adding ---------------------------------------------------------------------------------------------------------- */
 
+/* What is known of one before anything was read of it. */
+static const struct sample_row NEW_row = {.per_s = NAN,
+                                          .error_rate = NAN,
+                                          .p50_ms = NAN,
+                                          .p95_ms = NAN,
+                                          .p99_ms = NAN,
+                                          .score = NAN,
+                                          .of_success = NAN,
+                                          .of_latency = NAN,
+                                          .of_breakers = NAN};
+static const struct sample_breaker NEW_breaker = {.failures = -1, .limit = -1, .probes = -1};
+static const struct sample_tenant NEW_tenant;
+static const struct sample_budget NEW_budget = {
+    .limit_nano = -1, .spent_nano = -1, .held_nano = -1, .forecast_nano = -1, .warn_percent = -1};
+static const struct sample_limit NEW_limit;
+static const struct sample_error NEW_error = {.latency_ms = NAN};
+static const struct sample_event NEW_event;
+static const struct sample_anomaly NEW_anomaly = {.value = NAN, .expected = NAN, .z = NAN};
+
+#define SAMPLE_LIST(list, one, bit)                                                                          \
+    struct sample_##one *sample_##one##_add(struct sample *s)                                                \
+    {                                                                                                        \
+        struct sample_##one *added = LIST_ADD(&s->list);                                                     \
+                                                                                                             \
+        *added = NEW_##one;                                                                                  \
+        return added;                                                                                        \
+    }
+#include "aigwtop/source/lists.def"
+#undef SAMPLE_LIST
+
+/* From the end: what comes of one row comes together. */
+struct sample_row *sample_row_of(struct sample *s, const char *provider, const char *model)
+{
+    struct sample_row *r;
+
+    for (size_t i = s->rows.n; i-- > 0;)
+        if (strcmp(s->rows.v[i].provider, provider) == 0 && strcmp(s->rows.v[i].model, model) == 0)
+            return &s->rows.v[i];
+    r = sample_row_add(s);
     (void)span_copy(r->provider, sizeof(r->provider), span_of(provider));
     (void)span_copy(r->model, sizeof(r->model), span_of(model));
-    r->per_s = r->error_rate = r->p50_ms = r->p95_ms = r->p99_ms = NAN;
-    r->score = r->of_success = r->of_latency = r->of_breakers = NAN;
     return r;
-}
-
-struct sample_breaker *sample_breaker_add(struct sample *s)
-{
-    struct sample_breaker *b = LIST_ADD(&s->breakers);
-
-    b->failures = b->limit = b->probes = -1;
-    return b;
-}
-
-struct sample_budget *sample_budget_add(struct sample *s)
-{
-    struct sample_budget *b = LIST_ADD(&s->budgets);
-
-    b->limit_nano = b->spent_nano = b->held_nano = b->forecast_nano = -1;
-    b->warn_percent = -1;
-    return b;
-}
-
-struct sample_anomaly *sample_anomaly_add(struct sample *s)
-{
-    struct sample_anomaly *a = LIST_ADD(&s->anomalies);
-
-    a->value = a->expected = a->z = NAN;
-    return a;
 }
 
 void sample_surprise(struct sample *s, const char *what)
@@ -129,29 +134,131 @@ int64_t json_take_time(const json_t *o, const char *name)
     return s > 0 && s < 2.5e11 ? (int64_t)(s * 1e6) : 0;
 }
 
+/* ---- what is recorded ------------------------------------------------------------------------------------------------- */
+
+enum kind { KIND_TEXT, KIND_INT, KIND_SMALL, KIND_COUNT, KIND_NUMBER, KIND_FLAG };
+
+struct member { /* of a struct, under its name in JSON */
+    const char *name;
+    enum kind kind;
+    size_t at, size;
+};
+
+#define MEMBER_AS(name, T, field)                                                                              \
+    {                                                                                                          \
+        name, _Generic(((struct T *)0)->field, char *: KIND_TEXT, int64_t: KIND_INT, int: KIND_SMALL,        \
+                       unsigned: KIND_COUNT, double: KIND_NUMBER, bool: KIND_FLAG),                          \
+            offsetof(struct T, field), sizeof(((struct T *)0)->field) \
+    }
+#define MEMBER(T, field) MEMBER_AS(#field, T, field)
+
+static const struct member MEMBERS_head[] = {
+    MEMBER(sample, text),        MEMBER(sample, source),
+    MEMBER(sample, where),       MEMBER(sample, tries),
+    MEMBER(sample, retry_in_ms), MEMBER_AS("now_us", sample, now.us),
+    MEMBER(sample, rtt_us),      MEMBER_AS("beat_us", sample, beat.us),
+    MEMBER(sample, instances),   MEMBER(sample, streams),
+    MEMBER(sample, requests),    MEMBER_AS("draining", sample, is_draining),
+    MEMBER(sample, surprises),   MEMBER(sample, surprise),
+    MEMBER(sample, has),
+};
+static const struct member MEMBERS_slice[] = {
+    MEMBER(slice, start_us),
+    MEMBER(slice, span_us),
+    MEMBER_AS("whole", slice, is_whole),
+};
+static const struct member MEMBERS_row[] = {
+    MEMBER(sample_row, provider),   MEMBER(sample_row, model),       MEMBER(sample_row, per_s),
+    MEMBER(sample_row, error_rate), MEMBER(sample_row, p50_ms),      MEMBER(sample_row, p95_ms),
+    MEMBER(sample_row, p99_ms),     MEMBER(sample_row, score),       MEMBER(sample_row, of_success),
+    MEMBER(sample_row, of_latency), MEMBER(sample_row, of_breakers), MEMBER(sample_row, status),
+    MEMBER(sample_row, seen_us),
+};
+static const struct member MEMBERS_breaker[] = {
+    MEMBER(sample_breaker, provider), MEMBER(sample_breaker, model),    MEMBER(sample_breaker, state),
+    MEMBER(sample_breaker, cause),    MEMBER(sample_breaker, failures), MEMBER(sample_breaker, limit),
+    MEMBER(sample_breaker, probes),   MEMBER(sample_breaker, since_us), MEMBER(sample_breaker, until_us),
+    MEMBER(sample_breaker, forced),   MEMBER(sample_breaker, actor),
+};
+static const struct member MEMBERS_tenant[] = {
+    MEMBER(sample_tenant, tenant), MEMBER(sample_tenant, key),       MEMBER(sample_tenant, requests),
+    MEMBER(sample_tenant, tokens), MEMBER(sample_tenant, cost_nano),
+};
+static const struct member MEMBERS_budget[] = {
+    MEMBER(sample_budget, account),       MEMBER(sample_budget, period),
+    MEMBER(sample_budget, window),        MEMBER(sample_budget, at_limit),
+    MEMBER(sample_budget, verdict),       MEMBER(sample_budget, limit_nano),
+    MEMBER(sample_budget, spent_nano),    MEMBER(sample_budget, held_nano),
+    MEMBER(sample_budget, forecast_nano), MEMBER(sample_budget, warn_percent),
+    MEMBER(sample_budget, resets_us),
+};
+static const struct member MEMBERS_limit[] = {
+    MEMBER(sample_limit, scope), MEMBER(sample_limit, kind),    MEMBER(sample_limit, limit),
+    MEMBER(sample_limit, used),  MEMBER(sample_limit, refused),
+};
+static const struct member MEMBERS_error[] = {
+    MEMBER(sample_error, provider),   MEMBER(sample_error, model),  MEMBER(sample_error, type),
+    MEMBER(sample_error, request),    MEMBER(sample_error, detail), MEMBER(sample_error, tenant),
+    MEMBER(sample_error, key),        MEMBER(sample_error, at_us),  MEMBER(sample_error, http_status),
+    MEMBER(sample_error, latency_ms),
+};
+static const struct member MEMBERS_event[] = {
+    MEMBER(sample_event, id),      MEMBER(sample_event, kind), MEMBER(sample_event, severity),
+    MEMBER(sample_event, subject), MEMBER(sample_event, text), MEMBER(sample_event, at_us),
+};
+static const struct member MEMBERS_anomaly[] = {
+    MEMBER(sample_anomaly, kind), MEMBER(sample_anomaly, severity), MEMBER(sample_anomaly, subject),
+    MEMBER(sample_anomaly, text), MEMBER(sample_anomaly, value),    MEMBER(sample_anomaly, expected),
+    MEMBER(sample_anomaly, z),    MEMBER(sample_anomaly, at_us),
+};
+
 /* ---- writing --------------------------------------------------------------------------------------------------------- */
 
-static void put_text(json_t *o, const char *name, const char *z)
+/* What is not UTF-8 would be no JSON. */
+static json_t *text_json(const char *z)
 {
-    struct buf clean AUTO(buf_release) = {0};
+    json_t *whole = json_string(z);
+    struct buf b AUTO(buf_release) = {0};
 
-    if (!*z)
-        return;
-    if (json_object_set_new(o, name, json_string(z)) == 0)
-        return;
-    for (; *z; z++) /* not UTF-8 */
-        buf_addc(&clean, (unsigned char)*z < 0x80 ? *z : '?');
-    (void)json_object_set_new(o, name, json_string(clean.p));
+    if (whole)
+        return whole;
+    for (; *z; z++)
+        buf_addc(&b, (unsigned char)*z < 0x80 ? *z : '?');
+    return json_string(b.p);
 }
-static void put_int(json_t *o, const char *name, int64_t v)
+
+static json_t *member_json(const struct member *m, const void *at)
 {
-    (void)json_object_set_new(o, name, json_integer(v));
+    switch (m->kind) {
+    case KIND_TEXT:
+        return *(const char *)at ? text_json(at) : NULL;
+    case KIND_INT:
+        return json_integer(*(const int64_t *)at);
+    case KIND_SMALL:
+        return json_integer(*(const int *)at);
+    case KIND_COUNT:
+        return json_integer(*(const unsigned *)at);
+    case KIND_FLAG:
+        return json_boolean(*(const bool *)at);
+    default:
+        return isfinite(*(const double *)at) ? json_real(*(const double *)at) : NULL;
+    }
 }
-static void put_number(json_t *o, const char *name, double v)
+
+/* Unknown numbers and empty texts are left out. */
+static json_t *members_json(const struct member *m, size_t n, const void *of)
 {
-    if (isfinite(v))
-        (void)json_object_set_new(o, name, json_real(v));
+    json_t *o = json_object();
+
+    for (size_t i = 0; i < n; i++) {
+        json_t *v = member_json(&m[i], (const char *)of + m[i].at);
+
+        if (v)
+            (void)json_object_set_new(o, m[i].name, v);
+    }
+    return o;
 }
+#define MEMBERS_JSON(one, of) members_json(MEMBERS_##one, ARRAY_LEN(MEMBERS_##one), (of))
 
 static json_t *measures_json(const int64_t *m)
 {
@@ -159,17 +266,14 @@ static json_t *measures_json(const int64_t *m)
 
     for (unsigned i = 0; i < MEASURE_COUNT; i++)
         if (m[i])
-            put_int(o, measure_name((enum measure)i), m[i]);
+            (void)json_object_set_new(o, measure_name((enum measure)i), json_integer(m[i]));
     return o;
 }
 
 static json_t *slice_json(const struct slice *s)
 {
-    json_t *o = json_object(), *parts = json_array();
+    json_t *o = MEMBERS_JSON(slice, s), *parts = json_array();
 
-    put_int(o, "start_us", s->start_us);
-    put_int(o, "span_us", s->span_us);
-    (void)json_object_set_new(o, "whole", json_boolean(s->is_whole));
     (void)json_object_set_new(o, "m", measures_json(s->m));
     for (size_t i = 0; i < s->parts.n; i++) {
         (void)json_array_append_new(parts, json_integer(s->parts.v[i].bucket));
@@ -179,178 +283,84 @@ static json_t *slice_json(const struct slice *s)
     return o;
 }
 
-static json_t *row_json(const struct sample_row *r)
+/* Of most lists the members are all there is; a row has series, too. */
+static void put_series(json_t *rows, const struct sample *s)
 {
-    json_t *o = json_object(), *slices = json_array();
+    for (size_t i = 0; i < s->rows.n; i++) {
+        const struct sample_row *r = &s->rows.v[i];
+        json_t *o = json_array_get(rows, i), *slices = json_array();
 
-    put_text(o, "provider", r->provider);
-    put_text(o, "model", r->model);
-    for (size_t i = 0; i < r->slices.n; i++)
-        (void)json_array_append_new(slices, slice_json(&r->slices.v[i]));
-    (void)json_object_set_new(o, "slices", slices);
-    if (r->has_totals)
-        (void)json_object_set_new(o, "totals", measures_json(r->totals));
-    put_number(o, "per_s", r->per_s);
-    put_number(o, "error_rate", r->error_rate);
-    put_number(o, "p50_ms", r->p50_ms);
-    put_number(o, "p95_ms", r->p95_ms);
-    put_number(o, "p99_ms", r->p99_ms);
-    put_number(o, "score", r->score);
-    put_number(o, "of_success", r->of_success);
-    put_number(o, "of_latency", r->of_latency);
-    put_number(o, "of_breakers", r->of_breakers);
-    put_text(o, "status", r->status);
-    put_int(o, "seen_us", r->seen_us);
-    return o;
+        for (size_t k = 0; k < r->slices.n; k++)
+            (void)json_array_append_new(slices, slice_json(&r->slices.v[k]));
+        (void)json_object_set_new(o, "slices", slices);
+        if (r->has_totals)
+            (void)json_object_set_new(o, "totals", measures_json(r->totals));
+    }
 }
-
-static json_t *breaker_json(const struct sample_breaker *b)
-{
-    json_t *o = json_object();
-
-    put_text(o, "provider", b->provider);
-    put_text(o, "model", b->model);
-    put_text(o, "state", b->state);
-    put_text(o, "cause", b->cause);
-    put_text(o, "forced", b->forced);
-    put_text(o, "actor", b->actor);
-    put_int(o, "failures", b->failures);
-    put_int(o, "limit", b->limit);
-    put_int(o, "probes", b->probes);
-    put_int(o, "since_us", b->since_us);
-    put_int(o, "until_us", b->until_us);
-    return o;
-}
-
-static json_t *tenant_json(const struct sample_tenant *t)
-{
-    json_t *o = json_object();
-
-    put_text(o, "tenant", t->tenant);
-    put_text(o, "key", t->key);
-    put_int(o, "requests", t->requests);
-    put_int(o, "tokens", t->tokens);
-    put_int(o, "cost_nano", t->cost_nano);
-    return o;
-}
-
-static json_t *budget_json(const struct sample_budget *b)
-{
-    json_t *o = json_object();
-
-    put_text(o, "account", b->account);
-    put_text(o, "period", b->period);
-    put_text(o, "window", b->window);
-    put_text(o, "at_limit", b->at_limit);
-    put_text(o, "verdict", b->verdict);
-    put_int(o, "limit_nano", b->limit_nano);
-    put_int(o, "spent_nano", b->spent_nano);
-    put_int(o, "held_nano", b->held_nano);
-    put_int(o, "forecast_nano", b->forecast_nano);
-    put_int(o, "warn_percent", b->warn_percent);
-    put_int(o, "resets_us", b->resets_us);
-    return o;
-}
-
-static json_t *limit_json(const struct sample_limit *l)
-{
-    json_t *o = json_object();
-
-    put_text(o, "scope", l->scope);
-    put_text(o, "kind", l->kind);
-    put_int(o, "limit", l->limit);
-    put_int(o, "used", l->used);
-    put_int(o, "refused", l->refused);
-    return o;
-}
-
-static json_t *error_json(const struct sample_error *e)
-{
-    json_t *o = json_object();
-
-    put_text(o, "provider", e->provider);
-    put_text(o, "model", e->model);
-    put_text(o, "type", e->type);
-    put_text(o, "request", e->request);
-    put_text(o, "detail", e->detail);
-    put_text(o, "tenant", e->tenant);
-    put_text(o, "key", e->key);
-    put_int(o, "at_us", e->at_us);
-    put_int(o, "http_status", e->http_status);
-    put_number(o, "latency_ms", e->latency_ms);
-    return o;
-}
-
-static json_t *event_json(const struct sample_event *e)
-{
-    json_t *o = json_object();
-
-    put_text(o, "id", e->id);
-    put_text(o, "kind", e->kind);
-    put_text(o, "severity", e->severity);
-    put_text(o, "subject", e->subject);
-    put_text(o, "text", e->text);
-    put_int(o, "at_us", e->at_us);
-    return o;
-}
-
-static json_t *anomaly_json(const struct sample_anomaly *a)
-{
-    json_t *o = json_object();
-
-    put_text(o, "kind", a->kind);
-    put_text(o, "severity", a->severity);
-    put_text(o, "subject", a->subject);
-    put_text(o, "text", a->text);
-    put_number(o, "value", a->value);
-    put_number(o, "expected", a->expected);
-    put_number(o, "z", a->z);
-    put_int(o, "at_us", a->at_us);
-    return o;
-}
-
-#define PUT_LIST(o, s, list, fn)                                                                             \
-    do {                                                                                                     \
-        json_t *a_ = json_array();                                                                           \
-        for (size_t i_ = 0; i_ < (s)->list.n; i_++)                                                          \
-            (void)json_array_append_new(a_, fn(&(s)->list.v[i_]));                                           \
-        (void)json_object_set_new((o), #list, a_);                                                           \
-    } while (0)
 
 json_t *sample_json(const struct sample *s)
 {
-    json_t *o = json_object();
+    json_t *o = MEMBERS_JSON(head, s);
 
-    put_int(o, "state", s->state);
-    put_text(o, "text", s->text);
-    put_text(o, "source", s->source);
-    put_text(o, "where", s->where);
-    put_int(o, "tries", s->tries);
-    put_int(o, "retry_in_ms", s->retry_in_ms);
-    put_int(o, "now_us", s->now.us);
-    put_int(o, "rtt_us", s->rtt_us);
-    put_int(o, "beat_us", s->beat.us);
-    put_int(o, "instances", s->instances);
-    put_int(o, "streams", s->streams);
-    put_int(o, "requests", s->requests);
-    (void)json_object_set_new(o, "draining", json_boolean(s->is_draining));
-    put_int(o, "surprises", s->surprises);
-    put_text(o, "surprise", s->surprise);
-    put_int(o, "has", s->has);
-    PUT_LIST(o, s, rows, row_json);
-    PUT_LIST(o, s, breakers, breaker_json);
-    PUT_LIST(o, s, tenants, tenant_json);
-    PUT_LIST(o, s, budgets, budget_json);
-    PUT_LIST(o, s, limits, limit_json);
-    PUT_LIST(o, s, errors, error_json);
-    PUT_LIST(o, s, events, event_json);
-    PUT_LIST(o, s, anomalies, anomaly_json);
+    (void)json_object_set_new(o, "state", json_integer(s->state));
+#define SAMPLE_LIST(list, one, bit)                                                                          \
+    {                                                                                                        \
+        json_t *all = json_array();                                                                          \
+                                                                                                             \
+        for (size_t i = 0; i < s->list.n; i++)                                                               \
+            (void)json_array_append_new(all, MEMBERS_JSON(one, &s->list.v[i]));                              \
+        (void)json_object_set_new(o, #list, all);                                                            \
+    }
+#include "aigwtop/source/lists.def"
+#undef SAMPLE_LIST
+    put_series(json_object_get(o, "rows"), s);
     return o;
+}
+
+void sample_record(FILE *f, const struct sample *s)
+{
+    json_t *o = f ? sample_json(s) : NULL;
+
+    if (!o)
+        return;
+    (void)json_dumpf(o, f, JSON_COMPACT);
+    (void)fputc('\n', f);
+    (void)fflush(f);
+    json_decref(o);
 }
 
 /* ---- reading --------------------------------------------------------------------------------------------------------- */
 
-#define TAKE(o, dst, name) json_take_text((o), #name, (dst)->name, sizeof((dst)->name))
+/* A number that is not there stays what it was. */
+static void take_member(const struct member *m, void *at, const json_t *o)
+{
+    switch (m->kind) {
+    case KIND_TEXT:
+        json_take_text(o, m->name, at, m->size);
+        break;
+    case KIND_INT:
+        *(int64_t *)at = json_take_int(o, m->name, *(int64_t *)at);
+        break;
+    case KIND_SMALL:
+        *(int *)at = (int)json_take_int(o, m->name, *(int *)at);
+        break;
+    case KIND_COUNT:
+        *(unsigned *)at = (unsigned)json_take_int(o, m->name, *(unsigned *)at);
+        break;
+    case KIND_FLAG:
+        *(bool *)at = json_is_true(json_object_get(o, m->name));
+        break;
+    default:
+        *(double *)at = json_take_number(o, m->name);
+    }
+}
+
+static void take_members(const struct member *m, size_t n, void *of, const json_t *o)
+{
+    for (size_t i = 0; i < n; i++)
+        take_member(&m[i], (char *)of + m[i].at, o);
+}
+#define TAKE_MEMBERS(one, of, o) take_members(MEMBERS_##one, ARRAY_LEN(MEMBERS_##one), (of), (o))
 
 static void read_measures(const json_t *o, int64_t *m)
 {
@@ -363,9 +373,7 @@ static void read_slice(struct sample_row *r, const json_t *o)
     struct slice *s = LIST_ADD(&r->slices);
     const json_t *parts = json_object_get(o, "buckets");
 
-    s->start_us = json_take_int(o, "start_us", 0);
-    s->span_us = json_take_int(o, "span_us", 0);
-    s->is_whole = json_is_true(json_object_get(o, "whole"));
+    TAKE_MEMBERS(slice, s, o);
     read_measures(json_object_get(o, "m"), s->m);
     for (size_t i = 0; i + 1 < json_array_size(parts); i += 2) {
         json_int_t bucket = json_integer_value(json_array_get(parts, i)),
@@ -376,143 +384,26 @@ static void read_slice(struct sample_row *r, const json_t *o)
     }
 }
 
-static void read_row(struct sample *s, const json_t *o)
+static void read_series(struct sample *s, const json_t *rows)
 {
-    char provider[TOP_NAME], model[TOP_NAME];
-    struct sample_row *r;
     const json_t *slice;
-    size_t i;
+    size_t k;
 
-    json_take_text(o, "provider", provider, sizeof(provider));
-    json_take_text(o, "model", model, sizeof(model));
-    r = sample_row_add(s, provider, model);
-    json_array_foreach(json_object_get(o, "slices"), i, slice) read_slice(r, slice);
-    r->has_totals = json_object_get(o, "totals") != NULL;
-    read_measures(json_object_get(o, "totals"), r->totals);
-    r->per_s = json_take_number(o, "per_s");
-    r->error_rate = json_take_number(o, "error_rate");
-    r->p50_ms = json_take_number(o, "p50_ms");
-    r->p95_ms = json_take_number(o, "p95_ms");
-    r->p99_ms = json_take_number(o, "p99_ms");
-    r->score = json_take_number(o, "score");
-    r->of_success = json_take_number(o, "of_success");
-    r->of_latency = json_take_number(o, "of_latency");
-    r->of_breakers = json_take_number(o, "of_breakers");
-    TAKE(o, r, status);
-    r->seen_us = json_take_int(o, "seen_us", 0);
-}
+    for (size_t i = 0; i < s->rows.n; i++) {
+        const json_t *o = json_array_get(rows, i);
 
-static void read_breaker(struct sample *s, const json_t *o)
-{
-    struct sample_breaker *b = sample_breaker_add(s);
-
-    TAKE(o, b, provider);
-    TAKE(o, b, model);
-    TAKE(o, b, state);
-    TAKE(o, b, cause);
-    TAKE(o, b, forced);
-    TAKE(o, b, actor);
-    b->failures = json_take_int(o, "failures", -1);
-    b->limit = json_take_int(o, "limit", -1);
-    b->probes = json_take_int(o, "probes", -1);
-    b->since_us = json_take_int(o, "since_us", 0);
-    b->until_us = json_take_int(o, "until_us", 0);
-}
-
-static void read_tenant(struct sample *s, const json_t *o)
-{
-    struct sample_tenant *t = LIST_ADD(&s->tenants);
-
-    TAKE(o, t, tenant);
-    TAKE(o, t, key);
-    t->requests = json_take_int(o, "requests", 0);
-    t->tokens = json_take_int(o, "tokens", 0);
-    t->cost_nano = json_take_int(o, "cost_nano", 0);
-}
-
-static void read_budget(struct sample *s, const json_t *o)
-{
-    struct sample_budget *b = sample_budget_add(s);
-
-    TAKE(o, b, account);
-    TAKE(o, b, period);
-    TAKE(o, b, window);
-    TAKE(o, b, at_limit);
-    TAKE(o, b, verdict);
-    b->limit_nano = json_take_int(o, "limit_nano", -1);
-    b->spent_nano = json_take_int(o, "spent_nano", -1);
-    b->held_nano = json_take_int(o, "held_nano", -1);
-    b->forecast_nano = json_take_int(o, "forecast_nano", -1);
-    b->warn_percent = (int)json_take_int(o, "warn_percent", -1);
-    b->resets_us = json_take_int(o, "resets_us", 0);
-}
-
-static void read_limit(struct sample *s, const json_t *o)
-{
-    struct sample_limit *l = LIST_ADD(&s->limits);
-
-    TAKE(o, l, scope);
-    TAKE(o, l, kind);
-    l->limit = json_take_int(o, "limit", 0);
-    l->used = json_take_int(o, "used", 0);
-    l->refused = json_take_int(o, "refused", 0);
-}
-
-static void read_error(struct sample *s, const json_t *o)
-{
-    struct sample_error *e = LIST_ADD(&s->errors);
-
-    TAKE(o, e, provider);
-    TAKE(o, e, model);
-    TAKE(o, e, type);
-    TAKE(o, e, request);
-    TAKE(o, e, detail);
-    TAKE(o, e, tenant);
-    TAKE(o, e, key);
-    e->at_us = json_take_int(o, "at_us", 0);
-    e->http_status = (int)json_take_int(o, "http_status", 0);
-    e->latency_ms = json_take_number(o, "latency_ms");
-}
-
-static void read_event(struct sample *s, const json_t *o)
-{
-    struct sample_event *e = LIST_ADD(&s->events);
-
-    TAKE(o, e, id);
-    TAKE(o, e, kind);
-    TAKE(o, e, severity);
-    TAKE(o, e, subject);
-    TAKE(o, e, text);
-    e->at_us = json_take_int(o, "at_us", 0);
-}
-
-static void read_anomaly(struct sample *s, const json_t *o)
-{
-    struct sample_anomaly *a = sample_anomaly_add(s);
-
-    TAKE(o, a, kind);
-    TAKE(o, a, severity);
-    TAKE(o, a, subject);
-    TAKE(o, a, text);
-    a->value = json_take_number(o, "value");
-    a->expected = json_take_number(o, "expected");
-    a->z = json_take_number(o, "z");
-    a->at_us = json_take_int(o, "at_us", 0);
-}
-
-static void read_list(struct sample *s, const json_t *o, const char *name,
-                      void (*fn)(struct sample *, const json_t *))
-{
-    const json_t *list = json_object_get(o, name), *row;
-    size_t i;
-
-    json_array_foreach(list, i, row) if (i < ROWS_MAX) fn(s, row);
+        json_array_foreach(json_object_get(o, "slices"), k, slice) read_slice(&s->rows.v[i], slice);
+        s->rows.v[i].has_totals = json_object_get(o, "totals") != NULL;
+        read_measures(json_object_get(o, "totals"), s->rows.v[i].totals);
+    }
 }
 
 struct sample *sample_of_json(const json_t *o, struct err *err)
 {
     struct sample *s;
     int64_t state = json_take_int(o, "state", -1);
+    const json_t *row;
+    size_t i;
 
     if (state < 0 || state >= SOURCE_STATES) {
         (void)err_set(err, ERR_BAD_REQUEST, "this is no sample of aigwtop");
@@ -520,28 +411,12 @@ struct sample *sample_of_json(const json_t *o, struct err *err)
     }
     s = sample_new();
     s->state = (enum source_state)state;
-    TAKE(o, s, text);
-    TAKE(o, s, source);
-    TAKE(o, s, where);
-    TAKE(o, s, surprise);
-    s->tries = (unsigned)json_take_int(o, "tries", 0);
-    s->retry_in_ms = json_take_int(o, "retry_in_ms", 0);
-    s->now.us = json_take_int(o, "now_us", 0);
-    s->rtt_us = json_take_int(o, "rtt_us", -1);
-    s->beat.us = json_take_int(o, "beat_us", 0);
-    s->instances = json_take_int(o, "instances", -1);
-    s->streams = json_take_int(o, "streams", -1);
-    s->requests = json_take_int(o, "requests", -1);
-    s->is_draining = json_is_true(json_object_get(o, "draining"));
-    s->surprises = (unsigned)json_take_int(o, "surprises", 0);
-    s->has = (unsigned)json_take_int(o, "has", 0);
-    read_list(s, o, "rows", read_row);
-    read_list(s, o, "breakers", read_breaker);
-    read_list(s, o, "tenants", read_tenant);
-    read_list(s, o, "budgets", read_budget);
-    read_list(s, o, "limits", read_limit);
-    read_list(s, o, "errors", read_error);
-    read_list(s, o, "events", read_event);
-    read_list(s, o, "anomalies", read_anomaly);
+    TAKE_MEMBERS(head, s, o);
+#define SAMPLE_LIST(list, one, bit)                                                                          \
+    json_array_foreach(json_object_get(o, #list), i, row) if (i < ROWS_MAX)                                  \
+        TAKE_MEMBERS(one, sample_##one##_add(s), row);
+#include "aigwtop/source/lists.def"
+#undef SAMPLE_LIST
+    read_series(s, json_object_get(o, "rows"));
     return s;
 }

@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "aigwtop/list.h"
 #include "libshared/base/clock.h"
@@ -91,15 +92,15 @@ struct sample_anomaly {
     int64_t at_us;
 };
 
+enum { /* at which bit of `has` */
+#define SAMPLE_LIST(list, one, bit) AT_##bit,
+#include "aigwtop/source/lists.def"
+#undef SAMPLE_LIST
+};
 enum {
-    HAS_ROWS = 1,
-    HAS_BREAKERS = 2,
-    HAS_TENANTS = 4,
-    HAS_BUDGETS = 8,
-    HAS_LIMITS = 16,
-    HAS_ERRORS = 32,
-    HAS_EVENTS = 64,
-    HAS_ANOMALIES = 128,
+#define SAMPLE_LIST(list, one, bit) HAS_##bit = 1 << AT_##bit,
+#include "aigwtop/source/lists.def"
+#undef SAMPLE_LIST
 };
 
 struct sample {
@@ -116,25 +117,24 @@ struct sample {
     unsigned surprises; /* keys or members that could not be read */
     char surprise[TOP_NAME];
     unsigned has; /* HAS_*: these lists are new and whole */
-    LIST(struct sample_row) rows;
-    LIST(struct sample_breaker) breakers;
-    LIST(struct sample_tenant) tenants;
-    LIST(struct sample_budget) budgets;
-    LIST(struct sample_limit) limits;
-    LIST(struct sample_error) errors; /* newest first within a provider */
-    LIST(struct sample_event) events; /* newest first */
-    LIST(struct sample_anomaly) anomalies;
+#define SAMPLE_LIST(list, one, bit) LIST(struct sample_##one) list;
+#include "aigwtop/source/lists.def"
+#undef SAMPLE_LIST
 };
 
 struct sample *sample_new(void);
 void sample_free(struct sample *s);
-struct sample_row *sample_row_add(struct sample *s, const char *provider, const char *model);
-struct sample_breaker *sample_breaker_add(struct sample *s);
-struct sample_budget *sample_budget_add(struct sample *s);
-struct sample_anomaly *sample_anomaly_add(struct sample *s);
+/* One more, of which nothing is known yet; the sample owns it, and the next one may move it. */
+#define SAMPLE_LIST(list, one, bit) struct sample_##one *sample_##one##_add(struct sample *s);
+#include "aigwtop/source/lists.def"
+#undef SAMPLE_LIST
+/* The row of a provider (no model: "") or of a model; added when there is none. */
+struct sample_row *sample_row_of(struct sample *s, const char *provider, const char *model);
 void sample_surprise(struct sample *s, const char *what);
 
-json_t *sample_json(const struct sample *s);
+json_t *sample_json(const struct sample *s); /* the caller owns it */
+/* As a line of a recording, at once in the file; nothing when there is no file. */
+void sample_record(FILE *f, const struct sample *s);
 /* NULL and `err` for what sample_json() cannot have made. */
 struct sample *sample_of_json(const json_t *o, struct err *err);
 

@@ -27,7 +27,7 @@ static struct sample *sample_at(int64_t now_us)
 static void add_slice(struct sample *s, const char *provider, const char *model, int64_t start_us,
                       int64_t span_us, int64_t attempts, int64_t errors, double ms)
 {
-    struct sample_row *r = sample_row_add(s, provider, model);
+    struct sample_row *r = sample_row_of(s, provider, model);
     struct slice *slice = LIST_ADD(&r->slices);
 
     slice->start_us = start_us;
@@ -101,7 +101,7 @@ static void test_what_nobody_read_is_unknown_and_not_silence(void **state)
 
     (void)state;
     add_slice(s, "p", "m", T0 - 20 * S, 10 * S, 50, 0, 10); /* one of six */
-    (void)sample_row_add(s, "p", "");
+    (void)sample_row_of(s, "p", "");
     model_absorb(m, s, mono_of(T0 + 5 * S));
     assert_near(model_find(m, "p", "m")->figures.per_s, 5);
     f = &model_find(m, "p", "")->figures;
@@ -112,7 +112,7 @@ static void test_what_nobody_read_is_unknown_and_not_silence(void **state)
 static void absorb_totals(struct model *m, int64_t now_us, int64_t attempts)
 {
     struct sample *s = sample_at(now_us);
-    struct sample_row *r = sample_row_add(s, "p", "");
+    struct sample_row *r = sample_row_of(s, "p", "");
 
     r->has_totals = true;
     r->totals[MEASURE_attempts] = attempts;
@@ -259,9 +259,9 @@ static void test_unknown_comes_last_in_either_direction(void **state)
     char names[200];
 
     (void)state;
-    sample_row_add(s, "low", "")->score = 10;
-    sample_row_add(s, "none", "");
-    sample_row_add(s, "high", "")->score = 90;
+    sample_row_of(s, "low", "")->score = 10;
+    sample_row_of(s, "none", "");
+    sample_row_of(s, "high", "")->score = 90;
     model_absorb(m, s, mono_of(T0));
     look_init(&look, VIEW_PROVIDERS);
     table_build(&t, m, &scope, &look);
