@@ -53,15 +53,16 @@ static int take_context(struct ctl *ctl, const char *name, bool is_named, struct
 }
 
 /* Options win over variables, a context that is named over the gateway's variable, and that over the file's current context. */
-static int find_context(struct ctl *ctl, struct context *out)
+int ctl_find_context(struct ctl *ctl, struct context *out, bool *is_named)
 {
     const char *name = ctl->context ? ctl->context : getenv("GATEWAYD_CONTEXT");
     const char *url = getenv("GATEWAYD_URL");
 
     *out = (struct context){0};
-    if (ctl->url || ((!name || !*name) && url && *url))
+    *is_named = name && *name;
+    if (ctl->url || (!*is_named && url && *url))
         return CLI_OK;
-    return take_context(ctl, name && *name ? name : NULL, name && *name, out);
+    return take_context(ctl, *is_named ? name : NULL, *is_named, out);
 }
 
 int ctl_find_token(struct ctl *ctl, struct secret *out)
@@ -70,7 +71,8 @@ int ctl_find_token(struct ctl *ctl, struct secret *out)
     const char *token = getenv("GATEWAYD_TOKEN");
     struct context context;
     struct err err = {0};
-    int rc = find_context(ctl, &context);
+    bool is_named;
+    int rc = ctl_find_context(ctl, &context, &is_named);
 
     if (rc)
         return rc;
@@ -85,7 +87,8 @@ int ctl_find_url(struct ctl *ctl)
 {
     const char *url = ctl->url;
     struct context context;
-    int rc = ctl->found_url ? CLI_OK : find_context(ctl, &context);
+    bool is_named;
+    int rc = ctl->found_url ? CLI_OK : ctl_find_context(ctl, &context, &is_named);
 
     if (rc || ctl->found_url)
         return rc;
@@ -146,6 +149,17 @@ static int no_answer(struct ctl *ctl, const struct err *err)
     if (ctl->is_watch && !ctl->is_quiet)
         (void)fputs("  Trying on until it answers, or Ctrl-C.\n", stderr);
     return CLI_NO_ANSWER;
+}
+
+bool ctl_answers(struct ctl *ctl)
+{
+    struct api_answer a = {0};
+    struct err err = {0};
+    bool is_there = connect_it(ctl) == CLI_OK &&
+                    api_client_call(ctl->client, "GET", "/version", (struct span){0}, &a, &err) == ERR_OK;
+
+    api_answer_release(&a);
+    return is_there;
 }
 
 int ctl_read_only(const struct ctl *ctl)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "aigwctl/stores.h"
+#include "aigwctl/stores_where.h"
 #include "libshared/analytics/aggregate.h"
 #include "libshared/cli/human.h"
 
@@ -215,12 +216,16 @@ static int roll_up(struct ctl *ctl, const struct stores *s)
 static int run_once(struct ctl *ctl)
 {
     struct stores s;
-    int rc = stores_open(ctl, opt.is_dry_run ? STORES_READ : STORES_WRITE, DEADLINE_US, &s);
+    int rc;
 
+    stores_wait(opt.lock_wait_ms);
+    rc = stores_open(ctl, opt.is_dry_run ? STORES_READ : STORES_WRITE, DEADLINE_US, &s);
     if (rc)
         return rc;
     if (s.is_busy)
         rc = ask_gateway(ctl);
+    else if (opt.source == AGGREGATE_REDIS && !s.kv)
+        rc = stores_lack("redis", "realtime store");
     else
         rc = stores_need_schema(&s);
     if (!rc && !s.is_busy)
@@ -429,6 +434,8 @@ static int show_status(struct ctl *ctl, FILE *f)
     struct wall now = wall_now();
     int rc = stores_open(ctl, STORES_READ, DEADLINE_US, &s);
 
+    if (!rc && opt.source == AGGREGATE_REDIS && !s.kv)
+        rc = stores_lack("redis", "realtime store");
     if (!rc)
         rc = stores_need_schema(&s);
     if (!rc) {

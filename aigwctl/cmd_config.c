@@ -29,7 +29,7 @@ static const struct argp_option OPTIONS[] = {
     {"socket", KEY_SOCKET, "FILE", 0, "set: the admin socket, in place of --url", 0},
     {"read-only", KEY_READ_ONLY, "yes|no", 0, "set: refuse what changes something", 0},
     {"redis", KEY_REDIS, "URL", 0, "set: its realtime store", 0},
-    {"database", KEY_DATABASE, "URL", 0, "set: its history store", 0},
+    {"database", KEY_DATABASE, "URL", 0, "set: its history store, or its SQLite file", 0},
     {"prometheus", KEY_PROMETHEUS, "URL", 0, "set: the Prometheus that scrapes it", 0},
     {0},
 };
@@ -400,6 +400,8 @@ const struct table_column CONTEXT_COLUMNS[] = {
     {"url", "URL", FORM_TEXT},
     {"read_only", "READ-ONLY", FORM_YES},
     {"token_file", "TOKEN FILE", FORM_TEXT | FORM_WIDE},
+    {"database", "DATABASE", FORM_TEXT | FORM_WIDE},
+    {"redis", "REDIS", FORM_TEXT | FORM_WIDE},
     {"prometheus", "PROMETHEUS", FORM_TEXT | FORM_WIDE},
     {0},
 };
@@ -409,6 +411,18 @@ static json_t *text_json(const char *z)
     return *z ? json_string(z) : json_null();
 }
 
+/* An address without its user and password. */
+static json_t *address_json(const char *z)
+{
+    const char *scheme = strstr(z, "://"), *at = scheme ? strrchr(scheme, '@') : NULL;
+    char shown[CONTEXT_TEXT_CAP];
+
+    if (!at)
+        return text_json(z);
+    (void)snprintf(shown, sizeof(shown), "%.*s%s", (int)(scheme + 3 - z), z, at + 1);
+    return json_string(shown);
+}
+
 static int contexts(struct ctl *ctl, struct contexts *c)
 {
     json_t *rows = json_array();
@@ -416,11 +430,12 @@ static int contexts(struct ctl *ctl, struct contexts *c)
     for (size_t i = 0; i < c->n; i++) {
         const struct context *x = &c->list[i];
 
-        (void)json_array_append_new(rows, json_pack("{s:s, s:s, s:o, s:b, s:o, s:o}", "current",
-                                                    strcmp(x->name, c->current) == 0 ? "*" : "", "name",
-                                                    x->name, "url", text_json(x->url), "read_only",
-                                                    x->is_read_only, "token_file", text_json(x->token_file),
-                                                    "prometheus", text_json(x->prometheus)));
+        (void)json_array_append_new(
+            rows, json_pack("{s:s, s:s, s:o, s:b, s:o, s:o, s:o, s:o}", "current",
+                            strcmp(x->name, c->current) == 0 ? "*" : "", "name", x->name, "url",
+                            text_json(x->url), "read_only", x->is_read_only, "token_file",
+                            text_json(x->token_file), "database", address_json(x->database), "redis",
+                            address_json(x->redis), "prometheus", text_json(x->prometheus)));
     }
     ctl_print(ctl, stdout, "contexts", CONTEXT_COLUMNS, rows, NULL);
     if (!c->n && ctl->output == OUTPUT_TABLE && !ctl->is_quiet)
@@ -432,6 +447,20 @@ static int contexts(struct ctl *ctl, struct contexts *c)
 static bool put(char dst[CONTEXT_TEXT_CAP], const char *z)
 {
     return !z || (strlen(z) < CONTEXT_TEXT_CAP && snprintf(dst, CONTEXT_TEXT_CAP, "%s", z) >= 0);
+}
+
+/* Of a file by its whole path: the next command, or cron, may be in another folder. */
+static bool put_path(char dst[CONTEXT_TEXT_CAP], const char *z)
+{
+    char here[CONTEXT_TEXT_CAP];
+    int n;
+
+    if (!z || !*z || strchr("/~", z[0]) || strstr(z, "://") || strncmp(z, "file:/", 6) == 0)
+        return put(dst, z);
+    if (!getcwd(here, sizeof(here)))
+        return false;
+    n = snprintf(dst, CONTEXT_TEXT_CAP, "%s/%s", here, z);
+    return n > 0 && (size_t)n < CONTEXT_TEXT_CAP;
 }
 
 static int set(struct ctl *ctl, struct contexts *c, const char *name)
@@ -455,8 +484,9 @@ static int set(struct ctl *ctl, struct contexts *c, const char *name)
     }
     if (opt.socket)
         (void)snprintf(socket, sizeof(socket), "unix:%.900s", opt.socket);
-    if (!put(x->url, opt.socket ? socket : ctl->url) || !put(x->token_file, ctl->token_file) ||
-        !put(x->redis, opt.redis) || !put(x->database, opt.database) || !put(x->prometheus, opt.prometheus))
+    if (!put(x->url, opt.socket ? socket : ctl->url) || !put_path(x->token_file, ctl->token_file) ||
+        !put(x->redis, opt.redis) || !put_path(x->database, opt.database) ||
+        !put(x->prometheus, opt.prometheus))
         return ctl_fail(CLI_USAGE, "config: a value is too long");
     if (opt.read_only)
         x->is_read_only = strcmp(opt.read_only, "yes") == 0;

@@ -211,8 +211,11 @@ static void check_by(struct doctor *d, const char *what, const char *fix, const 
         return;
     self[len] = '\0';
     argv[n++] = self;
-    argv[n++] = "--url";
-    argv[n++] = d->ctl->found_url;
+    if (d->ctl->context ||
+        !d->ctl->found_context) { /* else the one that the child finds by itself: it may name stores */
+        argv[n++] = d->ctl->context ? "--context" : "--url";
+        argv[n++] = d->ctl->context ? d->ctl->context : d->ctl->found_url;
+    }
     if (d->ctl->token_file) {
         argv[n++] = "--token-file";
         argv[n++] = d->ctl->token_file;

@@ -140,12 +140,16 @@ int ctl_get(struct ctl *ctl, const char *path, json_t **out);
 int ctl_post(struct ctl *ctl, const char *path, json_t **out);
 /* Any call; *out is the answer of any status. Says why when there is none. */
 int ctl_call(struct ctl *ctl, const char *method, const char *path, struct span body, struct api_answer *out);
+/* Whether anybody answers there, with whatever; says nothing when nobody does. */
+bool ctl_answers(struct ctl *ctl);
 /* Refuses what changes something under a context that is read-only. */
 int ctl_read_only(const struct ctl *ctl);
 /* Exit code of an answer that is not 2xx, after saying what it says. */
 int ctl_refused(const struct api_answer *a);
 /* The text of a member, "-" without one. */
 void ctl_put_member(FILE *f, const json_t *object, const char *name);
+/* The context in force, its name "" when there is none; `is_named`: by -c or GATEWAYD_CONTEXT. An exit code. */
+int ctl_find_context(struct ctl *ctl, struct context *out, bool *is_named);
 /* The token of options, variables or the context; an exit code. */
 int ctl_find_token(struct ctl *ctl, struct secret *out);
 /* Where the gateway is, in ctl->found_url; an exit code. */

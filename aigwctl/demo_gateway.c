@@ -143,7 +143,7 @@ static bool is_taken(const char *name)
 /* Without a place for it the demo goes on; the banner then shows the address instead of the name. */
 static void register_context(struct demo_gateway *g)
 {
-    char path[1024];
+    char path[1024], database[sizeof(g->dir) + 24];
     char name[32] = "demo";
     json_t *o;
 
@@ -151,7 +151,8 @@ static void register_context(struct demo_gateway *g)
         (void)snprintf(name, sizeof(name), "demo-%u", i);
     if (!context_path(name, path, sizeof(path)) || !make_parents(path))
         return;
-    o = json_pack("{s:s, s:i}", "url", g->admin_url, "pid", (int)getpid());
+    (void)snprintf(database, sizeof(database), "%s/state/history.db", g->dir);
+    o = json_pack("{s:s, s:i, s:s}", "url", g->admin_url, "pid", (int)getpid(), "database", database);
     if (o && json_dump_file(o, path, JSON_COMPACT) == 0)
         (void)snprintf(g->context, sizeof(g->context), "%s", name);
     json_decref(o);

@@ -78,11 +78,19 @@ const struct help_topic HELP_TOPICS[] = {
      "  contexts:\n"
      "    local: {socket: /run/gatewayd/admin.sock}\n"
      "    prod: {url: https://gw.example.net, read-only: true,\n"
-     "           token-file: ~/.config/gatewayd/prod.token}\n"
+     "           token-file: ~/.config/gatewayd/prod.token,\n"
+     "           database: postgresql://report@db/metrics,\n"
+     "           redis: redis://10.0.0.5:6379/0}\n"
      "\n"
      "-c NAME or GATEWAYD_CONTEXT chooses one, else current-context, unless\n"
      "GATEWAYD_URL is set. With read-only every command that changes something ends\n"
      "with 4 and sends nothing. 'aigwctl config contexts|use|set|rename|delete' keep\n"
-     "the file. A gateway that runs as a demo is a context of its own while it does.\n"},
+     "the file. A gateway that runs as a demo is a context of its own while it does.\n"
+     "\n"
+     "database and redis are the stores of aggregate, db and reconcile; a file or\n"
+     "file:/PATH will do. One that was named wins over GATEWAYD_DATABASE_URL and\n"
+     "GATEWAYD_REDIS_URL, those win over current-context; both stores come from the\n"
+     "same of them. Without database, a context with a socket means the history of\n"
+     "this machine; one with a url means none.\n"},
     {0},
 };

@@ -1,129 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finding and opening the stores. SQLite has one writer: while a gateway lives, its file is only read here, and what
+/* Opening the stores. SQLite has one writer: while a gateway lives, its file is only read here, and what
  * changes it is asked of the gateway. */
 #include "aigwctl/stores.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "aigwctl/stores_where.h"
 #include "libshared/base/log.h"
 #include "libshared/cli/human.h"
 #include "libshared/store/kv_keys.h"
 
 #define RETENTION_US ((int64_t)4 * 3600 * 1000000)
-#define URL_CAP      4200
-
-static struct {
-    const char *database, *redis, *state_dir;
-} opt;
-
-/* An address may hold a password, and everybody on the machine can read the words of a command. */
-static const char *hidden(char *arg)
-{
-    char *kept = strstr(arg, "://") ? strdup(arg) : arg;
-
-    if (!kept)
-        abort();
-    if (kept != arg)
-        memset(arg, 'x', strlen(arg));
-    return kept;
-}
-
-error_t stores_take(int key, char *arg, struct argp_state *state)
-{
-    (void)state;
-    switch (key) {
-    case KEY_DATABASE:
-        opt.database = hidden(arg);
-        return 0;
-    case KEY_REDIS:
-        opt.redis = hidden(arg);
-        return 0;
-    case KEY_STATE_DIR:
-        opt.state_dir = arg;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-/* ---- where --------------------------------------------------------------------------------------------------------- */
-
-static const char *first_of(const char *option, const char *variable, const char *alias)
-{
-    const char *z = option;
-
-    if (!z)
-        z = getenv(variable);
-    if ((!z || !*z) && alias)
-        z = getenv(alias);
-    return z && *z ? z : NULL;
-}
-
-/* cron and systemd may set no HOME. */
-static const char *home_dir(void)
-{
-    const char *home = getenv("HOME");
-    const struct passwd *pw = home && home[0] == '/' ? NULL : getpwuid(getuid());
-
-    return home && home[0] == '/' ? home : pw ? pw->pw_dir : "";
-}
-
-static void state_dir(char *dst, size_t cap)
-{
-    const char *z = first_of(opt.state_dir, "GATEWAYD_STATE_DIR", "STATE_DIRECTORY");
-    const char *xdg = getenv("XDG_STATE_HOME");
-
-    if (z)
-        (void)snprintf(dst, cap, "%.*s", (int)strcspn(z, ":"), z);
-    else if (xdg && xdg[0] == '/')
-        (void)snprintf(dst, cap, "%s/gatewayd", xdg);
-    else if (access("/var/lib/gatewayd/history.db", F_OK) == 0)
-        (void)snprintf(dst, cap, "/var/lib/gatewayd");
-    else
-        (void)snprintf(dst, cap, "%s/.local/state/gatewayd", home_dir());
-}
-
-/* As in the gateway's configuration an address may be in a file: then `out` is its text. */
-static int address_of(const char *what, const char *url, char out[URL_CAP])
-{
-    FILE *f;
-    size_t n;
-
-    if (strncmp(url, "file:/", 6) != 0 || url[6] == '/')
-        return snprintf(out, URL_CAP, "%s", url) < URL_CAP
-                   ? CLI_OK
-                   : ctl_fail(CLI_USAGE, "%s: the address is too long", what);
-    f = fopen(url + 5, "re");
-    n = f ? fread(out, 1, URL_CAP - 1, f) : 0;
-    if (!f || ferror(f)) {
-        if (f)
-            (void)fclose(f);
-        return ctl_fail(CLI_USAGE, "%s: the address cannot be read from '%s': %s", what, url + 5,
-                        strerror(errno));
-    }
-    (void)fclose(f);
-    while (n && (out[n - 1] == '\n' || out[n - 1] == '\r'))
-        n--;
-    out[n] = '\0';
-    return n && !memchr(out, '\0', n) ? CLI_OK
-                                      : ctl_fail(CLI_USAGE, "%s: '%s' holds no address", what, url + 5);
-}
-
-static bool is_false(const char *z)
-{
-    return z &&
-           (strcmp(z, "false") == 0 || strcmp(z, "0") == 0 || strcmp(z, "no") == 0 || strcmp(z, "off") == 0);
-}
 
 static int64_t retention(void)
 {
-    const char *z = first_of(NULL, "GATEWAYD_AGGREGATION_RETENTION", NULL);
+    const char *z = getenv("GATEWAYD_AGGREGATION_RETENTION");
     int64_t ms = 0;
     uint64_t hours = 0;
 
@@ -135,14 +31,16 @@ static int64_t retention(void)
     return RETENTION_US;
 }
 
-/* The socket of the gateway that has the file, unless another address was given. */
-static void point_at(struct ctl *ctl, const char *dir)
+/* The socket of the gateway that has the file, unless another address was given: a context's gateway has the context's file. */
+static void point_at(struct ctl *ctl, const struct stores_where *w)
 {
-    static char url[4200];
+    static char url[STORES_URL_CAP + 16];
+    const char *named = getenv("GATEWAYD_URL"), *slash = strrchr(w->database, '/');
 
-    if (ctl->url || ctl->context || getenv("GATEWAYD_CONTEXT") || first_of(NULL, "GATEWAYD_URL", NULL))
+    if (ctl->url || w->is_context_named || w->database_of == STORES_OF_CONTEXT || (named && *named))
         return;
-    (void)snprintf(url, sizeof(url), "unix:%s/admin.sock", dir);
+    (void)snprintf(url, sizeof(url), "unix:%.*s/admin.sock", slash ? (int)(slash - w->database) : 1,
+                   slash ? w->database : ".");
     if (access(url + 5, F_OK) == 0)
         ctl->url = url;
 }
@@ -177,9 +75,10 @@ static int find_file(const char *path, enum stores_use use)
             CLI_USAGE, "the address of the history store is neither 'postgresql://…' nor the path of a file");
     if (access(path, F_OK) == 0 || (use == STORES_CREATE && errno == ENOENT))
         return CLI_OK;
-    return ctl_fail(errno == ENOENT || errno == ENOTDIR ? CLI_NOT_FOUND : CLI_NO_ANSWER,
-                    "there is no history store at '%s' (%s); name one with --database or --state-dir", path,
-                    strerror(errno));
+    return errno == ENOENT || errno == ENOTDIR
+               ? ctl_fail(CLI_NOT_FOUND, "there is no history store at\n  '%s'", path)
+               : ctl_fail(CLI_NO_ANSWER, "the history store cannot be reached: %s\n  '%s'", strerror(errno),
+                          path);
 }
 
 /* A statement may take minutes; that nobody answers is known much sooner. */
@@ -199,47 +98,76 @@ static int probe(const struct ctl *ctl, const char *url)
     return rc;
 }
 
-static int open_db(struct ctl *ctl, enum stores_use use, int64_t deadline_us, struct stores *out)
+static int open_db(struct ctl *ctl, const struct stores_where *w, enum stores_use use, int64_t deadline_us,
+                   struct stores *out)
 {
-    const char *named = first_of(opt.database, "GATEWAYD_DATABASE_URL", "DATABASE_URL");
-    char dir[4096], url[URL_CAP];
     struct err err = {0};
-    int rc;
+    int rc = is_postgres(w->database) ? probe(ctl, w->database) : find_file(w->database, use);
 
-    state_dir(dir, sizeof(dir));
-    if (!named)
-        (void)snprintf(url, sizeof(url), "%s/history.db", dir);
-    rc = named ? address_of("the history store", named, url) : CLI_OK;
-    if (!rc)
-        rc = is_postgres(url) ? probe(ctl, url) : find_file(url, use);
     if (rc)
         return rc;
-    out->db = db_new(
-        &(struct db_options){
-            .url = url, .is_read_only = use == STORES_READ, .deadline_us = deadline_us, .slow_us = -1},
-        &err);
+    out->db = db_new(&(struct db_options){.url = w->database,
+                                          .is_read_only = use == STORES_READ,
+                                          .deadline_us = deadline_us,
+                                          .slow_us = -1},
+                     &err);
     out->is_busy = !out->db && err.code == ERR_CONFLICT && use != STORES_READ;
     if (out->is_busy)
-        point_at(ctl, dir);
+        point_at(ctl, w);
     return out->db || out->is_busy ? CLI_OK : stores_failed("the history store", &err);
 }
 
-static int open_kv(struct stores *out)
+static int open_kv(const struct stores_where *w, struct stores *out)
 {
-    const char *named = first_of(opt.redis, "GATEWAYD_REDIS_URL", "REDIS_URL");
-    const char *enabled = first_of(NULL, "GATEWAYD_REDIS_ENABLED", "REDIS_ENABLED");
-    char url[URL_CAP];
     struct err err = {0};
+
+    if (!w->redis[0])
+        return CLI_OK;
+    out->kv = kv_new(&(struct kv_options){.url = w->redis}, &err);
+    return out->kv ? CLI_OK : stores_failed("the realtime store", &err);
+}
+
+static int64_t wait_ms;
+
+void stores_wait(int64_t ms)
+{
+    wait_ms = ms;
+}
+
+/* A gateway keeps its file as long as it lives and can be asked; another command is through with it soon. */
+static int open_db_in_time(struct ctl *ctl, const struct stores_where *w, enum stores_use use,
+                           int64_t deadline_us, struct stores *out)
+{
+    struct mono started = mono_now();
     int rc;
 
-    if (!named || (!opt.redis && is_false(enabled)))
-        return CLI_OK;
-    rc = address_of("the realtime store", named, url);
+    do {
+        rc = open_db(ctl, w, use, deadline_us, out);
+        if (rc || !out->is_busy || ctl_answers(ctl))
+            return rc;
+    } while (mono_diff_us(mono_now(), started) < wait_ms * 1000 && ctl_sleep_ms(20));
+    out->is_busy = false;
+    return ctl_fail(CLI_CONFLICT, "the history store is in use, and no gateway answers for it\n  '%s'",
+                    w->database);
+}
+
+/* With a context that is read-only nothing is written, whoever would write it. */
+static int open_both(struct ctl *ctl, enum stores_use use, int64_t deadline_us, struct stores *out)
+{
+    struct stores_where w;
+    int rc = stores_where(ctl, &w);
+
+    if (!rc && use != STORES_READ && ctl->is_read_only)
+        rc = ctl_read_only(ctl);
     if (!rc) {
-        out->kv = kv_new(&(struct kv_options){.url = url}, &err);
-        rc = out->kv ? CLI_OK : stores_failed("the realtime store", &err);
+        rc = open_db_in_time(ctl, &w, use, deadline_us, out);
+        rc = rc ? stores_blame(rc, "database", w.database_of) : rc;
     }
-    explicit_bzero(url, sizeof(url));
+    if (!rc && !out->is_busy) {
+        rc = open_kv(&w, out);
+        rc = rc ? stores_blame(rc, "redis", w.redis_of) : rc;
+    }
+    explicit_bzero(&w, sizeof(w));
     return rc;
 }
 
@@ -282,9 +210,7 @@ int stores_open(struct ctl *ctl, enum stores_use use, int64_t deadline_us, struc
     log_set_level(LOG_WARN);
     leave_on_signals(true);
     *out = (struct stores){.retention_us = retention()};
-    rc = open_db(ctl, use, deadline_us, out);
-    if (!rc && !out->is_busy)
-        rc = open_kv(out);
+    rc = open_both(ctl, use, deadline_us, out);
     if (rc || out->is_busy)
         leave_on_signals(false);
     if (rc)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a command finds the stores: options, then environment, then the state directory. Addresses may hold passwords and
- * are never printed whole. */
+/* The stores of a command; which ones they are, stores_where.h says. Addresses may hold passwords and are never printed whole. */
 #ifndef AIGWCTL_STORES_H
 #define AIGWCTL_STORES_H
 
@@ -36,6 +35,8 @@ enum stores_use { STORES_READ, STORES_WRITE, STORES_CREATE };
 /* An exit code, having said why. With is_busy, `ctl` calls the gateway whose state directory it is. */
 int stores_open(struct ctl *ctl, enum stores_use use, int64_t deadline_us, struct stores *out);
 void stores_close(struct stores *s);
+/* How long to wait for a SQLite file that another command has; 0 by default. */
+void stores_wait(int64_t ms);
 /* From now on the first signal lets what is under way end, the second does not. */
 void stores_be_patient(void);
 /* Fails unless the schema is this program's. */

@@ -6,11 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "gatewayd/journal/targets.h"
 #include "libshared/base/log.h"
 
-#define LAST_FLUSH_US 5000000 /* that a stop waits for a store */
+#define LAST_FLUSH_US 5000000  /* that a stop waits for a store */
+#define FILE_WAIT_US  10000000 /* that a start waits for a command that has the history file */
 
 enum { REALTIME, HISTORY };
 
@@ -22,6 +24,20 @@ struct books {
     char *path; /* of the SQLite file; NULL: the history store is a server */
     struct writer *writers[BOOKS_WRITERS];
 };
+
+/* The journal is ours by now, so whoever has the file is no gateway but a command, and through with it soon. */
+static struct db *open_db(const struct db_options *o, struct err *err)
+{
+    struct mono started = mono_now();
+    struct db *db = db_new(o, err);
+
+    while (!db && err->code == ERR_CONFLICT && mono_diff_us(mono_now(), started) < FILE_WAIT_US) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        *err = (struct err){0};
+        db = db_new(o, err);
+    }
+    return db;
+}
 
 static enum err_code open_stores(struct books *b, const struct config *c, struct err *err)
 {
@@ -37,7 +53,7 @@ static enum err_code open_stores(struct books *b, const struct config *c, struct
     b->kv = kv_new(&kv, err);
     if (!b->kv)
         return err_prefix(err, "redis");
-    b->db = db_new(&db, err);
+    b->db = open_db(&db, err);
     if (!b->db)
         return err_prefix(err, "database");
     log_info("realtime store: %s; history store: %s", kv_where(b->kv), db_where(b->db));

@@ -7,46 +7,66 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <pwd.h>
 #include <stdio.h>
 
 #include "libshared/cli/context.h"
 
+const char *context_home(void)
+{
+    const char *home = getenv("HOME");
+    const struct passwd *pw = home && home[0] == '/' ? NULL : getpwuid(getuid());
+
+    return home && home[0] == '/' ? home : pw && pw->pw_dir && pw->pw_dir[0] == '/' ? pw->pw_dir : "";
+}
+
 bool context_path(const char *name, char *dst, size_t cap)
 {
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    const char *state = getenv("XDG_STATE_HOME"), *home = context_home();
     int n;
 
     if (!*name || strchr(name, '/') || name[0] == '.')
         return false;
     if (state && state[0] == '/')
         n = snprintf(dst, cap, "%s/gatewayd/contexts/%s.json", state, name);
-    else if (home && home[0] == '/')
+    else if (*home)
         n = snprintf(dst, cap, "%s/.local/state/gatewayd/contexts/%s.json", home, name);
     else
         return false;
     return n > 0 && (size_t)n < cap;
 }
 
-static bool read_registered(const char *name, char *url, size_t cap, int *out_pid)
+static void take_member(const json_t *o, const char *name, char dst[CONTEXT_TEXT_CAP])
 {
-    char path[1024];
-    json_t *o =
-        context_path(name, path, sizeof(path)) ? json_load_file(path, JSON_REJECT_DUPLICATES, NULL) : NULL;
-    const char *z = json_string_value(json_object_get(o, "url"));
+    const char *z = json_string_value(json_object_get(o, name));
 
     if (z)
-        (void)span_copy(url, cap, span_of(z));
+        (void)span_copy(dst, CONTEXT_TEXT_CAP, span_of(z));
+}
+
+static bool read_registered(const char *name, struct context *out, int *out_pid)
+{
+    json_t *o = context_path(name, out->file, sizeof(out->file))
+                    ? json_load_file(out->file, JSON_REJECT_DUPLICATES, NULL)
+                    : NULL;
+
+    take_member(o, "url", out->url);
+    take_member(o, "redis", out->redis);
+    take_member(o, "database", out->database);
     *out_pid = (int)json_integer_value(json_object_get(o, "pid"));
     json_decref(o);
-    return z != NULL;
+    return out->url[0];
 }
 
 bool context_read(const char *name, char *url, size_t cap, int *out_pid)
 {
     struct contexts c;
+    struct context running = {0};
     const struct context *found;
-    bool is_found = read_registered(name, url, cap, out_pid);
+    bool is_found = read_registered(name, &running, out_pid);
 
+    if (is_found)
+        (void)span_copy(url, cap, span_of(running.url));
     if (is_found || contexts_read(&c, NULL))
         return is_found;
     found = contexts_find(&c, name);
@@ -64,24 +84,27 @@ enum err_code context_load(const char *name, struct context *out, struct err *er
     int pid;
 
     *out = (struct context){0};
-    if (name && read_registered(name, out->url, sizeof(out->url), &pid)) {
+    if (name && read_registered(name, out, &pid)) {
         (void)span_copy(out->name, sizeof(out->name), span_of(name));
         out->is_running = true;
         return ERR_OK;
     }
+    *out = (struct context){0};
     e = contexts_read(&c, err);
     if (e)
         return e;
     found = contexts_find(&c, name ? name : c.current);
-    if (found)
+    if (found) {
         *out = *found;
+        (void)span_copy(out->file, sizeof(out->file), span_of(c.path));
+    }
     contexts_release(&c);
     return found ? ERR_OK : err_set(err, ERR_NOT_FOUND, "no context is named '%s'", name ? name : "");
 }
 
 void context_guess_url(char *dst, size_t cap)
 {
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    const char *state = getenv("XDG_STATE_HOME");
     char path[512];
 
     if (access("/run/gatewayd/admin.sock", W_OK) == 0) {
@@ -91,7 +114,7 @@ void context_guess_url(char *dst, size_t cap)
     if (state && state[0] == '/')
         (void)snprintf(path, sizeof(path), "%s/gatewayd/admin.sock", state);
     else
-        (void)snprintf(path, sizeof(path), "%s/.local/state/gatewayd/admin.sock", home ? home : "");
+        (void)snprintf(path, sizeof(path), "%s/.local/state/gatewayd/admin.sock", context_home());
     (void)snprintf(dst, cap, "%s%.500s", access(path, W_OK) == 0 ? "unix:" : "",
                    access(path, W_OK) == 0 ? path : "http://127.0.0.1:8081");
 }

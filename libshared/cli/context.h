@@ -6,7 +6,10 @@
 #include "libshared/base/err.h"
 #include "libshared/base/secret.h"
 
-/* Where a running gateway registered itself under a name: a file that holds {"url","pid"}. */
+/* The home directory; cron and systemd may set no HOME. "" when there is none. */
+const char *context_home(void);
+
+/* Where a running gateway registered itself under a name: a file that holds {"url","pid"} and may hold "redis" and "database". */
 bool context_path(const char *name, char *dst, size_t cap);
 bool context_read(const char *name, char *url, size_t cap, int *out_pid);
 
@@ -21,8 +24,9 @@ struct context { /* empty texts: not said */
     char url[CONTEXT_TEXT_CAP]; /* a `socket` is unix:/PATH here */
     char token_file[CONTEXT_TEXT_CAP], redis[CONTEXT_TEXT_CAP], database[CONTEXT_TEXT_CAP],
         prometheus[CONTEXT_TEXT_CAP];
+    char file[CONTEXT_TEXT_CAP]; /* what said so; filled by context_load() alone */
     bool is_read_only;
-    bool is_running; /* not of the file: a gateway registered itself */
+    bool is_running; /* not of ctl.yaml: a gateway registered itself */
 };
 
 struct contexts {

@@ -42,12 +42,12 @@ bool context_is_name(const char *z)
 
 static bool user_path(char *dst, size_t cap)
 {
-    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    const char *config = getenv("XDG_CONFIG_HOME"), *home = context_home();
     int n;
 
     if (config && config[0] == '/')
         n = snprintf(dst, cap, "%s/gatewayd/ctl.yaml", config);
-    else if (home && home[0] == '/')
+    else if (*home)
         n = snprintf(dst, cap, "%s/.config/gatewayd/ctl.yaml", home);
     else
         return false;
@@ -65,10 +65,10 @@ static enum err_code wrong(const struct contexts *c, const struct yaml_node *at,
 /* "~/x" is in the home directory, as a shell would say. */
 static bool take_text(char dst[CONTEXT_TEXT_CAP], const char *before, struct span text)
 {
-    const char *home = getenv("HOME");
+    const char *home = context_home();
     int n;
 
-    if (text.len > 1 && text.p[0] == '~' && text.p[1] == '/' && home)
+    if (text.len > 1 && text.p[0] == '~' && text.p[1] == '/' && *home)
         n = snprintf(dst, CONTEXT_TEXT_CAP, "%s%.*s", home, (int)text.len - 1, text.p + 1);
     else
         n = snprintf(dst, CONTEXT_TEXT_CAP, "%s%.*s", before, (int)text.len, text.p);

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contexts name stores, too: which of them a command takes, what it says of a key that is missing or wrong, and that one which is
+read-only protects the stores as well."""
+
+import subprocess
+
+import pytest
+import yaml
+
+from support.process import BIN, SANITIZER
+
+OK, USAGE, NO_ANSWER, NO_AUTH, NOT_FOUND, CONFLICT = 0, 2, 3, 4, 5, 6
+NOWHERE = "redis://:s3cret@127.0.0.1:1"
+LINE = ["aggregate", "hourly", "--quiet"]
+
+
+class Home:
+    """A user's home, as cron sees it: HOME, PATH, SHELL and LOGNAME are all that there is."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.file = directory / ".config/gatewayd/ctl.yaml"
+        self.env = {"HOME": str(directory), "PATH": f"{BIN}:/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "gatewayd"}
+
+    def write(self, current, **contexts):
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(yaml.safe_dump({"current-context": current, "contexts": {k: {a.replace("_", "-"): v for a, v in c.items()}
+                                                                                      for k, c in contexts.items()}}))
+
+    def __call__(self, *args, code=OK, **env):
+        done = subprocess.run(["aigwctl", *map(str, args)], env={**self.env, **env}, cwd=self.directory, capture_output=True, text=True,
+                              timeout=60, stdin=subprocess.DEVNULL)
+        assert not SANITIZER.search(done.stderr), done.stderr
+        assert done.returncode == code, (args, done.returncode, done.stdout, done.stderr)
+        assert "s3cret" not in done.stdout + done.stderr
+        return done
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path)
+
+
+def database(home, name):
+    """A history store of that name, with its tables."""
+    (home.directory / name).mkdir()
+    home("db", "migrate", "up", "--state-dir", home.directory / name)
+    return str(home.directory / name / "history.db")
+
+
+def where(done):
+    """Which store answered: its directory."""
+    return yaml.safe_load(done.stdout)["data"]["database"].rsplit("/", 2)[1]
+
+
+STATUS = ["db", "migrate", "status", "-o", "json"]
+
+
+@pytest.mark.asan
+def test_the_cron_line_finds_its_stores_by_the_context(home):
+    one, other = database(home, "one"), database(home, "other")
+    home.write("prod", prod={"url": "https://gw.example.net", "database": one}, spare={"url": "https://gw2.example.net", "database": other})
+    assert home(*LINE).stdout == "" and home(*LINE, GATEWAYD_CONTEXT="spare").stdout == ""
+    for args in (["db", "verify"], ["reconcile"], ["aggregate", "status"]):
+        home(*args), home(*args, "-c", "spare")
+    assert where(home(*STATUS)) == "one" and where(home(*STATUS, "-c", "spare")) == "other"
+    assert where(home(*STATUS, GATEWAYD_CONTEXT="spare")) == "other"
+    # Options win over contexts, a context that is named over variables, those over the current context.
+    assert where(home(*STATUS, "-c", "spare", "--database", one)) == where(home(*STATUS, "-c", "spare", "--state-dir", home.directory / "one")) == "one"
+    assert where(home(*STATUS, "-c", "prod", GATEWAYD_DATABASE_URL=other)) == "one"
+    assert where(home(*STATUS, GATEWAYD_DATABASE_URL=other)) == where(home(*STATUS, DATABASE_URL=other)) == "other"
+    # Another gateway's address leaves the current context out, and with it its stores.
+    assert where(home(*STATUS, "--state-dir", home.directory / "other", "--url", "http://127.0.0.1:1")) == "other"
+
+
+def test_stores_of_one_gateway_are_not_mixed_with_those_of_another(home):
+    one, other = database(home, "one"), database(home, "other")
+    home.write("one", one={"url": "https://one.example.net", "database": one},
+               other={"url": "https://other.example.net", "database": other, "redis": NOWHERE})
+    # The Redis of the variable belongs to the variable's database, and that of `other` to `other`.
+    home(*LINE, "-c", "one", REDIS_URL=NOWHERE)
+    home(*LINE, "-c", "other", code=NO_ANSWER)
+    home(*LINE, "-c", "other", GATEWAYD_DATABASE_URL=one, code=NO_ANSWER)
+    assert where(home(*STATUS, "-c", "other", REDIS_URL=NOWHERE, DATABASE_URL=one)) == "other"
+    refused = home(*LINE, GATEWAYD_REDIS_URL=NOWHERE, code=USAGE)  # a Redis without a database: not that of `one`
+    assert "names no history store" in refused.stderr
+
+
+@pytest.mark.asan
+def test_what_a_context_lacks_is_said_with_key_and_file(home):
+    home.write("prod", prod={"url": "https://gw.example.net"})
+    for args in (LINE, ["aggregate", "status"], ["db", "verify"], ["reconcile"], ["reconcile", "--repair", "--apply"]):
+        lacks = home(*args, code=USAGE).stderr
+        assert lacks.splitlines() == [
+            "aigwctl: context 'prod' names no history store",
+            "  Add it:   aigwctl config set prod --database URL",
+            "  Or give:  --database URL, or --state-dir DIR",
+            "  The key is 'database' of context 'prod' in",
+            "  ~/.config/gatewayd/ctl.yaml"]
+        assert all(len(line) <= 80 for line in lacks.splitlines())
+    database(home, "one")
+    home("config", "set", "prod", "--database", "one/history.db")  # from here; the line runs elsewhere
+    assert yaml.safe_load(home.file.read_text())["contexts"]["prod"]["database"] == str(home.directory / "one/history.db")
+    assert home(*LINE).stdout == ""
+    lacks = home(*LINE, "--source", "redis", code=USAGE).stderr.splitlines()
+    assert lacks[0] == "aigwctl: context 'prod' names no realtime store" and "config set prod --redis URL" in lacks[1]
+    assert "'redis' of context 'prod'" in lacks[3]
+    home("config", "set", "prod", "--redis", NOWHERE)
+    home(*LINE, code=NO_ANSWER)
+    shown = home("config", "contexts", "-o", "json").stdout
+    assert "redis://127.0.0.1:1" in shown
+
+
+def test_what_a_context_says_wrongly_is_blamed_on_its_file(home):
+    for value, code in (("/none/history.db", NOT_FOUND), ("mysql://h/x", USAGE), ("file:/none", USAGE),
+                        ("postgresql://u:s3cret@127.0.0.1:1/x", NO_ANSWER)):
+        home.write("prod", prod={"url": "https://gw.example.net", "database": value})
+        wrong = home(*LINE, code=code).stderr.splitlines()
+        assert wrong[-2:] == ["  It is the key 'database' of context 'prod' in", "  ~/.config/gatewayd/ctl.yaml"], wrong
+    home.write("local", local={"socket": "/run/none/admin.sock"})
+    none = home(*LINE, code=NOT_FOUND).stderr.splitlines()
+    assert "config set local --database URL" in none[2] and "'database' of context 'local'" in none[4]
+    home.file.unlink()
+    none = home(*LINE, code=NOT_FOUND).stderr.splitlines()
+    assert none[-1] == "  Or give:  --database URL, or --state-dir DIR"
+    home(*LINE, "-c", "gone", code=NOT_FOUND)
+
+
+def test_a_gateway_that_is_reached_by_a_socket_has_its_history_beside_it(home):
+    database(home, "state")
+    home.write("local", local={"socket": str(home.directory / "state/admin.sock")})
+    assert where(home(*STATUS)) == "state" and home(*LINE).stdout == ""
+
+
+def test_a_context_that_is_read_only_protects_the_stores(home):
+    one = database(home, "one")
+    home.write("prod", prod={"url": "https://gw.example.net", "database": one, "read_only": True})
+    for args in (LINE, ["aggregate", "backfill", "--from", "2026-01-01T00", "--to", "2026-01-01T01"], ["reconcile", "--repair", "--apply"],
+                 ["db", "migrate", "up"]):
+        assert "is read-only" in home(*args, code=NO_AUTH).stderr
+    for args in (["aggregate", "hourly", "--dry-run"], ["aggregate", "status"], ["reconcile"], ["reconcile", "--repair"], ["db", "verify"]):
+        home(*args)
