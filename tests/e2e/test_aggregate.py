@@ -187,10 +187,9 @@ def test_a_late_line_counts_after_its_hour_was_marked(books, closed):
 
 
 KILLED = -9
-HAS_POINTS = (BIN / "aigwctl").exists() and b"GATEWAYD_CRASH" in (BIN / "aigwctl").read_bytes()
 
 
-@pytest.mark.skipif(not HAS_POINTS, reason="this build has no crash points (GATEWAYD_BIN=build-clang/bin has)")
+@pytest.mark.points
 @pytest.mark.parametrize("point", ["begun", "after_clean", "after_delete", "after_insert", "before_commit", "after_commit",
                                    "before_tidy", "after_tidy"])
 def test_a_job_that_dies_anywhere_is_finished_by_the_next(books, closed, point):
@@ -263,7 +262,7 @@ def test_the_archive_deletes_what_is_in_its_file(books, closed, tmp_path):
     books(*archive, "--confirm", books.store.name, code=CONFLICT)  # the file is there
 
 
-@pytest.mark.skipif(not HAS_POINTS, reason="this build has no crash points (GATEWAYD_BIN=build-clang/bin has)")
+@pytest.mark.points
 @pytest.mark.parametrize("point", ["after_verify", "before_commit"])
 def test_an_archive_that_dies_deletes_nothing(books, closed, tmp_path, point):
     old = closed - 100 * 24 * HOUR

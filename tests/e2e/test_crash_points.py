@@ -17,12 +17,11 @@ import pytest
 from support import reprice
 from support.books import Books, compare
 from support.gateway import KEY, Gateway, config, model, provider
-from support.process import BIN, ROOT, SLOWNESS
+from support.process import ROOT, SLOWNESS
 from support.wait import eventually
 
 ALL = re.findall(r"^POINT\((\w+),", (ROOT / "libshared/base/crash_points.def").read_text(), re.M)
-HAS_POINTS = (BIN / "gatewayd").exists() and b"GATEWAYD_CRASH" in (BIN / "gatewayd").read_bytes()
-pytestmark = pytest.mark.skipif(not HAS_POINTS, reason="this build has no crash points (GATEWAYD_BIN=build-clang/bin has)")
+pytestmark = pytest.mark.points
 
 # Places that no traffic reaches, and who dies there instead.
 ELSEWHERE = {

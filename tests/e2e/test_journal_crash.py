@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process dies at each named place of the journal, and the next start has one end for each request on record. Needs a
-build with -DCRASH_POINTS=ON; skipped elsewhere."""
+build with -DCRASH_POINTS=ON."""
 
 import collections
 import json
@@ -9,12 +9,10 @@ import threading
 
 import pytest
 from support.gateway import model, provider, run
-from support.process import BIN, SLOWNESS
+from support.process import SLOWNESS
 from support.wait import eventually
 
-pytestmark = pytest.mark.skipif(
-    b"GATEWAYD_CRASH_COUNTS" not in (BIN / "gatewayd").read_bytes(), reason="a build without crash points"
-)
+pytestmark = pytest.mark.points
 
 SERVING = [
     "reserve_before_append", "reserve_after_bytes", "reserve_after_append",

@@ -17,10 +17,16 @@ BIN = Path(os.environ.get("GATEWAYD_BIN", ROOT / "build" / "bin"))
 SCRUBBED = re.compile(r"^(GATEWAYD_|OPENAI_|ANTHROPIC_|GEMINI_|REDIS_|DATABASE_URL|OTEL_|SENTRY_|METRICS_|.*_API_KEY$|.*_proxy$|.*_PROXY$)")
 SANITIZER = re.compile(r"ERROR: AddressSanitizer|ERROR: LeakSanitizer|WARNING: ThreadSanitizer|runtime error:")
 SLOWNESS = 4.0 if re.search(r"-(asan|tsan)\b", str(BIN)) else 1.0
+IS_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 
 def is_sanitized():
     return SLOWNESS > 1
+
+
+def has_crash_points():
+    """Asked of both programs that die at them: a build has all or none."""
+    return all(b"GATEWAYD_CRASH" in (BIN / name).read_bytes() for name in ("gatewayd", "aigwctl"))
 
 
 class Process:

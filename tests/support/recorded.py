@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.process import BIN, ROOT
+from support.process import BIN, IS_CI, ROOT
 
 ARCHIVE = Path(os.environ.get("RECORDED_TRAFFIC", ROOT.parent / "shared" / "data" / "recorded-traffic.tar.gz"))
 
@@ -98,7 +98,7 @@ def require():
     """Skips where the archive is absent; in CI that is a failure, since there it must be present."""
     if ARCHIVE.exists():
         return
-    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+    if IS_CI:
         pytest.fail(f"recorded traffic is absent ({ARCHIVE.name}), and CI must have it")
     pytest.skip(f"recorded traffic is absent ({ARCHIVE.name} beside the repository)")
 

@@ -19,6 +19,7 @@
 #include "libshared/base/clock.h"
 #include "libshared/store/db_priv.h"
 #include "tests/support/pgserver.h"
+#include "tests/unit/absent.h"
 
 #define SECOND_US ((int64_t)1000000)
 
@@ -151,7 +152,7 @@ static UNUSED bool postgres_starts(void)
     store = (struct store){.dialect = DB_POSTGRES};
     store.server = pgserver_start(&reason);
     if (!store.server)
-        (void)printf("[  SKIPPED ] all tests on PostgreSQL: %s\n", reason);
+        left_out("all tests on PostgreSQL", reason);
     return store.server != NULL;
 }
 

@@ -766,10 +766,8 @@ int main(void)
     };
     int failed = cmocka_run_group_tests_name("memory", tests, set_up, tear_down);
 
-    if (!redis_server_is_installed()) {
-        print_message("[  SKIPPED ] redis: there is no redis-server in the path\n");
+    if (!redis_server_is_installed())
         return failed;
-    }
     on_redis = true;
     return failed + cmocka_run_group_tests_name("redis", tests, set_up, tear_down);
 }

@@ -78,10 +78,8 @@ static void write_at_last(struct kv *kv, const struct kv_batch *b)
 static int fresh_server(void **state)
 {
     (void)state;
-    if (!redis_server_is_installed()) {
-        print_message("there is no redis-server in the path\n");
+    if (!redis_server_is_installed())
         skip();
-    }
     redis_server_start(&server, NULL);
     return 0;
 }
