@@ -27,9 +27,41 @@ int ctl_fail(int code, const char *fmt, ...)
     (void)vsnprintf(complaint, sizeof(complaint), fmt, ap);
     va_end(ap);
     (void)fputs("aigwctl: ", stderr);
-    term_put(stderr, complaint);
+    term_put_wrapped(stderr, complaint, 9, term_is_tty(stderr) ? term_width(stderr) : 0);
     (void)fputc('\n', stderr);
     return code;
+}
+
+void ctl_usage(const struct argp_state *state, const char *fmt, ...)
+{
+    const char *command = strchr(state->name, ' '); /* "aigwctl cost" */
+    char text[1024];
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    (void)ctl_fail(CLI_USAGE, "%s%s%s", command ? command + 1 : "", command ? ": " : "", text);
+    exit(ctl_usage_hint(state->name));
+}
+
+int ctl_usage_hint(const char *name)
+{
+    (void)fprintf(stderr, "  '%s --help' lists what there is\n", name);
+    return CLI_USAGE;
+}
+
+void ctl_put_text(FILE *f, const char *text, unsigned indent)
+{
+    term_put_wrapped(f, text, indent, term_is_tty(stdout) ? term_width(stdout) : 0);
+}
+
+void ctl_put_none(const struct ctl *ctl, const char *text)
+{
+    if (ctl->output != OUTPUT_TABLE || ctl->is_quiet)
+        return;
+    term_put_wrapped(stderr, text, 0, term_is_tty(stderr) ? term_width(stderr) : 0);
+    (void)fputc('\n', stderr);
 }
 
 /* ---- reaching the gateway ------------------------------------------------------------------------------------------ */
@@ -143,7 +175,7 @@ static int no_answer(struct ctl *ctl, const struct err *err)
         (void)ctl_fail(CLI_NO_ANSWER, "no answer from %s: %s", ctl->found_url, err_text(err));
     if (!ctl->is_quiet)
         (void)fputs("  Is the daemon up?     systemctl status gatewayd, or aigwctl demo\n"
-                    "  Wrong address?        aigwctl config contexts, --url http://HOST:PORT or unix:/PATH\n"
+                    "  Wrong address?        aigwctl config contexts; --url http://HOST:PORT\n"
                     "  Full self-test:       aigwctl doctor\n",
                     stderr);
     if (ctl->is_watch && !ctl->is_quiet)
@@ -197,8 +229,8 @@ int ctl_refused(const struct api_answer *a)
 
     (void)ctl_fail(code, "%s (HTTP %d)", text ? text : "the gateway refused", a->status);
     if (a->status == 401)
-        (void)fputs("  Give the admin token with --token-file FILE or GATEWAYD_TOKEN, or use --url "
-                    "unix:/…/admin.sock\n",
+        (void)fputs("  Give the admin token with --token-file FILE or GATEWAYD_TOKEN,\n"
+                    "  or use the socket, which needs none: --url unix:/…/admin.sock\n",
                     stderr);
     json_decref(o);
     return code;

@@ -51,14 +51,14 @@ static const struct argp_option OPTIONS[] = {
 static error_t take_hour(char *arg, int64_t *out, struct argp_state *state)
 {
     if (!stores_parse_hour(arg, out) || *out == 0)
-        argp_error(state, "'%s' is no hour: write 2026-11-20T13, in UTC", arg);
+        ctl_usage(state, "'%s' is no hour: write 2026-11-20T13, in UTC", arg);
     return 0;
 }
 
 static error_t take_time(const char *arg, int64_t *out_ms, struct argp_state *state)
 {
     if (!human_parse_duration(arg, out_ms))
-        argp_error(state, "'%s' is no time: write 30s or 60m", arg);
+        ctl_usage(state, "'%s' is no time: write 30s or 60m", arg);
     return 0;
 }
 
@@ -69,7 +69,7 @@ static error_t take_source(const char *arg, struct argp_state *state)
             opt.source = (enum aggregate_source)i;
             return 0;
         }
-    argp_error(state, "--source takes auto, ledger or redis, not '%s'", arg);
+    ctl_usage(state, "--source takes auto, ledger or redis, not '%s'", arg);
     return 0;
 }
 
@@ -94,7 +94,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     case KEY_PERIODIC:
         (void)take_time(arg ? arg : "60m", &opt.periodic_ms, state);
         if (opt.periodic_ms < 1000)
-            argp_error(state, "--periodic takes at least 1s");
+            ctl_usage(state, "--periodic takes at least 1s");
         return 0;
     case KEY_LOCK_WAIT:
         return take_time(arg, &opt.lock_wait_ms, state);

@@ -82,9 +82,9 @@ static error_t take_format(const char *arg, struct argp_state *state)
             opt.format = i;
             return 0;
         }
-    argp_error(state,
-               "--format takes prometheus, prometheusrule, grafana, alertmanager, test or markdown, not '%s'",
-               arg);
+    ctl_usage(state,
+              "--format takes prometheus, prometheusrule, grafana, alertmanager, test or markdown, not '%s'",
+              arg);
     return EINVAL;
 }
 
@@ -103,11 +103,11 @@ static error_t take_choice(int key, const char *arg, struct argp_state *state)
     else if (key == KEY_GROUP && alert_category_of(arg, &category))
         opt.pick.categories[category] = true;
     else
-        argp_error(state,
-                   key == KEY_PACK       ? "--pack takes core, compat, extended or all, not '%s'"
-                   : key == KEY_SEVERITY ? "--severity takes critical, warning or info, not '%s'"
-                                         : "no group is named '%s'; 'aigwctl alerts list' shows them",
-                   arg);
+        ctl_usage(state,
+                  key == KEY_PACK       ? "--pack takes core, compat, extended or all, not '%s'"
+                  : key == KEY_SEVERITY ? "--severity takes critical, warning or info, not '%s'"
+                                        : "no group is named '%s'; 'aigwctl alerts list' shows them",
+                  arg);
     return 0;
 }
 
@@ -118,7 +118,7 @@ static error_t take_several(int key, char *arg, struct argp_state *state)
     else if (key == KEY_WEBHOOK && opt.pick.n_webhooks < ALERTS_WEBHOOKS_MAX)
         opt.pick.webhooks[opt.pick.n_webhooks++] = arg;
     else
-        argp_error(state, "too many of this: '%s'", arg);
+        ctl_usage(state, "too many of this: '%s'", arg);
     return 0;
 }
 
@@ -497,7 +497,8 @@ const struct command CMD_ALERTS = {
             "installed; it exits 10 for findings, 11 for what Prometheus would not load. 'test FILE' writes "
             "a history per rule that "
             "fires and a near miss that does not, and has promtool play them.\v"
-            "  aigwctl alerts generate --set HighModelErrorRate.threshold=0.15 --out-file gatewayd.yml\n"
+            "  aigwctl alerts generate --set HighModelErrorRate.threshold=0.15 \\\n"
+            "    --out-file gatewayd.yml\n"
             "  aigwctl alerts check gatewayd.yml --live\n"
             "  aigwctl alerts list --explain CircuitBreakerOpen",
     .options = OPTIONS,

@@ -26,9 +26,9 @@ static error_t take(int key, char *arg, struct argp_state *state)
     else if (key != KEY_SINCE)
         return ARGP_ERR_UNKNOWN;
     else if (!human_parse_duration(arg, &since_ms) || since_ms <= 0)
-        argp_error(state, "--since takes a time such as 6h, not '%s'", arg);
+        ctl_usage(state, "--since takes a time such as 6h, not '%s'", arg);
     if (key == KEY_SEVERITY && strcmp(arg, "warning") != 0 && strcmp(arg, "critical") != 0)
-        argp_error(state, "--severity takes warning or critical, not '%s'", arg);
+        ctl_usage(state, "--severity takes warning or critical, not '%s'", arg);
     return 0;
 }
 

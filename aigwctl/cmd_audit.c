@@ -35,8 +35,8 @@ const struct table_column AUDIT_COLUMNS[] = {
     {"id", "ID", FORM_NUMBER},
     {"actor", "WHO", FORM_TEXT},
     {"action", "ACTION", FORM_NAME},
-    {"subject", "SUBJECT", FORM_TEXT},
-    {"reason", "REASON", FORM_TEXT},
+    {"subject", "SUBJECT", FORM_TEXT | FORM_WRAP},
+    {"reason", "REASON", FORM_TEXT | FORM_WRAP},
     {"hash", "HASH", FORM_TEXT | FORM_WIDE},
     {0},
 };

@@ -32,10 +32,10 @@ static error_t take_until(const char *arg, struct argp_state *state)
     int64_t s;
 
     if (!human_parse_time(arg, &t))
-        argp_error(state, "--until takes a time such as 2026-11-30T12:00:00Z, not '%s'", arg);
+        ctl_usage(state, "--until takes a time such as 2026-11-30T12:00:00Z, not '%s'", arg);
     s = (t.us - wall_now().us) / 1000000;
     if (s < 1)
-        argp_error(state, "--until: '%s' is over", arg);
+        ctl_usage(state, "--until: '%s' is over", arg);
     (void)snprintf(opt.until, sizeof(opt.until), "%llds", (long long)s);
     opt.length = opt.until;
     return 0;
@@ -47,7 +47,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     case KEY_STATE:
         opt.state = arg;
         if (strcasecmp(arg, "open") && strcasecmp(arg, "half_open") && strcasecmp(arg, "closed"))
-            argp_error(state, "--state is open, half_open or closed, not '%s'", arg);
+            ctl_usage(state, "--state is open, half_open or closed, not '%s'", arg);
         return 0;
     case KEY_ALL:
         opt.is_all = true;
@@ -72,25 +72,29 @@ static error_t take(int key, char *arg, struct argp_state *state)
 }
 
 const struct table_column BREAKERS_COLUMNS[] = {
-    {"target", "PROVIDER/MODEL", FORM_TEXT},
+    {"target", "PROVIDER/MODEL", FORM_TEXT | FORM_WRAP},
     {"state", "STATE", FORM_TEXT},
     {"failure_count", "FAILS", FORM_COUNT},
     {"since", "SINCE", FORM_AGE},
-    {"next", "NEXT", FORM_TEXT},
-    {"cause", "LAST CAUSE", FORM_TEXT},
+    {"next", "NEXT", FORM_NAME},
+    {"cause", "LAST CAUSE", FORM_TEXT | FORM_WRAP},
     {0},
 };
 static const struct table_column HISTORY[] = {
     {"at", "AT", FORM_TEXT},
     {"from", "FROM", FORM_TEXT},
     {"to", "TO", FORM_TEXT},
-    {"cause", "CAUSE", FORM_TEXT},
+    {"cause", "CAUSE", FORM_TEXT | FORM_WRAP},
     {0},
 };
 
 static const struct table_column CHANGES[] = {
-    {"at", "WHEN", FORM_AGE}, {"target", "PROVIDER/MODEL", FORM_TEXT}, {"from", "FROM", FORM_TEXT},
-    {"to", "TO", FORM_TEXT},  {"cause", "CAUSE", FORM_TEXT},           {0},
+    {"at", "WHEN", FORM_AGE},
+    {"target", "PROVIDER/MODEL", FORM_TEXT | FORM_WRAP},
+    {"from", "FROM", FORM_TEXT},
+    {"to", "TO", FORM_TEXT},
+    {"cause", "CAUSE", FORM_TEXT | FORM_WRAP},
+    {0},
 };
 
 /* ---- rows ------------------------------------------------------------------------------------------------------------ */
@@ -330,21 +334,20 @@ static int list(struct ctl *ctl, FILE *f)
 static void show_one(struct ctl *ctl, FILE *f, const json_t *row)
 {
     const json_t *forced = json_object_get(row, "forced"), *history = json_object_get(row, "history");
+    char line[768];
 
     ctl_put_member(f, row, "target");
     (void)fputs("  ", f);
     ctl_put_member(f, row, "state");
-    (void)fprintf(f, "  %lld failures in a row, %lld of %lld attempts of the window failed\n",
+    (void)fprintf(f, "\n  failures in a row: %lld; of the window's %lld attempts %lld failed\n",
                   (long long)json_integer_value(json_object_get(row, "failure_count")),
-                  (long long)json_integer_value(json_object_get(row, "window_failures")),
-                  (long long)json_integer_value(json_object_get(row, "window_attempts")));
+                  (long long)json_integer_value(json_object_get(row, "window_attempts")),
+                  (long long)json_integer_value(json_object_get(row, "window_failures")));
     if (json_is_object(forced)) {
-        (void)fputs("  forced until ", f);
-        ctl_put_member(f, forced, "until");
-        (void)fputs(" by ", f);
-        ctl_put_member(f, forced, "actor");
-        (void)fputs(", reason: ", f);
-        ctl_put_member(f, forced, "reason");
+        (void)snprintf(line, sizeof(line), "forced until %s by %s, reason: %s", text(forced, "until"),
+                       text(forced, "actor"), *text(forced, "reason") ? text(forced, "reason") : "-");
+        (void)fputs("  ", f);
+        ctl_put_text(f, line, 2);
         (void)fputc('\n', f);
     }
     if (json_array_size(history))
@@ -496,7 +499,8 @@ const struct command CMD_BREAKERS = {
         "away and ends what is under way unless --drain is given, `close` lets requests through whatever "
         "fails; both end by themselves, and `auto` ends them now. `reset` closes a breaker and forgets what "
         "it counted.\v"
-        "  aigwctl breakers open openrouter/openai/gpt-4o-mini --drain --for 30m --reason 'maintenance'",
+        "  aigwctl breakers open openrouter/openai/gpt-4o-mini --drain --for 30m \\\n"
+        "    --reason 'maintenance'",
     .options = OPTIONS,
     .take = take,
     .run = run,

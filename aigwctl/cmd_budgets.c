@@ -60,7 +60,7 @@ static error_t take_forecast(const char *arg, struct argp_state *state)
             budgets_view.forecast = i;
             return 0;
         }
-    argp_error(state, "--forecast is auto, linear or none, not '%s'", arg);
+    ctl_usage(state, "--forecast is auto, linear or none, not '%s'", arg);
     return 0;
 }
 
@@ -73,7 +73,7 @@ static error_t take_until(const char *arg, struct argp_state *state)
     (void)snprintf(day, sizeof(day), "%.20sT00:00:00Z", arg);
     if (!human_parse_time(arg, &t) && !human_parse_time(day, &t)) {
         if (!human_parse_duration(arg, &ms) || ms <= 0)
-            argp_error(state, "'%s' is no time: write 2026-11-30, 2026-11-30T00:00:00Z or 72h", arg);
+            ctl_usage(state, "'%s' is no time: write 2026-11-30, 2026-11-30T00:00:00Z or 72h", arg);
         t = (struct wall){wall_now().us + ms * 1000};
     }
     (void)wall_format((struct wall){t.us / 1000000 * 1000000}, text, sizeof(text));
@@ -88,7 +88,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_OVER:
         if (!span_to_u64(span_of(arg), &n) || n > 1000)
-            argp_error(state, "--over takes a percentage, not '%s'", arg);
+            ctl_usage(state, "--over takes a percentage, not '%s'", arg);
         budgets_view.over_percent = (int)n;
         return 0;
     case KEY_TENANT:
@@ -116,7 +116,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_CUT:
         if (strcmp(arg, "yes") != 0 && strcmp(arg, "no") != 0)
-            argp_error(state, "--cut-streams takes yes or no, not '%s'", arg);
+            ctl_usage(state, "--cut-streams takes yes or no, not '%s'", arg);
         change_give("cut_streams", json_boolean(arg[0] == 'y'));
         return 0;
     case KEY_AMOUNT:

@@ -30,7 +30,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
            : strcmp(arg, "success") == 0 ? "-success_rate"
                                          : NULL;
     if (!rank)
-        argp_error(state, "--rank takes cost, p95 or success, not '%s'", arg);
+        ctl_usage(state, "--rank takes cost, p95 or success, not '%s'", arg);
     return 0;
 }
 

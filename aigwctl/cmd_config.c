@@ -58,7 +58,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     else
         return ARGP_ERR_UNKNOWN;
     if (key == KEY_READ_ONLY && strcmp(arg, "yes") != 0 && strcmp(arg, "no") != 0)
-        argp_error(state, "--read-only takes yes or no, not '%s'", arg);
+        ctl_usage(state, "--read-only takes yes or no, not '%s'", arg);
     return 0;
 }
 
@@ -131,8 +131,8 @@ static int check(struct ctl *ctl)
 
 const struct table_column CONFIG_COLUMNS[] = {
     {"path", "KEY", FORM_NAME},
-    {"value", "VALUE", FORM_TEXT},
-    {"default", "DEFAULT", FORM_TEXT},
+    {"value", "VALUE", FORM_TEXT | FORM_WRAP},
+    {"default", "DEFAULT", FORM_TEXT | FORM_WRAP},
     {"live", "RELOAD", FORM_YES},
     {"origin", "ORIGIN", FORM_TEXT | FORM_WIDE},
     {"type", "TYPE", FORM_TEXT | FORM_WIDE},
@@ -142,8 +142,8 @@ const struct table_column CONFIG_COLUMNS[] = {
 
 static const struct table_column WITH_ORIGIN[] = {
     {"path", "KEY", FORM_NAME},
-    {"value", "VALUE", FORM_TEXT},
-    {"origin", "ORIGIN", FORM_TEXT},
+    {"value", "VALUE", FORM_TEXT | FORM_WRAP},
+    {"origin", "ORIGIN", FORM_TEXT | FORM_WRAP},
     {0},
 };
 
@@ -259,8 +259,8 @@ static int explain(struct ctl *ctl)
 }
 
 static const struct table_column DIFF_COLUMNS[] = {{"path", "KEY", FORM_NAME},
-                                                   {"running", "RUNNING", FORM_TEXT},
-                                                   {"file", "FILE", FORM_TEXT},
+                                                   {"running", "RUNNING", FORM_TEXT | FORM_WRAP},
+                                                   {"file", "FILE", FORM_TEXT | FORM_WRAP},
                                                    {"live", "RELOAD", FORM_YES},
                                                    {0}};
 
@@ -397,7 +397,7 @@ static int init(struct ctl *ctl)
 const struct table_column CONTEXT_COLUMNS[] = {
     {"current", "", FORM_TEXT},
     {"name", "NAME", FORM_NAME},
-    {"url", "URL", FORM_TEXT},
+    {"url", "URL", FORM_TEXT | FORM_WRAP},
     {"read_only", "READ-ONLY", FORM_YES},
     {"token_file", "TOKEN FILE", FORM_TEXT | FORM_WIDE},
     {"database", "DATABASE", FORM_TEXT | FORM_WIDE},
@@ -577,7 +577,8 @@ const struct command CMD_CONFIG = {
             "ctl.yaml: 'aigwctl help "
             "contexts'.\v"
             "  aigwctl config show --changed --origin\n"
-            "  aigwctl config set prod --url https://gw.example.net --token-file prod.token --read-only=yes",
+            "  aigwctl config set prod --url https://gw.example.net --token-file prod.token \\\n"
+            "    --read-only=yes",
     .options = OPTIONS,
     .take = take,
     .run = run,

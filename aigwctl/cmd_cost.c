@@ -17,10 +17,10 @@ static const struct argp_option OPTIONS[] = {
 };
 
 #define FIGURES                                                                                              \
-    {"total_requests", "REQUESTS", FORM_COUNT}, {"total_tokens", "TOKENS", FORM_COUNT},                      \
-        {"total_cost_nanousd", "COST", FORM_USD}, {"share", "SHARE", FORM_PERCENT},                          \
-        {"cost_per_1k_requests", "$/1K REQ", FORM_DOLLARS},                                                  \
-        {"cost_per_1m_tokens", "$/1M TOK", FORM_DOLLARS}, {"change", "VS PREV", FORM_CHANGE},                \
+    {"total_requests", "REQUESTS", FORM_COUNT}, {"total_tokens", "TOKENS", FORM_COUNT | FORM_SPARE},         \
+        {"total_cost_nanousd", "COST", FORM_USD}, {"share", "SHARE", FORM_PERCENT | FORM_SPARE},             \
+        {"cost_per_1k_requests", "$/1K REQ", FORM_DOLLARS | FORM_SPARE},                                     \
+        {"cost_per_1m_tokens", "$/1M TOK", FORM_DOLLARS | FORM_SPARE}, {"change", "VS PREV", FORM_CHANGE},   \
         {"input_tokens", "IN", FORM_COUNT | FORM_WIDE}, {"output_tokens", "OUT", FORM_COUNT | FORM_WIDE},    \
         {"cached_tokens", "CACHED", FORM_COUNT | FORM_WIDE},                                                 \
         {"unpriced_requests", "UNPRICED", FORM_COUNT | FORM_WIDE},
@@ -59,7 +59,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
                 opt.by = &VIEWS[i];
                 return 0;
             }
-        argp_error(state, "--by takes provider, model, tenant, key or day, not '%s'", arg);
+        ctl_usage(state, "--by takes provider, model, tenant, key or day, not '%s'", arg);
         return 0;
     case KEY_DAYS:
         opt.days = look_count(state, "days", arg, 1, 366);
@@ -67,7 +67,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     case KEY_COMPARE:
         opt.is_compared = true;
         if (strcmp(arg, "prev") != 0)
-            argp_error(state, "--compare takes prev, not '%s'", arg);
+            ctl_usage(state, "--compare takes prev, not '%s'", arg);
         return 0;
     case KEY_BUDGETS:
         opt.is_budgets = true;

@@ -46,9 +46,9 @@ static error_t take_age(const char *arg, struct argp_state *state)
     else if (human_parse_duration(arg, &ms))
         opt.older_s = ms / 1000;
     else
-        argp_error(state, "'%s' is no time: write 90d or 48h", arg);
+        ctl_usage(state, "'%s' is no time: write 90d or 48h", arg);
     if (opt.older_s < 3600)
-        argp_error(state, "--older-than takes at least 1h");
+        ctl_usage(state, "--older-than takes at least 1h");
     return 0;
 }
 
@@ -59,7 +59,7 @@ static error_t take_table(const char *arg, struct argp_state *state)
             opt.table = (enum archive_table)t;
             return 0;
         }
-    argp_error(state, "--table takes ledger, minute_sketches or metrics_hourly_aggregates, not '%s'", arg);
+    ctl_usage(state, "--table takes ledger, minute_sketches or metrics_hourly_aggregates, not '%s'", arg);
     return 0;
 }
 
@@ -70,7 +70,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_TO:
         if (!span_to_u64(span_of(arg), &n) || n > 10000)
-            argp_error(state, "--to takes the number of a version, not '%s'", arg);
+            ctl_usage(state, "--to takes the number of a version, not '%s'", arg);
         opt.to = (int)n;
         return 0;
     case KEY_SQL:
@@ -489,7 +489,7 @@ const struct command CMD_DB = {
             "agree with the ledger: exit 10 or 11. refresh renews provider_stats_24h. archive exports old "
             "rows, reads "
             "the file back and only then deletes them.\v"
-            "  aigwctl db archive --older-than 90d --out-file ledger-2026-08.csv.gz --confirm metrics",
+            "  aigwctl db archive --older-than 90d --out-file ledger.csv.gz --confirm metrics",
     .options = OPTIONS,
     .take = take,
     .run = run,

@@ -35,16 +35,16 @@ static error_t take(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_ONCE:
         if (!human_parse_duration(arg, &opt.once_ms) || opt.once_ms < 1000)
-            argp_error(state, "--once takes a time from 1s, not '%s'", arg);
+            ctl_usage(state, "--once takes a time from 1s, not '%s'", arg);
         return 0;
     case KEY_RPS:
         opt.rps = strtod(arg, &end);
         if (*end || !(opt.rps >= 0.1 && opt.rps <= 1000))
-            argp_error(state, "--rps takes 0.1 to 1000, not '%s'", arg);
+            ctl_usage(state, "--rps takes 0.1 to 1000, not '%s'", arg);
         return 0;
     case KEY_PORT:
         if (!span_to_u64(span_of(arg), &n) || n > 65535)
-            argp_error(state, "--port takes 0 to 65535, not '%s'", arg);
+            ctl_usage(state, "--port takes 0 to 65535, not '%s'", arg);
         opt.port = (uint16_t)n;
         return 0;
     default:

@@ -396,8 +396,8 @@ static int write_bundle(struct doctor *d)
 
 static const struct table_column COLUMNS[] = {{"grade", "GRADE", FORM_HEALTH},
                                               {"check", "CHECK", FORM_NAME},
-                                              {"detail", "DETAIL", FORM_TEXT},
-                                              {"fix", "FIX", FORM_TEXT},
+                                              {"detail", "DETAIL", FORM_TEXT | FORM_WRAP},
+                                              {"fix", "FIX", FORM_TEXT | FORM_WRAP},
                                               {0}};
 
 static void print_rows(const struct doctor *d)
@@ -416,10 +416,13 @@ static void print_rows(const struct doctor *d)
                                                      : "";
 
         (void)printf(" %s%-4s%s  %-10s  ", color, g, *color ? "\033[0m" : "", text_of(row, "check"));
-        term_put(stdout, text_of(row, "detail"));
+        ctl_put_text(stdout, text_of(row, "detail"), 19);
         (void)putchar('\n');
-        if (*text_of(row, "fix"))
-            (void)printf("       fix: %s\n", text_of(row, "fix"));
+        if (*text_of(row, "fix")) {
+            (void)printf("%19sfix: ", "");
+            ctl_put_text(stdout, text_of(row, "fix"), 24);
+            (void)putchar('\n');
+        }
     }
     (void)printf("%u failure%s, %u warning%s\n", d->failures, d->failures == 1 ? "" : "s", d->warnings,
                  d->warnings == 1 ? "" : "s");

@@ -43,7 +43,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_SINCE:
         if (!human_parse_duration(arg, &opt.since_ms) || opt.since_ms <= 0)
-            argp_error(state, "--since takes a time such as 15m, not '%s'", arg);
+            ctl_usage(state, "--since takes a time such as 15m, not '%s'", arg);
         return 0;
     case 'f':
         opt.is_follow = true;
@@ -54,7 +54,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     case KEY_BY:
         opt.by_provider = strcmp(arg, "provider") == 0;
         if (!opt.by_provider && strcmp(arg, "model") != 0)
-            argp_error(state, "--by takes model or provider, not '%s'", arg);
+            ctl_usage(state, "--by takes model or provider, not '%s'", arg);
         return 0;
     case KEY_WARNING:
         opt.warning = look_share(state, "warning", arg);
@@ -73,8 +73,8 @@ const struct table_column ERRORS_COLUMNS[] = {
     {"at", "WHEN", FORM_AGE},
     {"provider", "PROVIDER", FORM_TEXT},
     {"model", "MODEL", FORM_TEXT},
-    {"type", "TYPE", FORM_TEXT},
-    {"error", "ERROR", FORM_TEXT},
+    {"type", "TYPE", FORM_TEXT | FORM_WRAP},
+    {"error", "ERROR", FORM_TEXT | FORM_WRAP},
     {"http_status", "HTTP", FORM_NUMBER},
     {"latency_ms", "TOOK", FORM_MS},
     {"request_id", "REQUEST", FORM_NAME | FORM_WIDE},

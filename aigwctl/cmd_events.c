@@ -53,8 +53,12 @@ static error_t take(int key, char *arg, struct argp_state *state)
 }
 
 const struct table_column EVENTS_COLUMNS[] = {
-    {"at", "WHEN", FORM_AGE},          {"kind", "KIND", FORM_NAME}, {"severity", "SEVERITY", FORM_NAME},
-    {"subject", "SUBJECT", FORM_TEXT}, {"text", "WHAT", FORM_TEXT}, {0},
+    {"at", "WHEN", FORM_AGE},
+    {"kind", "KIND", FORM_NAME},
+    {"severity", "SEVERITY", FORM_NAME},
+    {"subject", "SUBJECT", FORM_TEXT | FORM_WRAP},
+    {"text", "WHAT", FORM_TEXT | FORM_WRAP},
+    {0},
 };
 
 static void add_param(struct buf *b, const char *name, const char *value)

@@ -27,22 +27,22 @@ static const struct table_column LIMITS[] = {
 };
 static const struct table_column ATTEMPTS[] = {
     {"number", "#", FORM_COUNT},
-    {"target", "PROVIDER/MODEL", FORM_TEXT},
+    {"target", "PROVIDER/MODEL", FORM_TEXT | FORM_WRAP},
     {"status", "STATUS", FORM_TEXT},
     {"http_status", "HTTP", FORM_WORD},
-    {"error", "ERROR", FORM_TEXT},
+    {"error", "ERROR", FORM_TEXT | FORM_WRAP},
     {"started_ms", "BEGAN", FORM_MS},
     {"duration_ms", "TOOK", FORM_MS},
     {"cost_nanousd", "COST", FORM_USD},
     {0},
 };
 static const struct table_column BREAKERS[] = {
-    {"model", "BREAKER OF", FORM_TEXT},
+    {"model", "BREAKER OF", FORM_TEXT | FORM_WRAP},
     {"state", "STATE", FORM_TEXT},
     {"failure_count", "FAILS", FORM_COUNT},
     {"since", "SINCE", FORM_AGE},
     {"until", "UNTIL", FORM_UNTIL},
-    {"cause", "LAST CAUSE", FORM_TEXT},
+    {"cause", "LAST CAUSE", FORM_TEXT | FORM_WRAP},
     {0},
 };
 
@@ -72,7 +72,7 @@ static void line(FILE *f, const char *label, const char *fmt, ...)
     (void)vsnprintf(value, sizeof(value), fmt, ap);
     va_end(ap);
     (void)fprintf(f, "  %-*s ", KEY_WIDTH, label);
-    term_put(f, value);
+    ctl_put_text(f, value, KEY_WIDTH + 3);
     (void)fputc('\n', f);
 }
 

@@ -31,7 +31,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     opt.below = strtod(arg, &end);
     opt.has_below = true;
     if (end == arg || *end)
-        argp_error(state, "--below takes a score, not '%s'", arg);
+        ctl_usage(state, "--below takes a score, not '%s'", arg);
     return 0;
 }
 

@@ -58,8 +58,8 @@ static error_t take(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_TYPE:
         if (!take_types(arg))
-            argp_error(state, "--type takes reserve, attempt, progress, settle, release or adjust, not '%s'",
-                       arg);
+            ctl_usage(state, "--type takes reserve, attempt, progress, settle, release or adjust, not '%s'",
+                      arg);
         return 0;
     case KEY_ID:
         opt.id = arg;
@@ -69,7 +69,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_LAST:
         if (!span_to_u64(span_of(arg), &opt.last))
-            argp_error(state, "--last takes a number, not '%s'", arg);
+            ctl_usage(state, "--last takes a number, not '%s'", arg);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -41,7 +41,7 @@ static error_t take_expires(const char *arg, struct argp_state *state)
         t = wall_now();
         (void)wall_format((struct wall){t.us + ms * 1000}, opt.expires, sizeof(opt.expires));
     } else {
-        argp_error(state, "'%s' is no time: write 2027-01-31T00:00:00Z or 720h", arg);
+        ctl_usage(state, "'%s' is no time: write 2027-01-31T00:00:00Z or 720h", arg);
     }
     return 0;
 }
@@ -53,7 +53,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
         return take_expires(arg, state);
     case KEY_GRACE:
         if (!human_parse_duration(arg, &opt.grace_ms))
-            argp_error(state, "'%s' is no time: write 24h", arg);
+            ctl_usage(state, "'%s' is no time: write 24h", arg);
         return 0;
     case KEY_OUT_FILE:
         opt.out_file = arg;
@@ -74,10 +74,10 @@ const struct table_column KEYS_COLUMNS[] = {
     {"rpm", "RPM", FORM_LIMIT},
     {"tpm", "TPM", FORM_LIMIT},
     {"concurrent", "AT ONCE", FORM_LIMIT},
-    {"source", "FROM", FORM_TEXT},
-    {"created_at", "CREATED", FORM_AGE},
-    {"expires_at", "EXPIRES", FORM_TEXT},
-    {"revoked_at", "REVOKED", FORM_AGE},
+    {"source", "FROM", FORM_TEXT | FORM_SPARE},
+    {"created_at", "CREATED", FORM_AGE | FORM_SPARE},
+    {"expires_at", "EXPIRES", FORM_UNTIL},
+    {"revoked_at", "REVOKED", FORM_AGE | FORM_SPARE},
     {0},
 };
 

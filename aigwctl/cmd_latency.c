@@ -35,7 +35,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_PERCENTILES:
         if (!*arg || strspn(arg, "0123456789.,") != strlen(arg))
-            argp_error(state, "--percentiles takes numbers with commas, not '%s'", arg);
+            ctl_usage(state, "--percentiles takes numbers with commas, not '%s'", arg);
         opt.percentiles = arg;
         return 0;
     case KEY_HISTOGRAM:
@@ -50,7 +50,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     case KEY_WARNING:
     case KEY_CRITICAL:
         if (!human_parse_duration(arg, key == KEY_WARNING ? &opt.warning_ms : &opt.critical_ms))
-            argp_error(state, "'%s' is no time: write 800ms or 2s", arg);
+            ctl_usage(state, "'%s' is no time: write 800ms or 2s", arg);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -62,8 +62,8 @@ static error_t take(int key, char *arg, struct argp_state *state)
 const struct table_column LATENCY_COLUMNS[] = {
     {"provider", "PROVIDER", FORM_TEXT},
     {"model", "MODEL", FORM_TEXT},
-    {"count", "COUNT", FORM_COUNT},
-    {"avg", "AVG", FORM_MS},
+    {"count", "COUNT", FORM_COUNT | FORM_SPARE},
+    {"avg", "AVG", FORM_MS | FORM_SPARE},
     {"p50", "P50", FORM_MS},
     {"p95", "P95", FORM_MS},
     {"p99", "P99", FORM_MS},

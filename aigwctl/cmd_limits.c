@@ -27,7 +27,7 @@ static int list(struct ctl *ctl, FILE *f)
     if (!rc && doc)
         ctl_print(ctl, f, "limits", LIMITS_COLUMNS, json_object_get(doc, "limits"), NULL);
     if (!rc && doc && !json_array_size(json_object_get(doc, "limits")))
-        (void)fprintf(stderr, "No limit is set. To set one: aigwctl limits set TENANT --rpm N\n");
+        ctl_put_none(ctl, "No limit is set. To set one: aigwctl limits set TENANT --rpm N");
     json_decref(doc);
     return rc;
 }
@@ -102,7 +102,7 @@ static error_t take_limit(const char *name, const char *arg, struct argp_state *
     else if (span_to_u64(span_of(arg), &n) && n <= INT64_MAX)
         change_give(name, json_integer((json_int_t)n));
     else
-        argp_error(state, "--%s takes a number or 'plan', not '%s'", name, arg);
+        ctl_usage(state, "--%s takes a number or 'plan', not '%s'", name, arg);
     return 0;
 }
 

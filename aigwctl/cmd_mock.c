@@ -32,7 +32,7 @@ static error_t take_share(const char *arg, struct argp_state *state)
         end++;
     }
     if (end == arg || *end || !(opt.error_rate >= 0 && opt.error_rate <= 1))
-        argp_error(state, "--error-rate takes 0%% to 100%%, not '%s'", arg);
+        ctl_usage(state, "--error-rate takes 0%% to 100%%, not '%s'", arg);
     return 0;
 }
 
@@ -46,7 +46,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_LATENCY:
         if (!human_parse_duration(arg, &opt.latency_ms))
-            argp_error(state, "'%s' is no time: write 500ms or 2s", arg);
+            ctl_usage(state, "'%s' is no time: write 500ms or 2s", arg);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

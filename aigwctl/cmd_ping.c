@@ -36,7 +36,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     if (!to)
         return ARGP_ERR_UNKNOWN;
     if (!human_parse_duration(arg, to) || *to < 1)
-        argp_error(state, "'%s' is no time: write 200ms or 2s", arg);
+        ctl_usage(state, "'%s' is no time: write 200ms or 2s", arg);
     return 0;
 }
 

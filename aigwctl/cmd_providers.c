@@ -60,8 +60,8 @@ const struct table_column PROVIDERS_COLUMNS[] = {
     {"health_score", "SCORE", FORM_SCORE},
     {"status", "STATUS", FORM_HEALTH},
     {"in_flight", "IN FLIGHT", FORM_COUNT},
-    {"until", "UNTIL", FORM_TEXT},
-    {"reason", "REASON", FORM_TEXT},
+    {"until", "UNTIL", FORM_UNTIL},
+    {"reason", "REASON", FORM_TEXT | FORM_WRAP},
     {0},
 };
 static const struct table_column MODELS[] = {
@@ -74,7 +74,7 @@ static const struct table_column PROBE[] = {
     {"provider", "PROVIDER", FORM_TEXT},
     {"outcome", "OUTCOME", FORM_TEXT},
     {"took_ms", "TOOK", FORM_MS},
-    {"detail", "DETAIL", FORM_TEXT},
+    {"detail", "DETAIL", FORM_TEXT | FORM_WRAP},
     {0},
 };
 

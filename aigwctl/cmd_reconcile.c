@@ -29,7 +29,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_FROM:
         if (!stores_parse_hour(arg, &opt.from))
-            argp_error(state, "'%s' is no hour: write 2026-11-20T13", arg);
+            ctl_usage(state, "'%s' is no hour: write 2026-11-20T13", arg);
         return 0;
     case KEY_REPAIR:
         opt.is_repair = true;

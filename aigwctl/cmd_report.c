@@ -35,7 +35,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
         for (size_t i = 0; i < ARRAY_LEN(FORMATS); i++)
             if (strcmp(arg, FORMATS[i]) == 0)
                 return 0;
-        argp_error(state, "--format takes md, html, csv or json, not '%s'", arg);
+        ctl_usage(state, "--format takes md, html, csv or json, not '%s'", arg);
         return 0;
     case KEY_TENANT:
         opt.tenant = arg;
@@ -43,7 +43,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     case KEY_COMPARE:
         opt.is_compared = true;
         if (strcmp(arg, "prev") != 0)
-            argp_error(state, "--compare takes prev, not '%s'", arg);
+            ctl_usage(state, "--compare takes prev, not '%s'", arg);
         return 0;
     case KEY_MAIL_SAFE:
         opt.is_mail_safe = true;

@@ -29,7 +29,7 @@ static error_t take_limit(const char *name, const char *arg, struct argp_state *
     else if (span_to_u64(span_of(arg), &n) && n <= INT64_MAX)
         change_give(name, json_integer((json_int_t)n));
     else
-        argp_error(state, "--%s takes a whole number or 'plan', not '%s'", name, arg);
+        ctl_usage(state, "--%s takes a whole number or 'plan', not '%s'", name, arg);
     return 0;
 }
 

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#pragma GCC poison argp_error /* ctl_usage() keeps to the width of the terminal */
+
 #include "libshared/api/client.h"
 #include "libshared/base/secret.h"
 #include "libshared/cli/context.h"
@@ -134,6 +136,14 @@ int cost_show(struct ctl *ctl, FILE *f);
 
 /* Prints "aigwctl: …" on stderr and returns `code`. */
 int ctl_fail(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* The same about an option, with where help is; ends the program with CLI_USAGE. */
+_Noreturn void ctl_usage(const struct argp_state *state, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Says where help of "aigwctl cost" is; CLI_USAGE. */
+int ctl_usage_hint(const char *name);
+/* Text from column `indent` on, in lines of the terminal's width where stdout is one. */
+void ctl_put_text(FILE *f, const char *text, unsigned indent);
+/* On stderr, in place of a table without rows: that there is nothing, and what to do about it. */
+void ctl_put_none(const struct ctl *ctl, const char *text);
 /* Calls the gateway and reads its JSON. On failure it has said why, and returns the exit code; on CLI_OK *out is owned by
  * the caller. With --raw the body itself is printed and *out stays NULL. */
 int ctl_get(struct ctl *ctl, const char *path, json_t **out);

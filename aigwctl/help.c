@@ -119,30 +119,58 @@ struct argp help_argp(const struct command *c, argp_parser_t parser, const struc
                          .children = children};
 }
 
+#define PAGE_WIDTH     79
+#define SUMMARY_COLUMN 40u /* at most: where summaries of verbs begin */
+
 static void print_usage(const struct command *c)
 {
     bool has_verbs = c->verbs[1].name != NULL;
-    int width = 0, n;
+    unsigned column = 0, n;
 
     for (const struct command_verb *v = c->verbs; v->name; v++) {
-        n = (int)(strlen(v->name) + strlen(v->args)) + (*v->name && *v->args);
-        width = n > width ? n : width;
+        n = (unsigned)(strlen(c->name) + strlen(v->name) + strlen(v->args)) + (*v->name && *v->args) + 18;
+        column = n > column && n <= SUMMARY_COLUMN ? n : column;
     }
+    column = column ? column : SUMMARY_COLUMN;
     for (const struct command_verb *v = c->verbs; v->name; v++) {
-        n = printf("%s aigwctl %s%s%s%s%s", v == c->verbs ? "Usage:" : "      ", c->name, *v->name ? " " : "",
-                   v->name, *v->args ? " " : "", v->args);
-        if (has_verbs)
-            (void)printf("%*s%s", width + (int)strlen(c->name) + 18 - n, "", v->summary);
+        n = (unsigned)printf("%s aigwctl %s%s%s%s%s", v == c->verbs ? "Usage:" : "      ", c->name,
+                             *v->name ? " " : "", v->name, *v->args ? " " : "", v->args);
+        if (has_verbs) {
+            (void)printf("%s%*s", n + 2 > column ? "\n" : "", (int)(n + 2 > column ? column : column - n),
+                         "");
+            term_put_wrapped(stdout, v->summary, column, PAGE_WIDTH);
+        }
         (void)putchar('\n');
     }
+}
+
+static bool has_option(const struct argp_option *list, const char *name)
+{
+    for (; list && (list->name || list->key || list->doc || list->group); list++)
+        if (list->name && strcmp(list->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Options of all commands but for those that the command has a meaning of its own for. */
+static const struct argp_option *options_left(const struct command *c)
+{
+    static struct argp_option left[48];
+    size_t n = 0;
+
+    for (const struct argp_option *o = GLOBAL_OPTIONS; o->name || o->key || o->doc || o->group; o++)
+        if ((!o->name || !has_option(c->options, o->name)) && n + 1 < ARRAY_LEN(left))
+            left[n++] = *o;
+    left[n] = (struct argp_option){0};
+    return left;
 }
 
 /* The command's own options, then those of all commands. */
 int help_command(const struct command *c)
 {
-    static const struct argp GLOBAL = {.options = GLOBAL_OPTIONS};
-    static const struct argp_child CHILDREN[] = {{&GLOBAL, 0, NULL, 100}, {0}};
-    struct argp parser = help_argp(c, NULL, CHILDREN);
+    const struct argp global = {.options = options_left(c)};
+    const struct argp_child children[] = {{&global, 0, NULL, 100}, {0}};
+    struct argp parser = help_argp(c, NULL, children);
     const char *end = strchr(c->help, '\v');
     char name[64], *prose = strndup(c->help, end ? (size_t)(end - c->help) : strlen(c->help));
 

@@ -123,7 +123,7 @@ unsigned look_count(struct argp_state *state, const char *name, const char *arg,
     uint64_t n = 0;
 
     if (!span_to_u64(span_of(arg), &n) || n < least || n > most)
-        argp_error(state, "--%s takes a number from %u to %u, not '%s'", name, least, most, arg);
+        ctl_usage(state, "--%s takes a number from %u to %u, not '%s'", name, least, most, arg);
     return (unsigned)n;
 }
 
@@ -137,7 +137,7 @@ double look_share(struct argp_state *state, const char *name, const char *arg)
     else if (end == arg || *end)
         v = NAN;
     if (!(v >= 0 && v <= 1))
-        argp_error(state, "--%s takes a share such as 5%%, not '%s'", name, arg);
+        ctl_usage(state, "--%s takes a share such as 5%%, not '%s'", name, arg);
     return v;
 }
 

@@ -112,8 +112,10 @@ static error_t take_rest(int key, char *arg, struct argp_state *state)
     struct ctl *ctl = state->input;
 
     (void)arg;
-    if (key == ARGP_KEY_INIT)
+    if (key == ARGP_KEY_INIT) {
         state->child_inputs[0] = ctl;
+        state->err_stream = NULL; /* where help is, we say ourselves */
+    }
     if (key != ARGP_KEY_ARGS)
         return key == ARGP_KEY_INIT ? 0 : ARGP_ERR_UNKNOWN;
     ctl->args = state->argv + state->next;
@@ -161,11 +163,11 @@ static error_t take_choice(int key, const char *arg, struct ctl *ctl, struct arg
     else if (key == KEY_TIME && one_of(arg, TIMES, &i))
         ctl->when = (enum when)i;
     else
-        argp_error(state,
-                   key == 'o'         ? "-o takes table, wide, json, ndjson, yaml, csv, tsv or name, not '%s'"
-                   : key == KEY_COLOR ? "--color takes auto, always or never, not '%s'"
-                                      : "--time takes relative, utc, local or unix, not '%s'",
-                   arg);
+        ctl_usage(state,
+                  key == 'o'         ? "-o takes table, wide, json, ndjson, yaml, csv, tsv or name, not '%s'"
+                  : key == KEY_COLOR ? "--color takes auto, always or never, not '%s'"
+                                     : "--time takes relative, utc, local or unix, not '%s'",
+                  arg);
     return 0;
 }
 
@@ -176,7 +178,7 @@ static error_t take_time(int key, const char *arg, struct ctl *ctl, struct argp_
     if (arg && arg[0] == '=') /* -w=5s, which people write although it is -w5s or --watch=5s */
         arg++;
     if (arg && (!human_parse_duration(arg, &ms) || ms < 100))
-        argp_error(state, "'%s' is no time: write 500ms, 2s or 1m", arg);
+        ctl_usage(state, "'%s' is no time: write 500ms, 2s or 1m", arg);
     if (key == 'w') {
         ctl->is_watch = true;
         ctl->watch_ms = ms;
@@ -193,7 +195,7 @@ static error_t take_limit(const char *arg, struct ctl *ctl, struct argp_state *s
     uint64_t n = 0;
 
     if (!span_to_u64(span_of(arg), &n) || n < 1 || n > 1000000)
-        argp_error(state, "--limit takes a number from 1 to 1000000, not '%s'", arg);
+        ctl_usage(state, "--limit takes a number from 1 to 1000000, not '%s'", arg);
     ctl->wish.limit = (size_t)n;
     return 0;
 }
@@ -299,6 +301,7 @@ static error_t take_first(int key, char *arg, struct argp_state *state)
 
     if (key == ARGP_KEY_INIT) {
         state->child_inputs[0] = ((void **)state->input)[0];
+        state->err_stream = NULL;
         return 0;
     }
     if (key != ARGP_KEY_ARG)
@@ -398,7 +401,8 @@ static int run(struct ctl *ctl, const struct command *c, int argc, char **argv)
 
     (void)snprintf(name, sizeof(name), "aigwctl %s", c->name);
     argv[0] = name; /* what argp calls itself in a complaint */
-    (void)argp_parse(&parser, argc, argv, ARGP_NO_HELP, NULL, ctl);
+    if (argp_parse(&parser, argc, argv, ARGP_NO_HELP, NULL, ctl))
+        return ctl_usage_hint(name);
     if (ctl->n_args > c->max_args)
         return ctl_fail(CLI_USAGE, "%s: '%s' is one argument too many", c->name, ctl->args[c->max_args]);
     if (ctl->is_nagios) { /* no table, and what a check says */
@@ -481,7 +485,8 @@ int main(int argc, char **argv)
     rc = take_variables(&ctl);
     if (rc)
         return rc;
-    (void)argp_parse(&first, argc, argv, ARGP_IN_ORDER | ARGP_NO_HELP, NULL, input);
+    if (argp_parse(&first, argc, argv, ARGP_IN_ORDER | ARGP_NO_HELP, NULL, input))
+        return ctl_usage_hint("aigwctl");
     if (!at)
         return help_show(NULL);
     if (strcmp(argv[at], "help") == 0)

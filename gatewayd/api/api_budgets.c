@@ -253,8 +253,7 @@ static void tell(struct call *c, const char *account, const char *text, const ch
 {
     struct event ev;
 
-    event_make(&ev, EVENT_BUDGET, EVENT_INFO, account, "the budget of '%s' was %s by %s", account, text,
-               c->rq->actor);
+    event_make(&ev, EVENT_BUDGET, EVENT_INFO, account, "it was %s by %s", text, c->rq->actor);
     event_add_usd(&ev, fact, nanousd);
     if (c->v[D_UNTIL].is_given)
         event_add_time(&ev, "until", (struct wall){c->v[D_UNTIL].i * 1000000});

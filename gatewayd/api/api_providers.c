@@ -253,8 +253,7 @@ static void tell(struct call *c, const char *was, const char *is)
     if (strcmp(was, is) == 0)
         return;
     event_make(&ev, EVENT_PROVIDER, strcmp(is, "enabled") == 0 ? EVENT_INFO : EVENT_WARNING, c->id,
-               "provider '%s' was %s and is %s%s%.120s", c->id, was, is, c->reason ? ": " : "",
-               c->reason ? c->reason : "");
+               "was %s and is %s%s%.120s", was, is, c->reason ? ": " : "", c->reason ? c->reason : "");
     event_add_text(&ev, "old", was);
     event_add_text(&ev, "new", is);
     event_add_text(&ev, "actor", c->rq->actor);

@@ -306,9 +306,9 @@ static void tell_change(struct tracker *t, const struct health_row *row, const s
     const char *name = label_text(row->provider);
     struct event ev;
 
-    event_make(&ev, EVENT_HEALTH, severity_of(&row->health), name,
-               "health of provider '%s' went from %.1f (%s) to %.1f (%s)", name, health_rounded(was->score),
-               health_name(was), health_rounded(row->health.score), health_name(&row->health));
+    event_make(&ev, EVENT_HEALTH, severity_of(&row->health), name, "went from %.1f (%s) to %.1f (%s)",
+               health_rounded(was->score), health_name(was), health_rounded(row->health.score),
+               health_name(&row->health));
     event_add_number(&ev, "old", health_rounded(was->score));
     event_add_number(&ev, "new", health_rounded(row->health.score));
     event_add_text(&ev, "status", health_name(&row->health));

@@ -466,8 +466,8 @@ static void say(const struct limits *l, const struct limits_scope *s, const stru
     struct event ev;
 
     event_make(&ev, EVENT_BUDGET, percent < 100 ? EVENT_WARNING : EVENT_CRITICAL, s->name,
-               "'%s' has spent %u%% of its %.2f USD of this %s", s->name, percent,
-               (double)sums->limit_nanousd / 1e9, period_name(sums->cycle.period));
+               "%u%% of its %.2f USD of this %s are spent", percent, (double)sums->limit_nanousd / 1e9,
+               period_name(sums->cycle.period));
     event_add_count(&ev, "percent", percent);
     event_add_usd(&ev, "value", sums->posted_nanousd);
     event_add_usd(&ev, "limit", sums->limit_nanousd);

@@ -70,7 +70,8 @@ static enum err_code choose(const struct table_column *all, const json_t *rows, 
             return err_set(err, ERR_BAD_REQUEST, "there is no column '%s' here", z);
         if (used + 1 == ROWS_COLUMNS_MAX)
             return err_set(err, ERR_BAD_REQUEST, "at most %u columns", ROWS_COLUMNS_MAX - 1);
-        out[used++] = key ? (struct table_column){key, key, FORM_NUMBER} : all[i];
+        out[used] = key ? (struct table_column){key, key, FORM_NUMBER} : all[i];
+        out[used++].form &= ~(unsigned)FORM_SPARE; /* it was asked for */
     }
     out[used] = (struct table_column){0};
     return used ? ERR_OK : err_set(err, ERR_BAD_REQUEST, "no column is named");
@@ -88,9 +89,12 @@ enum err_code rows_columns(const struct table_column *all, const json_t *rows, c
         free(list);
         return e;
     }
-    for (; all->key && used + 1 < ROWS_COLUMNS_MAX; all++)
-        if (w->is_wide || !((unsigned)all->form & FORM_WIDE))
-            out[used++] = *all;
+    for (; all->key && used + 1 < ROWS_COLUMNS_MAX; all++) {
+        if (!w->is_wide && (unsigned)all->form & FORM_WIDE)
+            continue;
+        out[used] = *all;
+        out[used++].form &= w->is_wide ? ~(unsigned)FORM_SPARE : ~0u;
+    }
     out[used] = (struct table_column){0};
     return ERR_OK;
 }

@@ -172,21 +172,12 @@ static void clean(char *text)
     *to = '\0';
 }
 
-/* Columns that a byte adds. Every character takes one, see term_rows(); where the locale is not UTF-8, the layout library
- * writes each of their bytes as \xNN. */
-static unsigned step_of(char byte)
-{
-    if (MB_CUR_MAX > 1)
-        return ((unsigned char)byte & 0xc0) != 0x80;
-    return (unsigned char)byte < 0x80 ? 1 : 4;
-}
-
 static unsigned width_of(const char *text)
 {
     unsigned n = 0;
 
     for (; *text; text++)
-        n += step_of(*text);
+        n += term_step(*text);
     return n;
 }
 
@@ -203,7 +194,7 @@ static void cut(char *text, size_t cap, unsigned width)
     if (width_of(text) <= width)
         return;
     for (unsigned n = 0; *end; end++) {
-        n += step_of(*end);
+        n += term_step(*end);
         if (n >= width)
             break;
     }
@@ -212,14 +203,43 @@ static void cut(char *text, size_t cap, unsigned width)
     (void)span_copy(end, cap - (size_t)(end - text), MB_CUR_MAX > 1 ? SPAN_LIT("…") : SPAN_LIT("~"));
 }
 
-#define MIN_WIDTH 8 /* a text is not cut below this; what is still too wide is left to the layout library */
+static void wrap(char *dst, size_t cap, const char *z, unsigned width)
+{
+    size_t len = 0;
 
-/* What each column may take, so that all fit: the widest of the texts gives way first. */
-static void fit(unsigned *widths, const struct table_column *columns, const json_t *rows,
-                const struct table_style *style)
+    while (*z && len + 1 < cap) {
+        size_t n = term_line_len(z, width);
+
+        (void)span_copy(dst + len, cap - len, span_make(z, n));
+        len += strlen(dst + len);
+        z += n;
+        z += *z == ' ';
+        if (*z && len + 1 < cap)
+            dst[len++] = '\n';
+    }
+    dst[len] = '\0';
+}
+
+#define CELL_CAP    512
+#define PROSE_WIDTH 16
+#define MIN_WIDTH   8 /* a text is not cut below this while another one can give way */
+#define END_WIDTH   3 /* nor below this, even where a line gets too long by it */
+
+static void cell_text(char text[CELL_CAP], const struct table_column *column, const json_t *row,
+                      const struct table_style *style)
+{
+    table_cell(text, CELL_CAP, FORM_OF(column), json_object_get(row, column->key), style);
+    clean(text);
+    for (char *z = text; column->form & FORM_WRAP && *z; z++)
+        *z = *z == '\n' ? ' ' : *z; /* lines end where we say */
+}
+
+/* What each column takes as it is, and all with the gaps between. */
+static unsigned measure(unsigned *widths, const struct table_column *columns, const json_t *rows,
+                        const struct table_style *style)
 {
     unsigned total = 0;
-    char text[512];
+    char text[CELL_CAP];
     const json_t *row;
     size_t i, r;
 
@@ -227,45 +247,108 @@ static void fit(unsigned *widths, const struct table_column *columns, const json
         widths[i] = style->has_no_headings ? 0 : width_of(columns[i].heading);
         json_array_foreach(rows, r, row)
         {
-            table_cell(text, sizeof(text), FORM_OF(&columns[i]), json_object_get(row, columns[i].key), style);
-            clean(text);
+            cell_text(text, &columns[i], row, style);
             widths[i] = width_of(text) > widths[i] ? width_of(text) : widths[i];
         }
         total += widths[i] + (i ? 2 : 0);
     }
-    while (total > style->width) {
+    return total;
+}
+
+/* Leaves columns out that make room for texts; what all take then. */
+static unsigned drop_spares(struct table_column *columns, unsigned *widths, unsigned total, unsigned width)
+{
+    size_t n = 0;
+
+    while (columns[n].key)
+        n++;
+    for (size_t i = n; i-- > 1 && total > width;) {
+        if (!(columns[i].form & FORM_SPARE))
+            continue;
+        total -= widths[i] + 2;
+        memmove(&columns[i], &columns[i + 1], (n - i) * sizeof(*columns));
+        memmove(&widths[i], &widths[i + 1], (n - i) * sizeof(*widths));
+        n--;
+    }
+    return total;
+}
+
+/* The last text that goes on in lines of its own is prose, which suffers least. */
+static unsigned shrink_prose(unsigned *widths, const struct table_column *columns, unsigned total,
+                             unsigned width)
+{
+    size_t last = 0, i;
+    unsigned give;
+
+    for (i = 1; columns[i].key; i++)
+        last = columns[i].form & FORM_WRAP ? i : last;
+    if (!last || total <= width || widths[last] <= PROSE_WIDTH)
+        return total;
+    give = widths[last] - PROSE_WIDTH < total - width ? widths[last] - PROSE_WIDTH : total - width;
+    widths[last] -= give;
+    return total - give;
+}
+
+/* The widest of the texts gives way first. */
+static unsigned shrink(unsigned *widths, const struct table_column *columns, unsigned total, unsigned width,
+                       unsigned least)
+{
+    while (total > width) {
         unsigned *widest = NULL;
 
-        for (i = 0; columns[i].key; i++)
-            if (can_cut(&columns[i]) && widths[i] > (widest ? *widest : MIN_WIDTH))
+        for (size_t i = 0; columns[i].key; i++)
+            if (can_cut(&columns[i]) && widths[i] > (widest ? *widest : least))
                 widest = &widths[i];
         if (!widest)
             break;
         --*widest;
         total--;
     }
+    return total;
 }
 
 static void add_row(struct libscols_table *t, const struct table_column *columns, const unsigned *widths,
                     const json_t *row, const struct table_style *style)
 {
     struct libscols_line *line = scols_table_new_line(t, NULL);
-    char text[512];
+    char text[CELL_CAP], lines[2 * CELL_CAP];
 
     for (size_t i = 0; line && columns[i].key; i++) {
-        table_cell(text, sizeof(text), FORM_OF(&columns[i]), json_object_get(row, columns[i].key), style);
-        clean(text);
+        cell_text(text, &columns[i], row, style);
         if (style->has_color && FORM_OF(&columns[i]) == FORM_HEALTH && color_of(text))
             (void)scols_cell_set_color(scols_line_get_cell(line, i), color_of(text));
+        if (style->width && can_cut(&columns[i]) && columns[i].form & FORM_WRAP) {
+            wrap(lines, sizeof(lines), text, widths[i]);
+            (void)scols_line_set_data(line, i, lines);
+            continue;
+        }
         if (style->width && can_cut(&columns[i]))
             cut(text, sizeof(text), widths[i]);
         (void)scols_line_set_data(line, i, text);
     }
 }
 
-void table_print(FILE *f, const struct table_column *columns, const json_t *rows,
-                 const struct table_style *style)
+static void add_column(struct libscols_table *t, const struct table_column *c,
+                       const struct table_style *style)
 {
+    bool is_wrapped = style->width && c->form & FORM_WRAP;
+    int flags = is_figure(FORM_OF(c))        ? SCOLS_FL_RIGHT
+                : is_wrapped                 ? SCOLS_FL_WRAP
+                : style->width && can_cut(c) ? SCOLS_FL_TRUNC
+                                             : 0;
+    struct libscols_column *column = scols_table_new_column(t, c->heading, 0, flags);
+
+    if (!column)
+        abort();
+    if (is_wrapped) {
+        (void)scols_column_set_safechars(column, "\n");
+        (void)scols_column_set_wrapfunc(column, scols_wrapnl_chunksize, scols_wrapnl_nextchunk, NULL);
+    }
+}
+
+void table_print(FILE *f, const struct table_column *all, const json_t *rows, const struct table_style *style)
+{
+    struct table_column *columns;
     struct libscols_table *t;
     size_t i, n = 0;
     unsigned *widths;
@@ -273,25 +356,27 @@ void table_print(FILE *f, const struct table_column *columns, const json_t *rows
 
     scols_init_debug(0);
     t = scols_new_table();
-    while (columns[n].key)
+    while (all[n].key)
         n++;
+    columns = calloc(n + 1, sizeof(*columns));
     widths = calloc(n + 1, sizeof(*widths));
-    if (!t || !widths)
+    if (!t || !columns || !widths)
         abort();
-    if (style->width)
-        fit(widths, columns, rows, style);
+    memcpy(columns, all, n * sizeof(*columns));
+    if (style->width) {
+        unsigned total = measure(widths, columns, rows, style);
+
+        total = drop_spares(columns, widths, total, style->width);
+        total = shrink_prose(widths, columns, total, style->width);
+        total = shrink(widths, columns, total, style->width, MIN_WIDTH);
+        (void)shrink(widths, columns, total, style->width, END_WIDTH);
+    }
     (void)scols_table_set_stream(t, f);
     (void)scols_table_enable_colors(t, style->has_color);
     (void)scols_table_set_column_separator(t, "  ");
     (void)scols_table_enable_noheadings(t, style->has_no_headings);
-    for (i = 0; columns[i].key; i++) {
-        int flags = is_figure(FORM_OF(&columns[i])) ? SCOLS_FL_RIGHT
-                    : can_cut(&columns[i])          ? SCOLS_FL_TRUNC
-                                                    : 0;
-
-        if (!scols_table_new_column(t, columns[i].heading, 0, style->width ? flags : flags & ~SCOLS_FL_TRUNC))
-            abort();
-    }
+    for (i = 0; columns[i].key; i++)
+        add_column(t, &columns[i], style);
     if (style->width) {
         (void)scols_table_set_termwidth(t, style->width);
         (void)scols_table_set_termforce(t, SCOLS_TERMFORCE_ALWAYS);
@@ -301,6 +386,7 @@ void table_print(FILE *f, const struct table_column *columns, const json_t *rows
     json_array_foreach(rows, i, row) add_row(t, columns, widths, row, style);
     (void)scols_print_table(t);
     scols_unref_table(t);
+    free(columns);
     free(widths);
 }
 

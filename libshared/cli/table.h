@@ -19,19 +19,22 @@ enum table_form {
     FORM_MS,
     FORM_PERCENT, /* of a ratio */
     FORM_RATE,
-    FORM_YES,       /* of 1 and 0: yes, no */
-    FORM_SCORE,     /* one decimal */
-    FORM_AGE,       /* of an RFC 3339 time: "3s ago" on a terminal, the time itself elsewhere */
-    FORM_UNTIL,     /* of an RFC 3339 time to come: "10d" on a terminal, the time itself elsewhere */
-    FORM_WORD,      /* a text among figures: to the right */
-    FORM_NAME,      /* a text that is never cut */
-    FORM_HEALTH,    /* a text; healthy, degraded, unhealthy have their colours */
-    FORM_NUMBER,    /* as it is, to the right */
-    FORM_PER100,    /* of a percentage */
-    FORM_CHANGE,    /* of a ratio: +4%, with a mark from a quarter on */
-    FORM_WIDE = 64, /* with one of the others: only where there is room, or asked for */
+    FORM_YES,    /* of 1 and 0: yes, no */
+    FORM_SCORE,  /* one decimal */
+    FORM_AGE,    /* of an RFC 3339 time: "3s ago" on a terminal, the time itself elsewhere */
+    FORM_UNTIL,  /* of an RFC 3339 time to come: "10d" on a terminal, the time itself elsewhere */
+    FORM_WORD,   /* a text among figures: to the right */
+    FORM_NAME,   /* a text that is never cut */
+    FORM_HEALTH, /* a text; healthy, degraded, unhealthy have their colours */
+    FORM_NUMBER, /* as it is, to the right */
+    FORM_PER100, /* of a percentage */
+    FORM_CHANGE, /* of a ratio: +4%, with a mark from a quarter on */
+    /* With one of the others: */
+    FORM_WIDE = 64,   /* only where it is asked for */
+    FORM_SPARE = 128, /* left out, from the right, where a text would have to be cut otherwise */
+    FORM_WRAP = 256,  /* a text that goes on in the next line instead of being cut */
 };
-#define FORM_OF(column) ((enum table_form)((unsigned)(column)->form & ~(unsigned)FORM_WIDE))
+#define FORM_OF(column) ((enum table_form)((unsigned)(column)->form & 63u))
 
 struct table_column { /* a list ends with key NULL */
     const char *key, *heading;
@@ -43,7 +46,7 @@ enum table_time { TABLE_UTC, TABLE_LOCAL, TABLE_UNIX };
 struct table_style {
     bool has_color;
     bool is_relative; /* times as ages */
-    unsigned width;   /* longer texts are cut to fit; 0: never cut */
+    unsigned width;   /* longer texts are cut or wrapped to fit; 0: never */
     struct wall now;
     bool is_exact, has_no_headings;
     enum table_time time; /* unless is_relative */

@@ -98,6 +98,46 @@ void term_put(FILE *f, const char *text)
     put_filtered(f, span_of(text), "\n");
 }
 
+unsigned term_step(char byte)
+{
+    if (MB_CUR_MAX > 1)
+        return ((unsigned char)byte & 0xc0) != 0x80;
+    return (unsigned char)byte < 0x80 ? 1 : 4;
+}
+
+size_t term_line_len(const char *text, unsigned width)
+{
+    size_t i, blank = 0, mark = 0;
+    unsigned n = 0;
+
+    for (i = 0; text[i] && text[i] != '\n'; i++) {
+        n += term_step(text[i]);
+        if (text[i] == ' ')
+            blank = i;
+        if (n > width)
+            return blank ? blank : mark ? mark : i ? i : 1;
+        if (strchr("/-_,:", text[i]))
+            mark = i + 1;
+    }
+    return i;
+}
+
+void term_put_wrapped(FILE *f, const char *text, unsigned indent, unsigned width)
+{
+    unsigned room = width > indent + 20 ? width - indent : 20;
+
+    while (width && *text) {
+        size_t n = term_line_len(text, room);
+
+        put_filtered(f, span_make(text, n), "");
+        text += n;
+        text += *text == ' ' || *text == '\n';
+        if (*text)
+            (void)fprintf(f, "\n%*s", (int)indent, "");
+    }
+    term_put(f, text);
+}
+
 void term_put_body(FILE *f, struct span body)
 {
     if (term_is_tty(f))

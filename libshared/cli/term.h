@@ -36,6 +36,14 @@ unsigned term_width(FILE *f);
 unsigned term_rows(const char *text, unsigned width);
 /* Printable text: control characters become '?', so that no server can move the cursor. Line ends stay. */
 void term_put(FILE *f, const char *text);
+/* Columns that a byte adds. Every character takes one; where the locale is not UTF-8, the layout library of tables writes each
+ * byte of the others as \xNN. */
+unsigned term_step(char byte);
+/* Bytes of the first line of a text that is wrapped: up to a blank, else behind a mark between words, else to the edge. */
+size_t term_line_len(const char *text, unsigned width);
+/* The same as term_put() in lines of `width` columns, of which the first begins at `indent` and others get there by blanks; 0: as
+ * it is. */
+void term_put_wrapped(FILE *f, const char *text, unsigned indent, unsigned width);
 /* A server's own bytes: as they are, but like term_put (tabs stay too) where `f` is a terminal. */
 void term_put_body(FILE *f, struct span body);
 /* Bytes of the control character that `text` begins with: C0, C1 in UTF-8, and what turns the direction of text; 0: it is

@@ -125,7 +125,7 @@ def test_the_score_is_what_its_arithmetic_says_and_every_page_shows_it(stage):
     board = admin(gateway, "/health/dashboard").json
     assert {p["name"]: p["health_score"] for p in board["providers"]} == {"a": 0.79, "idle": None}
     assert gateway.monitoring("stats/realtime")["providers"]["a"]["health_score"] == 79.0
-    assert "health of provider 'a' went from" in json.dumps(admin(gateway, "/api/admin/events").json)
+    assert "(healthy) to 79.0 (degraded)" in json.dumps(admin(gateway, "/api/admin/events").json)
 
 
 def test_two_nodes_add_up_the_same(stage):

@@ -131,6 +131,84 @@ static void test_a_text_that_is_cut_says_so_and_the_widest_gives_way_first(void 
     free(text);
 }
 
+static char *print_as(const struct table_column *columns, json_t *data, unsigned width)
+{
+    struct table_style style = {.width = width};
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+
+    table_print(f, columns, data, &style);
+    (void)fclose(f);
+    json_decref(data);
+    return text;
+}
+
+static void test_prose_goes_on_in_the_next_line_and_a_line_end_of_a_server_is_a_blank(void **state)
+{
+    static const struct table_column PROSE[] = {{"a", "NAME", FORM_TEXT | FORM_WRAP},
+                                                {"b", "WHAT", FORM_TEXT | FORM_WRAP},
+                                                {"n", "N", FORM_COUNT},
+                                                {0}};
+    const char *what = "opened after five\nfailures", *name = "sim-steady/model";
+    char *text;
+
+    (void)state;
+    assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
+    text = print_as(PROSE, json_pack("[{s:s, s:s, s:i}]", "a", name, "b", what, "n", 7), 40);
+    assert_string_equal(text, "NAME              WHAT               N\n"
+                              "sim-steady/model  opened after five  7\n"
+                              "                  failures           \n");
+    free(text);
+    text = print_as(PROSE, json_pack("[{s:s, s:s, s:i}]", "a", name, "b", what, "n", 7), 30);
+    assert_string_equal(text, "NAME         WHAT           N\n"
+                              "sim-steady/  opened after   7\n"
+                              "model        five failures  \n");
+    free(text);
+    text = print_as(PROSE, json_pack("[{s:s, s:s, s:i}]", "a", name, "b", what, "n", 7), 0);
+    assert_string_equal(text, "NAME              WHAT                        N\n"
+                              "sim-steady/model  opened after five failures  7\n");
+    free(text);
+}
+
+static void test_figures_that_are_spare_are_left_out_before_a_name_is_cut(void **state)
+{
+    static const struct table_column SPARE[] = {{"a", "NAME", FORM_TEXT},
+                                                {"n", "N", FORM_COUNT},
+                                                {"n", "FIRST", FORM_COUNT | FORM_SPARE},
+                                                {"n", "LAST", FORM_COUNT | FORM_SPARE},
+                                                {0}};
+    static const char *const WANT[] = {
+        "NAME              N  FIRST  LAST\nsim-steady/model  7      7     7\n",
+        "NAME              N  FIRST\nsim-steady/model  7      7\n",
+        "NAME              N\nsim-steady/model  7\n",
+    };
+    static const unsigned WIDTHS[] = {32, 26, 19};
+    char *text;
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        for (unsigned k = 0; k < (i ? 2 : 1); k++) {
+            text = print_as(SPARE, json_pack("[{s:s, s:i}]", "a", "sim-steady/model", "n", 7), WIDTHS[i] + k);
+            assert_string_equal(text, WANT[i]);
+            free(text);
+        }
+}
+
+/* In few columns every cut still carries its mark. */
+static void test_a_text_that_is_cut_to_almost_nothing_says_so(void **state)
+{
+    char *text;
+
+    (void)state;
+    assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
+    text = print_two(14);
+    assert_string_equal(text, "A    B       N\n"
+                              "si…  mod…    1\n"
+                              "si…  sho…  123\n");
+    free(text);
+}
+
 static void test_long_texts_are_cut_to_the_width_of_the_terminal(void **state)
 {
     char name[301];
@@ -266,6 +344,9 @@ int main(void)
         cmocka_unit_test(test_without_a_terminal_times_are_absolute_and_nothing_is_cut),
         cmocka_unit_test(test_long_texts_are_cut_to_the_width_of_the_terminal),
         cmocka_unit_test(test_a_text_that_is_cut_says_so_and_the_widest_gives_way_first),
+        cmocka_unit_test(test_prose_goes_on_in_the_next_line_and_a_line_end_of_a_server_is_a_blank),
+        cmocka_unit_test(test_figures_that_are_spare_are_left_out_before_a_name_is_cut),
+        cmocka_unit_test(test_a_text_that_is_cut_to_almost_nothing_says_so),
         cmocka_unit_test(test_colour_never_stands_alone),
         cmocka_unit_test(test_a_hostile_name_cannot_move_the_cursor),
         cmocka_unit_test(test_nothing_turns_the_direction_of_text),
