@@ -95,7 +95,7 @@ def test_a_breaker_that_opens_is_told_by_the_api_the_stream_the_log_and_a_follow
 
 def test_events_are_asked_for_by_kind_time_severity_and_place(stage):
     sim = stage.simulator()
-    gw = stage.gateway([provider("first", sim.base_url("a"))], [model("chat", "first/m", retries=0)], breaker=BREAKER)
+    gw = stage.gateway([provider("first", sim.base_url("a"))], [model("chat", "first/m", retries=0)], breaker=BREAKER, health={"interval": "60s"})
     for action in ("open", "reset", "open", "reset"):
         assert admin(gw, "/api/admin/breakers/first/m", "POST", {"action": action, "reason": "drill", **({"for": "1m"} if action == "open" else {})}).status == 200
     all_ = events(gw)
