@@ -111,7 +111,15 @@ static void tell_reload(struct gateway *gw, const struct config *next, const str
     events_tell_mt(gw->events, &ev);
 }
 
-enum err_code gateway_reload_mt(struct gateway *gw, struct err *err)
+static void note_reload(struct gateway *gw, const struct config *next, const char *actor, const char *reason)
+{
+    json_t *detail = json_pack("{s:I, s:s*, s:s*}", "version", (json_int_t)next->version, "path", next->path,
+                               "reason", reason);
+
+    directory_note_mt(gw->directory, actor, "config.reload", "configuration", detail);
+}
+
+enum err_code gateway_reload_mt(struct gateway *gw, const char *actor, const char *reason, struct err *err)
 {
     struct config_options o = gw->o.config;
     struct config *next;
@@ -130,6 +138,7 @@ enum err_code gateway_reload_mt(struct gateway *gw, struct err *err)
         atomic_fetch_add(&gw->reloads_ok, 1);
         log_info("configuration version %llu is in use", (unsigned long long)next->version);
         say_what_waits(gw, next);
+        note_reload(gw, next, actor, reason);
     } else {
         atomic_fetch_add(&gw->reloads_failed, 1);
     }
@@ -142,7 +151,7 @@ void gateway_reload(struct gateway *gw)
 {
     struct err err = {0};
 
-    if (gateway_reload_mt(gw, &err) != ERR_OK)
+    if (gateway_reload_mt(gw, "signal", NULL, &err) != ERR_OK)
         log_error("reload refused, the configuration in use stays: %s", err_text(&err));
 }
 

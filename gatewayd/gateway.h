@@ -56,7 +56,8 @@ struct db *gateway_reading_db(struct gateway *gw);
 int64_t gateway_history_lag_us_mt(struct gateway *gw);
 bool gateway_is_draining_mt(struct gateway *gw);
 /* The same from another thread; waits for nothing but the parsing. */
-NODISCARD enum err_code gateway_reload_mt(struct gateway *gw, struct err *err);
+NODISCARD enum err_code gateway_reload_mt(struct gateway *gw, const char *actor, const char *reason,
+                                          struct err *err);
 /* Who keeps the books; NULL without a history store. It outlives the api thread. */
 struct aggregator *gateway_aggregator_mt(struct gateway *gw);
 /* Of all workers; live as long as the gateway. */

@@ -45,18 +45,14 @@ static const char *const METHODS[] = {"GET", "POST", "PUT", "PATCH", "DELETE"}; 
 static void set_allow(struct exchange *ex)
 {
     struct buf allow AUTO(buf_release) = {.max = 64};
-    struct buf tail AUTO(buf_release) = {.max = 4096};
     struct span path = exchange_path(ex), model;
     enum operation op;
     enum err_code why;
 
-    for (size_t i = 0; i < ARRAY_LEN(METHODS); i++) {
-        const struct span method = span_of(METHODS[i]);
-        const struct api_route *r = api_find(method, path, &tail, &why);
-
-        if (pipeline_match(method, path, &op, &model, &why) || (r && r->on_main))
+    for (size_t i = 0; i < ARRAY_LEN(METHODS); i++)
+        if (pipeline_match(span_of(METHODS[i]), path, &op, &model, &why))
             buf_addf(&allow, "%s%s", allow.len ? ", " : "", METHODS[i]);
-    }
+    api_allow(path, true, &allow);
     exchange_set_header(ex, "allow", buf_span(&allow));
 }
 

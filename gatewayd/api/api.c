@@ -37,10 +37,29 @@ bool api_decode(struct span s, bool is_query, struct buf *out)
     return true;
 }
 
+static size_t count_slashes(struct span s)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < s.len; i++)
+        n += s.p[i] == '/';
+    return n;
+}
+
+/* Names and ids have no slash, so that a path with more behind them is another; models, accounts and the like may. */
+static bool is_too_deep(const char *pattern, const char *brace, struct span tail)
+{
+    const char *last = strrchr(pattern, '{');
+
+    return (strncmp(last, "{name}", 6) == 0 || strncmp(last, "{id}", 4) == 0) &&
+           count_slashes(tail) > count_slashes(span_of(brace));
+}
+
 static bool matches(const char *pattern, struct span path, struct span *out_tail)
 {
     struct span fixed = span_of(pattern);
-    const char *brace = strchr(pattern, '{');
+    const char *brace = strchr(pattern, '{'), *end = strrchr(pattern, '}');
+    struct span rest;
 
     *out_tail = SPAN_LIT("");
     if (!brace)
@@ -49,7 +68,9 @@ static bool matches(const char *pattern, struct span path, struct span *out_tail
     if (!span_starts(path, fixed) || path.len == fixed.len)
         return false;
     *out_tail = span_make(path.p + fixed.len, path.len - fixed.len);
-    return true;
+    rest = span_of(end + 1); /* what stands behind the last name, such as "/rotate" */
+    return out_tail->len > rest.len && !is_too_deep(pattern, brace, *out_tail) &&
+           memcmp(out_tail->p + out_tail->len - rest.len, rest.p, rest.len) == 0;
 }
 
 const struct api_route *api_find(struct span method, struct span path, struct buf *tail_buf,
@@ -70,6 +91,20 @@ const struct api_route *api_find(struct span method, struct span path, struct bu
         *why = ERR_NOT_FOUND;
     }
     return NULL;
+}
+
+void api_allow(struct span path, bool is_main, struct buf *out)
+{
+    static const char *const METHODS[] = {"GET", "POST", "PUT", "PATCH", "DELETE"};
+    struct buf tail AUTO(buf_release) = {.max = 4096};
+
+    for (size_t i = 0; i < ARRAY_LEN(METHODS); i++) {
+        enum err_code why;
+        const struct api_route *r = api_find(span_of(METHODS[i]), path, &tail, &why);
+
+        if (r && (!is_main || r->on_main))
+            buf_addf(out, "%s%s%s", out->len ? ", " : "", METHODS[i], i == 0 ? ", HEAD" : "");
+    }
 }
 
 bool api_query_param(struct span query, const char *name, char *dst, size_t cap)

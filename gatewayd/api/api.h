@@ -56,6 +56,8 @@ extern const struct api_route API_ROUTES[];
 /* Row for a method and raw path; NULL with ERR_NOT_FOUND or ERR_BAD_METHOD. `tail` is malloc'ed into `tail_buf`. */
 const struct api_route *api_find(struct span method, struct span path, struct buf *tail_buf,
                                  enum err_code *why);
+/* "GET, HEAD, POST": the methods of a path on that listener, appended to `out`; nothing for a path that there is not. */
+void api_allow(struct span path, bool is_main, struct buf *out);
 void api_reply_error(struct api_reply *reply, enum err_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Percent-decoded; false on a malformed escape or an escaped NUL. */
 bool api_decode(struct span s, bool is_query, struct buf *out);

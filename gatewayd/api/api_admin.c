@@ -1,15 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an operator changes. */
+/* What an operator changes. A reload is in the audit log once the database answers: it must work without it. */
+#include "gatewayd/api/bodies_priv.h"
 #include "gatewayd/api/handlers_priv.h"
 #include "gatewayd/config/config_show.h"
 
+static const struct field REASON[] = {{.name = "reason", .type = FIELD_TEXT, .max = 512}};
+const struct api_body BODY_REASON = {REASON, ARRAY_LEN(REASON)};
+
 void api_reload(const struct api_request *rq, struct api_reply *reply)
 {
+    struct field_value v[1];
     struct err err = {0};
     struct config *c;
-    json_t *o;
+    json_t *o, *body = NULL;
+    enum err_code e = fields_read(rq->body, BODY_REASON.fields, BODY_REASON.n, v, &body, &err);
 
-    if (gateway_reload_mt(rq->gw, &err)) {
+    if (e) {
+        api_reply_error(reply, e, "%s", err_text(&err));
+        return;
+    }
+    e = gateway_reload_mt(rq->gw, rq->actor, v[0].text, &err);
+    json_decref(body);
+    if (e) {
         /* A mistake in the file, not in the gateway: the one in use stays. */
         api_reply_error(reply, ERR_CONFLICT, "the configuration in use stays: %s", err_text(&err));
         return;

@@ -4,87 +4,66 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gatewayd/api/bodies_priv.h"
 #include "gatewayd/api/handlers_priv.h"
 #include "gatewayd/books/aggregator.h"
+#include "gatewayd/directory/directory.h"
 #include "gatewayd/telemetry/events.h"
-#include "libshared/store/kv_keys.h"
 
 #define WAIT_US ((int64_t)8 * 1000000)
 
 /* ---- what is asked ------------------------------------------------------------------------------------------------- */
 
-static bool take_flag(const json_t *body, const char *name, bool *out, struct err *err)
+enum { A_FROM, A_TO, A_SOURCE, A_GAPS, A_DRY, A_REASON, A_COUNT };
+
+static const struct field AGGREGATE_FIELDS[A_COUNT] = {
+    [A_FROM] = {.name = "from", .type = FIELD_HOUR},
+    [A_TO] = {.name = "to", .type = FIELD_HOUR},
+    [A_SOURCE] = {.name = "source", .type = FIELD_CHOICE, .choices = "auto ledger redis"},
+    [A_GAPS] = {.name = "allow_gaps", .type = FIELD_BOOL},
+    [A_DRY] = {.name = "dry_run", .type = FIELD_BOOL},
+    [A_REASON] = {.name = "reason", .type = FIELD_TEXT, .max = 512},
+};
+const struct api_body BODY_AGGREGATE = {AGGREGATE_FIELDS, A_COUNT};
+
+enum { R_FROM, R_REPAIR, R_APPLY, R_ONLY, R_REASON, R_COUNT };
+
+static const struct field RECONCILE_FIELDS[R_COUNT] = {
+    [R_FROM] = {.name = "from", .type = FIELD_HOUR},
+    [R_REPAIR] = {.name = "repair", .type = FIELD_BOOL},
+    [R_APPLY] = {.name = "apply", .type = FIELD_BOOL},
+    [R_ONLY] = {.name = "only", .type = FIELD_CHOICE, .choices = "budgets"},
+    [R_REASON] = {.name = "reason", .type = FIELD_TEXT, .max = 512},
+};
+const struct api_body BODY_RECONCILE = {RECONCILE_FIELDS, R_COUNT};
+
+/* The texts in `v` live as long as the document. NULL with the reply written otherwise. */
+static json_t *body_of(const struct api_request *rq, const struct api_body *of, struct field_value *v,
+                       struct api_reply *reply)
 {
-    const json_t *v = json_object_get(body, name);
-
-    if (v && !json_is_boolean(v)) {
-        (void)err_set(err, ERR_BAD_REQUEST, "'%s' takes true or false", name);
-        return false;
-    }
-    *out = json_is_true(v);
-    return true;
-}
-
-static bool take_hour(const json_t *body, const char *name, int64_t *out, struct err *err)
-{
-    const json_t *v = json_object_get(body, name);
-    int64_t hour = v && json_is_string(v) ? kv_hour_parse(json_string_value(v)) : -1;
-
-    if (v && hour < 0) {
-        (void)err_set(err, ERR_BAD_REQUEST, "'%s' takes an hour such as 2026-11-20T13", name);
-        return false;
-    }
-    *out = v ? hour : 0;
-    return true;
-}
-
-static bool take_source(const json_t *body, enum aggregate_source *out, struct err *err)
-{
-    static const char *const NAMES[] = {"auto", "ledger", "redis"};
-    const char *z = json_string_value(json_object_get(body, "source"));
-
-    *out = AGGREGATE_AUTO;
-    for (unsigned i = 0; z && i < ARRAY_LEN(NAMES); i++)
-        if (strcmp(z, NAMES[i]) == 0) {
-            *out = (enum aggregate_source)i;
-            return true;
-        }
-    if (!json_object_get(body, "source"))
-        return true;
-    (void)err_set(err, ERR_BAD_REQUEST, "'source' takes auto, ledger or redis");
-    return false;
-}
-
-static bool only_known(json_t *body, const char *const *names, struct err *err)
-{
-    for (void *it = json_object_iter(body); it; it = json_object_iter_next(body, it)) {
-        const char *const *n = names;
-
-        while (*n && strcmp(*n, json_object_iter_key(it)) != 0)
-            n++;
-        if (!*n) {
-            (void)err_set(err, ERR_BAD_REQUEST, "'%.60s' is not known here", json_object_iter_key(it));
-            return false;
-        }
-    }
-    return true;
-}
-
-/* An object or nothing; NULL with the reply written otherwise. */
-static json_t *body_of(const struct api_request *rq, const char *const *names, struct api_reply *reply)
-{
-    json_t *body =
-        rq->body.len ? json_loadb(rq->body.p, rq->body.len, JSON_REJECT_DUPLICATES, NULL) : json_object();
     struct err err = {0};
+    json_t *body = NULL;
+    enum err_code e = fields_read(rq->body, of->fields, of->n, v, &body, &err);
 
-    if (!json_is_object(body))
-        (void)err_set(&err, ERR_BAD_REQUEST, "the body is no JSON object");
-    if (err.code || !only_known(body, names, &err)) {
-        api_reply_error(reply, err.code, "%s", err_text(&err));
-        json_decref(body);
-        return NULL;
-    }
+    if (e)
+        api_reply_error(reply, e, "%s", err_text(&err));
     return body;
+}
+
+static enum aggregate_source source_of(const char *z)
+{
+    return !z || strcmp(z, "auto") == 0 ? AGGREGATE_AUTO
+           : strcmp(z, "ledger") == 0   ? AGGREGATE_LEDGER
+                                        : AGGREGATE_REDIS;
+}
+
+/* For the audit log: what was asked, and what came of it. */
+static void note(const struct api_request *rq, const char *action, const char *subject, const json_t *asked,
+                 json_t *did)
+{
+    json_t *detail = json_pack("{s:O, s:o}", "set", asked, "did", did);
+
+    directory_note_mt(gateway_directory(rq->gw), rq->actor, action, subject, detail);
 }
 
 /* ---- doing it ------------------------------------------------------------------------------------------------------ */
@@ -127,27 +106,37 @@ static struct books_job *job_new(enum books_kind kind)
     return j;
 }
 
+static json_t *rolled_json(const struct books_job *j)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:s}", "hours", (json_int_t)j->rolled.hours, "rows",
+                     (json_int_t)j->rolled.rows, "dirty", (json_int_t)j->rolled.dirty, "missing_hours",
+                     (json_int_t)j->rolled.missing_hours, "source",
+                     j->rolled.source == AGGREGATE_REDIS ? "redis" : "ledger");
+}
+
 void api_aggregate(const struct api_request *rq, struct api_reply *reply)
 {
-    static const char *const NAMES[] = {"from", "to", "source", "allow_gaps", "dry_run", NULL};
-    json_t *body = body_of(rq, NAMES, reply), *o;
+    struct field_value v[A_COUNT];
+    json_t *body = body_of(rq, &BODY_AGGREGATE, v, reply), *o;
     struct books_job *j;
-    struct err err = {0};
 
     if (!body)
         return;
     j = job_new(BOOKS_ROLL_UP);
-    if (!take_hour(body, "from", &j->from_hour, &err) || !take_hour(body, "to", &j->to_hour, &err) ||
-        !take_source(body, &j->source, &err) || !take_flag(body, "allow_gaps", &j->allow_gaps, &err) ||
-        !take_flag(body, "dry_run", &j->is_dry_run, &err)) {
-        api_reply_error(reply, err.code, "%s", err_text(&err));
-    } else if (do_it(rq, &j, reply)) {
-        o = json_pack("{s:s, s:I, s:I, s:I, s:I, s:s, s:f}", "status", "done", "hours",
-                      (json_int_t)j->rolled.hours, "rows", (json_int_t)j->rolled.rows, "dirty",
-                      (json_int_t)j->rolled.dirty, "missing_hours", (json_int_t)j->rolled.missing_hours,
-                      "source", j->rolled.source == AGGREGATE_REDIS ? "redis" : "ledger", "took_s",
-                      (double)j->rolled.took_us / 1e6);
+    j->from_hour = v[A_FROM].i;
+    j->to_hour = v[A_TO].i;
+    j->source = source_of(v[A_SOURCE].text);
+    j->allow_gaps = v[A_GAPS].i != 0;
+    j->is_dry_run = v[A_DRY].i != 0;
+    if (do_it(rq, &j, reply)) {
+        o = rolled_json(j);
+        if (!v[A_DRY].i)
+            note(rq, "books.aggregate", "hours", body, json_deep_copy(o));
+        (void)json_object_set_new(o, "status", json_string("done"));
+        (void)json_object_set_new(o, "took_s", json_real((double)j->rolled.took_us / 1e6));
         api_reply_json(reply, o);
+    } else if (reply->status == 202 && !v[A_DRY].i) {
+        note(rq, "books.aggregate", "hours", body, json_pack("{s:s}", "status", "running"));
     }
     free(j);
     json_decref(body);
@@ -192,16 +181,6 @@ static json_t *lines_json(const struct books_job *j)
     return rows;
 }
 
-static bool take_only(const json_t *body, bool *out, struct err *err)
-{
-    const char *z = json_string_value(json_object_get(body, "only"));
-
-    *out = z && strcmp(z, "budgets") == 0;
-    if (json_object_get(body, "only") && !*out)
-        (void)err_set(err, ERR_BAD_REQUEST, "'only' takes budgets");
-    return *out || !json_object_get(body, "only");
-}
-
 /* Money was moved: whoever looks at the events later wants to know by whom. */
 static void tell_repair(const struct api_request *rq, const struct books_job *j, const char *reason)
 {
@@ -216,32 +195,45 @@ static void tell_repair(const struct api_request *rq, const struct books_job *j,
     events_tell_mt(gateway_events_mt(rq->gw), &ev);
 }
 
+static json_t *changed_json(const struct books_job *j)
+{
+    json_t *o = json_object();
+
+    for (unsigned p = 0; p < RECONCILE_COUNT; p++)
+        if (j->changed[p])
+            (void)json_object_set_new(o, reconcile_pair_name((enum reconcile_pair)p),
+                                      json_integer(j->changed[p]));
+    return o;
+}
+
 void api_reconcile(const struct api_request *rq, struct api_reply *reply)
 {
-    static const char *const NAMES[] = {"from", "repair", "apply", "only", "reason", NULL};
-    json_t *body = body_of(rq, NAMES, reply), *o;
+    struct field_value v[R_COUNT];
+    json_t *body = body_of(rq, &BODY_RECONCILE, v, reply), *o;
     struct books_job *j;
-    struct err err = {0};
-    bool apply = false;
+    bool changes;
 
     if (!body)
         return;
     j = job_new(BOOKS_RECONCILE);
-    if (!take_hour(body, "from", &j->from_hour, &err) || !take_flag(body, "repair", &j->is_repair, &err) ||
-        !take_flag(body, "apply", &apply, &err) || !take_only(body, &j->is_budgets_only, &err)) {
-        api_reply_error(reply, err.code, "%s", err_text(&err));
-    } else {
-        j->is_dry_run = !apply;
-        if (do_it(rq, &j, reply)) {
-            o = json_object();
-            (void)json_object_set_new(o, "status", json_string("done"));
-            (void)json_object_set_new(o, "applied", json_boolean(j->is_repair && apply));
-            (void)json_object_set_new(o, "pairs", pairs_json(j));
-            (void)json_object_set_new(o, "differences", lines_json(j));
-            api_reply_json(reply, o);
-            if (apply && j->is_repair)
-                tell_repair(rq, j, json_string_value(json_object_get(body, "reason")));
+    changes = v[R_REPAIR].i && v[R_APPLY].i;
+    j->from_hour = v[R_FROM].i;
+    j->is_repair = v[R_REPAIR].i != 0;
+    j->is_dry_run = !v[R_APPLY].i;
+    j->is_budgets_only = v[R_ONLY].text != NULL;
+    if (do_it(rq, &j, reply)) {
+        o = json_object();
+        (void)json_object_set_new(o, "status", json_string("done"));
+        (void)json_object_set_new(o, "applied", json_boolean(changes));
+        (void)json_object_set_new(o, "pairs", pairs_json(j));
+        (void)json_object_set_new(o, "differences", lines_json(j));
+        api_reply_json(reply, o);
+        if (changes) {
+            tell_repair(rq, j, v[R_REASON].text);
+            note(rq, "books.repair", "books", body, changed_json(j));
         }
+    } else if (reply->status == 202 && changes) {
+        note(rq, "books.repair", "books", body, json_pack("{s:s}", "status", "running"));
     }
     free(j);
     json_decref(body);

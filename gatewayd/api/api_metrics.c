@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The metric families as text, and the main ones as JSON for programs that do not speak Prometheus. */
 #include "gatewayd/api/api_directory_priv.h"
+#include "gatewayd/api/bodies_priv.h"
 #include "gatewayd/api/provider_health_priv.h"
 
 void api_metrics(const struct api_request *rq, struct api_reply *reply)
@@ -70,11 +71,10 @@ static enum err_code write_nothing(struct db *db, int64_t now_s, void *user, str
 /* Written to the audit log first; counters stay as they are, since a scraper would lose what it has not seen yet. */
 void api_metrics_reset(const struct api_request *rq, struct api_reply *reply)
 {
-    static const struct field FIELDS[] = {FIELD_REASON};
     struct call c;
     json_t *o;
 
-    if (!call_begin(&c, rq, reply, FIELDS, rq->body.len ? ARRAY_LEN(FIELDS) : 0))
+    if (!call_begin(&c, rq, reply, BODY_REASON.fields, BODY_REASON.n))
         return;
     if (call_change(&c, "metrics.reset", "windows", write_nothing)) {
         gateway_reset_windows_mt(rq->gw);

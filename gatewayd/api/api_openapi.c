@@ -5,8 +5,13 @@
 
 #include "gatewayd/api/handlers_priv.h"
 #include "gatewayd/api/shapes.h"
+#include "gatewayd/config/limits.h"
 
 #define PUT(o, name, value) ((void)json_object_set_new(o, name, value))
+
+#define NAME_PATTERN "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+#define PRINTABLE    "^[^\\u0000-\\u001f\\u007f-\\u009f]"
+#define PATH_PATTERN "^[A-Za-z0-9][A-Za-z0-9_.:@+~-]*(/[A-Za-z0-9][A-Za-z0-9_.:@+~-]*)*$"
 
 /* ---- types ----------------------------------------------------------------------------------------------------------- */
 
@@ -119,10 +124,10 @@ static json_t *param_schema(const struct api_param *p)
     if (p->type == PARAM_PERCENTILES)
         PUT(o, "pattern", json_string("^[0-9]{1,2}(\\.[0-9]{1,3})?(,[0-9]{1,2}(\\.[0-9]{1,3})?){0,15}$"));
     if (p->type == PARAM_NAME)
-        PUT(o, "pattern", json_string("^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"));
+        PUT(o, "pattern", json_string(NAME_PATTERN));
     if (p->type == PARAM_TEXT) {
-        PUT(o, "minLength", json_integer(1));
-        PUT(o, "maxLength", json_integer(120));
+        PUT(o, "pattern", json_string(PRINTABLE "+$"));
+        PUT(o, "maxLength", json_integer(p->max));
     }
     if (p->fallback)
         PUT(o, "default", json_string(p->fallback));
@@ -148,28 +153,35 @@ static json_t *field_schema(const struct field *f)
                       (json_int_t)f->max);
         break;
     case FIELD_USD:
-        o = json_pack("{s:[s,s], s:i, s:i, s:s}", "type", "number", "string", "minimum", 0, "maximum",
-                      1000000000, "description",
+        o = json_pack("{s:[s,s], s:i, s:i, s:s, s:s}", "type", "number", "string", "minimum", 0, "maximum",
+                      1000000000, "pattern", "^[0-9]{1,9}(\\.[0-9]{1,9})?$", "description",
                       "US dollars, with 9 decimals at most; as text where a number is not exact");
         break;
     case FIELD_CHOICE:
         o = json_pack("{s:s, s:o}", "type", "string", "enum", choices_of(f->choices));
         break;
     case FIELD_MODELS:
-        o = json_pack("{s:s, s:{s:s}}", "type", "array", "items", "type", "string");
+        o = json_pack("{s:s, s:{s:s, s:s, s:i}}", "type", "array", "items", "type", "string", "pattern",
+                      PRINTABLE "+$", "maxLength", (int)LIMIT_MODEL_BYTES);
         break;
     case FIELD_LEVELS:
-        o = json_pack("{s:[s,s,s], s:s}", "type", "integer", "string", "array", "description",
+        o = json_pack("{s:[s,s,s], s:i, s:i, s:s, s:s}", "type", "integer", "string", "array", "minimum", 1,
+                      "maximum", 100, "pattern", "^[0-9]{1,3}(,[0-9]{1,3})*$", "description",
                       "percentages from 1 to 100, rising");
         break;
     case FIELD_TIME:
         o = json_pack("{s:s, s:s}", "type", "string", "format", "date-time");
         break;
     case FIELD_NAME:
-        o = json_pack("{s:s, s:s}", "type", "string", "pattern", "^[A-Za-z0-9][A-Za-z0-9_.-]*$");
+        o = json_pack("{s:s, s:s}", "type", "string", "pattern", NAME_PATTERN);
+        break;
+    case FIELD_HOUR:
+        o = json_pack("{s:s, s:s}", "type", "string", "pattern",
+                      "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3])$");
         break;
     default:
-        o = json_pack("{s:s, s:I}", "type", "string", "maxLength", (json_int_t)(f->max ? f->max : 256));
+        o = json_pack("{s:s, s:s, s:I}", "type", "string", "pattern", PRINTABLE "*$", "maxLength",
+                      (json_int_t)(f->max ? f->max : 256));
     }
     return f->may_be_null ? or_null(o) : o;
 }
@@ -178,13 +190,12 @@ static json_t *body_json(const struct api_body *b)
 {
     json_t *o = typed("object"), *properties = json_object(), *required = json_array();
 
-    for (size_t i = 0; b && i < b->n; i++) {
+    for (size_t i = 0; i < b->n; i++) {
         PUT(properties, b->fields[i].name, field_schema(&b->fields[i]));
         if (b->fields[i].is_required)
             (void)json_array_append_new(required, json_string(b->fields[i].name));
     }
-    if (b)
-        PUT(o, "additionalProperties", json_false());
+    PUT(o, "additionalProperties", json_false());
     PUT(o, "properties", properties);
     PUT(o, "required", required);
     return json_pack("{s:b, s:{s:{s:o}}}", "required", json_array_size(required) > 0, "content",
@@ -192,6 +203,16 @@ static json_t *body_json(const struct api_body *b)
 }
 
 /* ---- paths ----------------------------------------------------------------------------------------------------------- */
+
+static const char *path_pattern(struct span name)
+{
+    static const char *const WHOLE[] = {"target", "model", "account", "what"};
+
+    for (size_t i = 0; i < ARRAY_LEN(WHOLE); i++)
+        if (span_is(name, WHOLE[i]))
+            return PATH_PATTERN;
+    return NAME_PATTERN;
+}
 
 /* "{provider/model}" is one parameter with a slash inside, which OpenAPI cannot name so. */
 static void write_path(const char *path, struct buf *out, json_t *params)
@@ -208,12 +229,12 @@ static void write_path(const char *path, struct buf *out, json_t *params)
         buf_add(out, span_make(z, (size_t)(open - z)));
         buf_addf(out, "{%.*s}", (int)name.len, name.p);
         (void)json_array_append_new(
-            params, json_pack("{s:o, s:s, s:b, s:s, s:{s:s, s:i}}", "name", json_stringn(name.p, name.len),
+            params, json_pack("{s:o, s:s, s:b, s:s, s:{s:s, s:s}}", "name", json_stringn(name.p, name.len),
                               "in", "path", "required", 1, "description",
                               is_pair                            ? "provider/model"
                               : span_eq(name, SPAN_LIT("model")) ? "its slashes as they are, or as %2F"
                                                                  : "",
-                              "schema", "type", "string", "minLength", 1));
+                              "schema", "type", "string", "pattern", path_pattern(name)));
         z = end + 1;
     }
     buf_addz(out, z);
@@ -267,6 +288,14 @@ static const char *tag_of(const struct api_route *r)
                                        : "health";
 }
 
+/* Who is in 'metrics.allow' needs no token. */
+static json_t *security_of(const struct api_route *r)
+{
+    return r->scope == SCOPE_OPEN      ? json_array()
+           : r->scope == SCOPE_METRICS ? json_pack("[{s:[]}, {}]", "token")
+                                       : json_pack("[{s:[]}]", "token");
+}
+
 static void add_route(json_t *paths, const struct api_route *r)
 {
     const struct api_shape *s = api_shape_of(r);
@@ -287,10 +316,10 @@ static void add_route(json_t *paths, const struct api_route *r)
     PUT(o, "summary", json_string(r->summary));
     PUT(o, "tags", json_pack("[s]", tag_of(r)));
     PUT(o, "parameters", params);
-    if (s->body || strcmp(r->method, "POST") == 0)
+    if (s->body)
         PUT(o, "requestBody", body_json(s->body));
     PUT(o, "responses", replies_of(r, s));
-    PUT(o, "security", r->scope == SCOPE_OPEN ? json_array() : json_pack("[{s:[]}]", "token"));
+    PUT(o, "security", security_of(r));
     PUT(o, "x-gatewayd-main-listener", json_boolean(r->on_main));
     buf_addc(&path, '\0');
     at = json_object_get(paths, path.p);

@@ -307,9 +307,17 @@ void api_provider_probe(const struct api_request *rq, struct api_reply *reply)
     struct err err = {0};
     struct span name = rq->tail;
     char text[LIMIT_NAME_BYTES + 1];
+    struct field_value v[1];
     enum err_code e = ERR_NOT_FOUND;
-    json_t *o;
+    json_t *o, *body = NULL;
 
+    if ((e = fields_read(rq->body, BODY_REASON.fields, BODY_REASON.n, v, &body, &err))) {
+        config_unref(c);
+        api_reply_error(reply, e, "%s", err_text(&err));
+        return;
+    }
+    json_decref(body);
+    e = ERR_NOT_FOUND;
     if (name.len > SUFFIX.len && span_eq(span_make(name.p + name.len - SUFFIX.len, SUFFIX.len), SUFFIX))
         name.len -= SUFFIX.len;
     else

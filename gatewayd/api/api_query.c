@@ -68,7 +68,7 @@ static bool is_valid(const struct api_param *p, struct span v)
     case PARAM_TEXT:
         break;
     }
-    return v.len > 0 && v.len < 512 && value_is_printable(v);
+    return v.len > 0 && v.len <= (size_t)p->max && value_is_printable(v);
 }
 
 static void say_wrong(const struct api_param *p, struct api_reply *reply)
@@ -86,10 +86,12 @@ static void say_wrong(const struct api_param *p, struct api_reply *reply)
                         "'%s' must be up to %u numbers from 0 to 100, as in 50,95,99.9", p->name, LIST_MAX);
         break;
     case PARAM_NAME:
+        api_reply_error(reply, ERR_BAD_REQUEST, "'%s' must be a name of letters, digits, '_', '.' and '-'",
+                        p->name);
+        break;
     case PARAM_TEXT:
-        api_reply_error(reply, ERR_BAD_REQUEST, "'%s' must be %s", p->name,
-                        p->type == PARAM_NAME ? "a name of letters, digits, '_', '.' and '-'"
-                                              : "printable text, at most 511 bytes");
+        api_reply_error(reply, ERR_BAD_REQUEST, "'%s' must be printable text, at most %lld bytes", p->name,
+                        (long long)p->max);
         break;
     }
 }

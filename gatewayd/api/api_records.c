@@ -5,13 +5,15 @@
 #include <string.h>
 
 #include "gatewayd/api/api_view_priv.h"
+#include "gatewayd/api/shapes.h"
+#include "gatewayd/config/limits.h"
 #include "libshared/cli/human.h"
 #include "libshared/store/audit.h"
 
 /* An instant, or how long ago; false with the reply written. 0: not asked for. */
 static bool take_since(const struct api_request *rq, int64_t *out_s, struct api_reply *reply)
 {
-    char text[64];
+    char text[65];
     struct wall t;
     int64_t ms;
 
@@ -64,7 +66,7 @@ static bool take_audit(void *user, const struct db_value *c, unsigned n)
 
 void api_audit(const struct api_request *rq, struct api_reply *reply)
 {
-    char action[64], subject[260];
+    char action[LIMIT_NAME_BYTES + 1], subject[API_SUBJECT_MAX + 1];
     int64_t since;
     json_t *rows, *o;
     struct err err = {0};
@@ -127,7 +129,7 @@ static bool take_slow(void *user, const struct db_value *c, unsigned n)
 
 void api_slow_queries(const struct api_request *rq, struct api_reply *reply)
 {
-    char name[64];
+    char name[LIMIT_NAME_BYTES + 1];
     int64_t since;
     json_t *rows, *o;
     struct err err = {0};

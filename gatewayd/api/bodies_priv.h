@@ -6,6 +6,8 @@
 #include "gatewayd/api/shapes.h"
 
 extern const struct api_body BODY_ADJUST, BODY_BREAKER, BODY_BUDGET, BODY_BUDGET_DEED, BODY_TENANT_NEW,
-    BODY_TENANT, BODY_KEY_NEW, BODY_KEY, BODY_KEY_ROTATE, BODY_PLAN, BODY_PROVIDER, BODY_LIFE;
+    BODY_TENANT, BODY_KEY_NEW, BODY_KEY, BODY_KEY_ROTATE, BODY_PLAN, BODY_PROVIDER, BODY_LIFE, BODY_AGGREGATE,
+    BODY_RECONCILE;
+extern const struct api_body BODY_REASON; /* nothing but why it is done */
 
 #endif

@@ -8,6 +8,7 @@
 #include "gatewayd/config/value.h"
 #include "libshared/base/buf.h"
 #include "libshared/cli/human.h"
+#include "libshared/store/kv_keys.h"
 
 #define USD_EXACT  8388608.0 /* below it a double holds every nano-USD that was written with 9 digits */
 #define USD_MAX    ((int64_t)1000000000 * 1000000000)
@@ -44,6 +45,8 @@ static enum err_code fail_kind(const struct field *f, struct err *err)
     case FIELD_LEVELS:
         return err_set(err, ERR_BAD_REQUEST, "'%s' must be up to %u rising percentages from 1 to 100",
                        f->name, CONFIG_LEVELS);
+    case FIELD_HOUR:
+        return err_set(err, ERR_BAD_REQUEST, "'%s' must be an hour such as '2026-11-20T13'", f->name);
     case FIELD_TIME:
         break;
     }
@@ -130,6 +133,10 @@ static bool take_text(const struct field *f, const json_t *v, struct field_value
         return is_choice(f->choices, s);
     if (f->type == FIELD_TEXT)
         return s.len <= (size_t)(f->max ? f->max : 256) && value_is_printable(s);
+    if (f->type == FIELD_HOUR) {
+        out->i = kv_hour_parse(s.p);
+        return out->i >= 0;
+    }
     if (!human_parse_time(s.p, &t) || t.us <= 0)
         return false;
     out->i = t.us / 1000000;

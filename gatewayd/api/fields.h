@@ -20,6 +20,7 @@ enum field_type {
     FIELD_MODELS, /* .list of printable texts */
     FIELD_LEVELS, /* .i as levels_pack() makes it; a percentage, a list of them, or text */
     FIELD_TIME,   /* .i in seconds since 1970; RFC 3339 */
+    FIELD_HOUR,   /* .i, its first second since 1970; 2026-11-20T13 */
 };
 
 struct field {

@@ -209,6 +209,15 @@ static void refuse(struct job *j, struct exchange *ex, enum err_code code, const
     answer(j, ex);
 }
 
+/* Whether the main listener serves the path with any method. */
+static bool has_any(struct span path)
+{
+    struct buf allow AUTO(buf_release) = {.max = 64};
+
+    api_allow(path, true, &allow);
+    return allow.len > 0;
+}
+
 bool api_front_take(struct api_front *f, struct exchange *ex, struct mailbox *home, struct facts *facts,
                     const struct config *c, bool is_main, enum err_code *why)
 {
@@ -218,8 +227,8 @@ bool api_front_take(struct api_front *f, struct exchange *ex, struct mailbox *ho
         api_find(span_is(method, "HEAD") ? SPAN_LIT("GET") : method, exchange_path(ex), &tail, why);
     struct job *j;
 
-    if (row && is_main && !row->on_main)
-        *why = ERR_NOT_FOUND;
+    if (is_main && (row ? !row->on_main : !has_any(exchange_path(ex))))
+        *why = ERR_NOT_FOUND; /* and nothing says that the admin listener has it */
     if (!row || (is_main && !row->on_main))
         return false;
     j = calloc(1, sizeof(*j));
@@ -244,6 +253,14 @@ bool api_front_take(struct api_front *f, struct exchange *ex, struct mailbox *ho
 
 /* ---- the admin listeners ------------------------------------------------------------------------------------------- */
 
+static void set_allow(struct exchange *ex)
+{
+    struct buf allow AUTO(buf_release) = {.max = 64};
+
+    api_allow(exchange_path(ex), false, &allow);
+    exchange_set_header(ex, "allow", buf_span(&allow));
+}
+
 static void on_admin_head(struct exchange *ex, void *user)
 {
     struct api_front *f = user;
@@ -254,6 +271,8 @@ static void on_admin_head(struct exchange *ex, void *user)
     if (!api_front_take(f, ex, f->mailbox, f->facts, c, false, &why)) {
         reply_error_body(&body, DIALECT_OPENAI, why, span_of(err_row(why)->text), SPAN_LIT(""));
         exchange_set_header(ex, "content-type", SPAN_LIT("application/json"));
+        if (why == ERR_BAD_METHOD)
+            set_allow(ex);
         exchange_reply_adopt(ex, err_row(why)->status, &body);
     }
     config_unref(c);

@@ -22,23 +22,23 @@
     {                                                                                                        \
         .name = NAME, .type = PARAM_CHOICE, .choices = CHOICES, .fallback = NORMAL, .summary = TEXT          \
     }
-#define TEXT(NAME, SUMMARY)                                                                                  \
+#define TEXT(NAME, BYTES, SUMMARY)                                                                           \
     {                                                                                                        \
-        .name = NAME, .type = PARAM_TEXT, .summary = SUMMARY                                                 \
+        .name = NAME, .type = PARAM_TEXT, .max = BYTES, .summary = SUMMARY                                   \
     }
 #define NAMED(NAME, SUMMARY)                                                                                 \
     {                                                                                                        \
         .name = NAME, .type = PARAM_NAME, .summary = SUMMARY                                                 \
     }
-#define SINCE TEXT("since", "a time, or how long ago, such as `1h`")
+#define SINCE TEXT("since", 64, "a time, or how long ago, such as `1h`")
 #define SINCE_START                                                                                          \
     CHOICE("since", "start", NULL,                                                                           \
            "`start`: this process alone, since it was started; figures that only grow")
-#define REASON       TEXT("reason", "goes into the audit log")
+#define REASON       TEXT("reason", 512, "goes into the audit log")
 #define RANK(NORMAL) CHOICE("rank", "requests cost p95 errors success", NORMAL, "what comes first")
 #define EVENT_PARAMS                                                                                         \
     {                                                                                                        \
-        SINCE, TEXT("kind", "of these kinds, with commas between"),                                          \
+        SINCE, TEXT("kind", 120, "of these kinds, with commas between"),                                     \
             CHOICE("severity", "info warning critical", NULL, "at least"),                                   \
             {.name = "after",                                                                                \
              .type = PARAM_COUNT,                                                                            \
@@ -63,7 +63,7 @@ const struct api_shape API_SHAPES[] = {
     {.method = "GET", .path = "/metrics"},
     {.method = "GET", .path = "/metrics/json", .reply = "o"},
     {.method = "GET", .path = "/metrics/health", .reply = "MetricsHealth"},
-    {.method = "POST", .path = "/metrics/reset", .reply = "o"},
+    {.method = "POST", .path = "/metrics/reset", .reply = "o", .body = &BODY_REASON},
     {.method = "GET", .path = "/api/openapi.json", .reply = "o"},
 
     {.method = "GET", .path = M "health", .reply = "[ProviderHealth]"},
@@ -131,25 +131,25 @@ const struct api_shape API_SHAPES[] = {
     {.method = "GET",
      .path = A "audit",
      .reply = "Audit",
-     .params = {SINCE, TEXT("action", "such as `tenant.create`"), TEXT("subject", "such as `acme`"),
-                LIMIT(1000, "100")}},
+     .params = {SINCE, NAMED("action", "such as `tenant.create`"),
+                TEXT("subject", API_SUBJECT_MAX, "such as `acme`"), LIMIT(1000, "100")}},
     {.method = "GET", .path = A "audit/verify", .reply = "AuditProof"},
-    {.method = "POST", .path = A "reload", .reply = "o"},
+    {.method = "POST", .path = A "reload", .reply = "o", .body = &BODY_REASON},
     {.method = "GET", .path = A "config", .reply = "Config"},
-    {.method = "POST", .path = A "aggregate", .reply = "o"},
-    {.method = "POST", .path = A "reconcile", .reply = "o"},
+    {.method = "POST", .path = A "aggregate", .reply = "o", .body = &BODY_AGGREGATE},
+    {.method = "POST", .path = A "reconcile", .reply = "o", .body = &BODY_RECONCILE},
     {.method = "POST", .path = A "breakers/{provider/model}", .reply = "x", .body = &BODY_BREAKER},
     {.method = "GET", .path = A "providers", .reply = "x"},
     {.method = "GET", .path = A "providers/{name}", .reply = "o"},
     {.method = "PATCH", .path = A "providers/{name}", .reply = "o", .body = &BODY_PROVIDER},
-    {.method = "POST", .path = A "providers/{name}/probe", .reply = "o"},
+    {.method = "POST", .path = A "providers/{name}/probe", .reply = "o", .body = &BODY_REASON},
     {.method = "GET", .path = A "sim", .reply = "o"},
     {.method = "GET", .path = A "tenants", .reply = "o"},
     {.method = "POST", .path = A "tenants", .reply = "o", .body = &BODY_TENANT_NEW, .status = 201},
     {.method = "GET", .path = A "tenants/{id}", .reply = "o"},
     {.method = "PATCH", .path = A "tenants/{id}", .reply = "o", .body = &BODY_TENANT},
     {.method = "DELETE", .path = A "tenants/{id}", .reply = "o", .params = {REASON}},
-    {.method = "GET", .path = A "keys", .reply = "o", .params = {TEXT("tenant", "of this tenant alone")}},
+    {.method = "GET", .path = A "keys", .reply = "o", .params = {NAMED("tenant", "of this tenant alone")}},
     {.method = "POST", .path = A "keys", .reply = "o", .body = &BODY_KEY_NEW, .status = 201},
     {.method = "POST", .path = A "keys/{tenant}/{id}/rotate", .reply = "o", .body = &BODY_KEY_ROTATE},
     {.method = "PATCH", .path = A "keys/{tenant}/{id}", .reply = "o", .body = &BODY_KEY},

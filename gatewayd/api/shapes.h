@@ -11,13 +11,14 @@
 #include "gatewayd/api/api.h"
 #include "gatewayd/api/fields.h"
 
-#define API_PARAMS_MAX 8u
+#define API_PARAMS_MAX  8u
+#define API_SUBJECT_MAX 330u /* of an entry of the audit log: provider and model */
 
 enum api_param_type { PARAM_COUNT, PARAM_CHOICE, PARAM_PERCENTILES, PARAM_NAME, PARAM_TEXT };
 struct api_param {
     const char *name;
     enum api_param_type type;
-    int64_t min, max;
+    int64_t min, max; /* of a count; of a text the bytes that it has at most */
     const char *fallback, *choices, *summary;
 };
 

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "gatewayd/directory/notes.h"
 #include "gatewayd/directory/sealed.h"
 #include "libshared/base/log.h"
 #include "libshared/store/audit.h"
@@ -34,6 +35,7 @@ struct directory {
     struct mono rest_until; /* a database that says nothing is not waited for by every call */
     struct wall sealed_at;
     _Atomic uint64_t signups, conversions;
+    struct notes notes; /* of deeds that the audit log does not have yet */
 };
 
 static struct wall now_of(const struct directory *d)
@@ -319,11 +321,28 @@ static void look_at_kv(struct directory *d)
     d->next_read = mono_now();
 }
 
+void directory_note_mt(struct directory *d, const char *actor, const char *action, const char *subject,
+                       json_t *detail)
+{
+    notes_add_mt(&d->notes, now_of(d), actor, action, subject, detail);
+}
+
+static void write_notes(struct directory *d)
+{
+    struct err err = {0};
+
+    if (!d->is_migrated || d->is_down || !notes_any_mt(&d->notes))
+        return;
+    if (notes_write(&d->notes, d->o.db, &err))
+        log_debug("audit: %s", err_text(&err));
+}
+
 int64_t directory_tick(struct directory *d)
 {
     int64_t left_us;
 
     look_at_kv(d);
+    write_notes(d);
     if (mono_diff_us(d->next_read, mono_now()) <= 0)
         refresh_and_tell(d);
     left_us = mono_diff_us(d->next_read, mono_now());
@@ -434,6 +453,7 @@ struct directory *directory_new(const struct directory_options *o, struct config
     if (!d->state_dir || !d->rows)
         abort();
     (void)pthread_mutex_init(&d->lock, NULL);
+    notes_init(&d->notes);
     d->file = config_ref(file);
     d->lacks = true;
     if (refresh(d, &is_new, &err))
@@ -447,6 +467,8 @@ void directory_free(struct directory *d)
 {
     if (!d)
         return;
+    write_notes(d);
+    notes_release(&d->notes);
     rows_free(d->rows);
     json_decref(d->doc);
     config_unref(d->file);

@@ -69,6 +69,10 @@ struct directory_change {
 NODISCARD enum err_code directory_change(struct directory *d, const struct directory_change *c,
                                          struct err *err);
 
+/* A deed that is done already, for the audit log: written within seconds, or when the database answers again. Takes `detail`. */
+void directory_note_mt(struct directory *d, const char *actor, const char *action, const char *subject,
+                       json_t *detail);
+
 /* A row of tenant_events, from inside `write`. `detail` NULL is {}. */
 NODISCARD enum err_code directory_event(struct db *db, int64_t now_s, const char *tenant, const char *kind,
                                         const json_t *detail, struct err *err);

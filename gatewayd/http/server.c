@@ -470,6 +470,8 @@ static enum MHD_Result refuse(struct conn *c, enum err_code code, const char *te
     c->ex.closes = true;
     if (c->server->o.handler->on_refused)
         c->server->o.handler->on_refused(c->server->o.user, (uint16_t)err_row(code)->status);
+    if (code == ERR_BAD_METHOD) /* nobody looked at the path: the methods that any may have */
+        exchange_set_header(&c->ex, "allow", SPAN_LIT("GET, HEAD, POST, PUT, PATCH, DELETE"));
     set_error_body(c, code, text);
     return queue(c);
 }

@@ -487,6 +487,11 @@ def test_every_route_knows_who_may(stage):
             if method != "get":
                 status = http(gateway.admin_url + real, method.upper(), None if method == "delete" else b"[]", api.auth).status
                 assert status not in (401, 403, 405) and status < 500, (method, real, status)
+            for base, is_main in ((gateway.url, True), (gateway.admin_url, False)):
+                wrong = http(base + real, "OPTIONS", None, api.auth)
+                allowed = sorted(m.upper() for m, r in methods.items() if r["x-gatewayd-main-listener"] or not is_main)
+                assert wrong.status == (405 if allowed else 404), (real, is_main, wrong)
+                assert not allowed or sorted(set(wrong.headers["allow"].split(", ")) - {"HEAD"}) == allowed, (real, wrong.headers)
     assert rows > 50
     assert {r["tags"][0] for m in api.document["paths"].values() for r in m.values()} == {"health", "metrics", "monitoring", "admin"}
     text = json.dumps(api.document)
@@ -495,6 +500,10 @@ def test_every_route_knows_who_may(stage):
 
 # ---- whatever is asked -----------------------------------------------------------------------------------------------
 
+# Not "unsupported_method", which wants a 405 also where the framing is refused before anybody looks at the path, and not
+# "positive_data_acceptance", which knows nothing of members that exclude each other.
+CHECKS = ("not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,"
+          "negative_data_rejection,missing_required_header,allow_header_conformance,ignored_auth")
 CASES = int(os.environ.get("SCHEMATHESIS_CASES", "500"))
 
 
@@ -508,7 +517,7 @@ def test_whatever_is_asked_is_answered_as_the_document_says(stage, tmp_path, rec
     operations = sum(len(m) for m in document["paths"].values())
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", str(file), "--url", gateway.admin_url, "-H", "Authorization: Bearer " + gateway.ready["admin_token"],
-         "--checks", "not_a_server_error,content_type_conformance,response_schema_conformance", "--phases", "coverage,fuzzing",
+         "--checks", CHECKS, "--phases", "coverage,fuzzing",
          "--max-examples", str(max(1, CASES // operations)), "--generation-database", "none", "--seed", "5", "--no-color", "--continue-on-failure",
          "--warnings", "off", "--no-shrink", "--report", "junit", "--report-dir", str(tmp_path / "report")],
         cwd=tmp_path, capture_output=True, text=True, timeout=600)

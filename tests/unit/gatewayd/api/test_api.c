@@ -59,6 +59,48 @@ static void test_a_malformed_escape_matches_nothing(void **state)
     }
 }
 
+static void test_what_stands_behind_a_name_is_part_of_the_path(void **state)
+{
+    struct buf tail AUTO(buf_release) = {0};
+    enum err_code why;
+
+    (void)state;
+    assert_non_null(find("POST", "/api/admin/keys/acme/web/rotate", &tail, &why));
+    assert_string_equal(tail.p, "acme/web/rotate");
+    assert_null(find("POST", "/api/admin/keys/acme/web", &tail, &why));
+    assert_int_equal(why, ERR_BAD_METHOD);
+    assert_null(find("PATCH", "/api/admin/keys/acme/web/rotate", &tail, &why));
+    assert_null(find("GET", "/api/admin/providers/p/probe", &tail, &why));
+    assert_non_null(find("DELETE", "/api/admin/keys/acme", &tail, &why));
+    assert_non_null(find("GET", "/api/admin/budgets/key:acme/web", &tail, &why));
+    assert_null(find("POST", "/api/admin/providers/p", &tail, &why));
+    assert_null(find("POST", "/api/admin/providers/probe", &tail, &why));
+    assert_non_null(find("POST", "/api/admin/providers/p/probe", &tail, &why));
+}
+
+static void test_the_methods_of_a_path_are_told(void **state)
+{
+    static const struct {
+        const char *path;
+        bool is_main;
+        const char *want;
+    } CASES[] = {{"/healthz", true, "GET, HEAD"},
+                 {"/metrics/reset", false, "POST"},
+                 {"/metrics/reset", true, ""},
+                 {"/api/admin/budgets/global", false, "GET, HEAD, POST, PUT, DELETE"},
+                 {"/api/admin/budgets/global", true, ""},
+                 {"/api/admin/keys/acme/web", false, "PATCH, DELETE"},
+                 {"/nothing", false, ""}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+        struct buf allow AUTO(buf_release) = {.max = 64};
+
+        api_allow(span_of(CASES[i].path), CASES[i].is_main, &allow);
+        assert_string_equal(allow.len ? allow.p : "", CASES[i].want);
+    }
+}
+
 static void test_query_parameters_are_found_and_decoded(void **state)
 {
     char v[8];
@@ -107,6 +149,8 @@ int main(void)
         cmocka_unit_test(test_a_row_is_found_by_method_and_path),
         cmocka_unit_test(test_a_tail_is_decoded_and_may_hold_slashes),
         cmocka_unit_test(test_a_malformed_escape_matches_nothing),
+        cmocka_unit_test(test_what_stands_behind_a_name_is_part_of_the_path),
+        cmocka_unit_test(test_the_methods_of_a_path_are_told),
         cmocka_unit_test(test_query_parameters_are_found_and_decoded),
         cmocka_unit_test(test_every_row_is_complete_and_admin_rows_stay_off_the_main_listener),
         cmocka_unit_test(test_an_error_answer_replaces_what_was_begun),

@@ -131,6 +131,25 @@ static void test_bad_values_are_refused_by_the_name_of_their_member(void **state
     assert_int_equal(read_text("{\"text\":\"a\\u0000b\"}", v, &err), ERR_BAD_BODY);
 }
 
+static void test_an_hour_is_its_first_second(void **state)
+{
+    static const struct field HOUR = {.name = "from", .type = FIELD_HOUR};
+    static const char *const BAD[] = {"{\"from\":\"2026-11-20T24\"}", "{\"from\":\"2026-02-30T10\"}",
+                                      "{\"from\":\"\"}", "{\"from\":1700000000}"};
+    struct field_value v;
+    struct err err = {0};
+    json_t *doc;
+
+    (void)state;
+    assert_int_equal(fields_read(SPAN_LIT("{\"from\":\"2026-11-20T13\"}"), &HOUR, 1, &v, &doc, &err), ERR_OK);
+    assert_int_equal(v.i, 1795179600);
+    json_decref(doc);
+    for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
+        assert_int_equal(fields_read(span_of(BAD[i]), &HOUR, 1, &v, &doc, &err), ERR_BAD_REQUEST);
+        assert_non_null(strstr(err.text, "'from' must be an hour"));
+    }
+}
+
 static void test_a_member_that_is_required_is_asked_for(void **state)
 {
     static const struct field NEEDED = {.name = "id", .type = FIELD_NAME, .is_required = true};
@@ -149,6 +168,7 @@ int main(void)
         cmocka_unit_test(test_good_values_are_read),
         cmocka_unit_test(test_amounts_are_exact_or_refused),
         cmocka_unit_test(test_bad_values_are_refused_by_the_name_of_their_member),
+        cmocka_unit_test(test_an_hour_is_its_first_second),
         cmocka_unit_test(test_a_member_that_is_required_is_asked_for),
     };
 

@@ -435,6 +435,30 @@ static void test_the_audit_chain_holds_until_a_row_is_changed(void **state)
     close_world(&w);
 }
 
+static void test_deeds_without_the_database_are_in_the_audit_log_once_it_answers(void **state)
+{
+    struct world w = {0};
+    struct chain chain;
+
+    (void)state;
+    open_world(&w);
+    w.is_down = true;
+    for (int i = 0; i < 300; i++) /* more than are kept */
+        directory_note_mt(w.d, "signal", "config.reload", "configuration", json_pack("{s:i}", "version", i));
+    (void)directory_tick(w.d);
+    w.is_down = false;
+    assert_int_equal(read_chain(w.db).n, 0);
+    directory_note_mt(w.d, "token", "books.aggregate", "hours", NULL);
+    for (int i = 0; i < 3; i++)
+        (void)directory_tick(w.d);
+    chain = read_chain(w.db);
+    assert_int_equal(chain.n, 256);
+    assert_false(chain.is_broken);
+    (void)directory_tick(w.d);
+    assert_int_equal(read_chain(w.db).n, 256);
+    close_world(&w);
+}
+
 static void test_accounts_are_told_from_other_words(void **state)
 {
     static const char *const GOOD[] = {"global", "tenant:a", "provider:x.y-z_1", "key:a/b"};
@@ -464,6 +488,7 @@ int main(void)
         WITH_TEMP(test_a_revocation_in_the_database_beats_the_file),
         WITH_TEMP(test_rows_that_make_no_sense_are_left_out),
         WITH_TEMP(test_the_audit_chain_holds_until_a_row_is_changed),
+        WITH_TEMP(test_deeds_without_the_database_are_in_the_audit_log_once_it_answers),
         cmocka_unit_test(test_accounts_are_told_from_other_words),
     };
 
