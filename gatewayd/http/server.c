@@ -29,13 +29,10 @@
 #include "libshared/base/log.h"
 
 #define SUSPEND_WITHOUT_ITC 8192u
-#define RUNS_PER_TURN       4
 #define STREAM_BLOCK        1024u /* a buffer that libmicrohttpd keeps per stream, and uses for HTTP/1.0 only */
 #define DRAINED_BODY        (64u << 10) /* a refused request's body is read up to here: its connection lives on */
 #define HEADERS_MAX         100u
-#define HEADER_NODE_BYTES   64u /* what libmicrohttpd's pool holds for a header line beside its text */
-#define RATION_RUNS         64u /* runs of the daemon from which nothing comes, in each RATION_US */
-#define RATION_US           10000
+#define HEADER_NODE_BYTES   64u   /* what libmicrohttpd's pool holds for a header line beside its text */
 #define OUT_KEEP            1024u /* queue memory an idle stream keeps */
 
 static const struct exchange_ops NO_OPS;
@@ -55,123 +52,10 @@ static void set_phase(struct conn *c, enum phase p, int64_t deadline_us)
         loop_timer_cancel(c->server->loop, &c->timer);
 }
 
-/* ---- resuming ---- */
-
-void conn_want_resume(struct conn *c)
-{
-    if (!c->is_suspended || c->resume_wanted)
-        return;
-    c->resume_wanted = true;
-    c->next_resume = NULL;
-    *c->server->resumes_end = c;
-    c->server->resumes_end = &c->next_resume;
-}
-
-static void drop_from_resumes(struct conn *c)
-{
-    struct conn **at = &c->server->resumes;
-
-    if (!c->resume_wanted)
-        return;
-    while (*at != c)
-        at = &(*at)->next_resume;
-    *at = c->next_resume;
-    if (c->server->resumes_end == &c->next_resume)
-        c->server->resumes_end = at;
-    c->resume_wanted = false;
-}
-
 static void suspend(struct conn *c)
 {
     MHD_suspend_connection(c->mhd);
     c->is_suspended = true;
-}
-
-static bool resume_all(struct server *s)
-{
-    bool any = s->resumes != NULL;
-
-    while (s->resumes) {
-        struct conn *c = s->resumes;
-
-        s->resumes = c->next_resume;
-        if (!s->resumes)
-            s->resumes_end = &s->resumes;
-        c->resume_wanted = false;
-        c->is_suspended = false;
-        MHD_resume_connection(c->mhd);
-    }
-    return any;
-}
-
-static bool wants_more(struct server *s)
-{
-    MHD_UNSIGNED_LONG_LONG ms;
-
-    return MHD_get_timeout(s->daemon, &ms) == MHD_YES && ms == 0;
-}
-
-/* Two things make the daemon ask to be run at once, for ever: a connection that can neither read nor write (its buffer is
- * full of the beginning of an endless chunk line), and a client that cannot be accepted because no descriptor is free.
- * So runs that bring nothing are rationed, and the daemon is not listened to while the ration is used up. */
-static bool is_in_ration(struct server *s)
-{
-    struct mono now = loop_now(s->loop);
-
-    if (mono_diff_us(now, s->ration_began) >= RATION_US) {
-        s->ration_began = now;
-        s->idle_runs = 0;
-    }
-    return ++s->idle_runs <= RATION_RUNS;
-}
-
-static void pause_daemon(struct server *s)
-{
-    if (timer_is_armed(&s->ration))
-        return;
-    if (loop_rewatch(s->loop, &s->watch, 0) == ERR_OK)
-        loop_timer(s->loop, &s->ration, RATION_US);
-}
-
-static void on_ration(struct timer *t)
-{
-    struct server *s = CONTAINER_OF(t, struct server, ration);
-
-    s->has_events = true;
-    if (loop_rewatch(s->loop, &s->watch, EPOLLIN) != ERR_OK)
-        loop_timer(s->loop, &s->ration, RATION_US);
-}
-
-/* End of a turn: one pass over everything that became ready in it. A daemon that was at a limit listens again at the
- * beginning of the run after a connection was closed: that run is ours to give, or it stays deaf. */
-static bool on_turn_end(struct loop_hook *h)
-{
-    struct server *s = CONTAINER_OF(h, struct server, hook);
-    bool more = s->has_events;
-
-    s->has_events = false;
-    for (int i = 0; i < RUNS_PER_TURN; i++) {
-        bool is_extra = s->has_closed;
-
-        more |= resume_all(s);
-        if (!more && !is_extra)
-            return false;
-        s->has_news = s->has_closed = false;
-        (void)MHD_run(s->daemon);
-        if (!s->has_news && !is_extra && !is_in_ration(s)) {
-            pause_daemon(s);
-            return s->resumes != NULL;
-        }
-        more = wants_more(s);
-    }
-    s->has_events = more;
-    return more || s->resumes || s->has_closed;
-}
-
-static void on_daemon_event(struct loop_watch *w, uint32_t events)
-{
-    (void)events;
-    CONTAINER_OF(w, struct server, watch)->has_events = true;
 }
 
 /* ---- the client goes away ---- */
@@ -591,7 +475,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     ex = &c->ex;
     loop_unwatch(c->server->loop, &c->fin);
     loop_defer_cancel(c->server->loop, &c->drain_task);
-    drop_from_resumes(c);
+    conn_drop_resume(c);
     c->is_suspended = false;
     if (ex->has_begun) {
         if (why != MHD_REQUEST_TERMINATED_COMPLETED_OK && !ex->is_cut && !ex->gone_told)
@@ -727,24 +611,18 @@ struct server *server_new(struct loop *l, const struct server_options *o, struct
     }
     s->loop = l;
     s->o = *o;
-    s->resumes_end = &s->resumes;
-    s->ration.fn = on_ration;
     s->daemon = start_daemon(s, err);
     if (!s->daemon) {
         (void)close(o->listen_fd);
         free(s);
         return NULL;
     }
-    s->watch = (struct loop_watch){.fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
-                                   .fn = on_daemon_event};
-    if (loop_watch(l, &s->watch, EPOLLIN) != ERR_OK) {
+    if (server_turns_begin(s) != ERR_OK) {
         (void)err_set(err, ERR_IO, "http server: cannot watch the daemon");
         MHD_stop_daemon(s->daemon);
         free(s);
         return NULL;
     }
-    s->hook.fn = on_turn_end;
-    loop_add_hook(l, &s->hook);
     return s;
 }
 
@@ -777,13 +655,11 @@ void server_free(struct server *s)
         conn_want_resume(c); /* stopping with a suspended connection would abort the process */
     }
     for (int i = 0; i < 3; i++) {
-        (void)resume_all(s);
+        (void)server_resume_all(s);
         (void)MHD_run(s->daemon);
     }
-    loop_unwatch(s->loop, &s->watch);
+    server_turns_end(s);
     MHD_stop_daemon(s->daemon);
-    loop_timer_cancel(s->loop, &s->ration);
-    loop_remove_hook(s->loop, &s->hook);
     free(s);
 }
 
@@ -795,5 +671,6 @@ struct server_stats server_stats_mt(const struct server *s)
         .refused_connections = atomic_load_explicit(&s->stats.refused_connections, memory_order_relaxed),
         .guard_refusals = atomic_load_explicit(&s->stats.guard_refusals, memory_order_relaxed),
         .timeouts = atomic_load_explicit(&s->stats.timeouts, memory_order_relaxed),
+        .pauses = atomic_load_explicit(&s->stats.pauses, memory_order_relaxed),
     };
 }

@@ -47,6 +47,7 @@ struct server_options {
 
 struct server_stats {
     uint64_t connections, open, refused_connections, guard_refusals, timeouts;
+    uint64_t pauses; /* times that it listened to nobody for 10 ms, because a connection spins */
 };
 
 struct server *server_new(struct loop *l, const struct server_options *o, struct err *err);

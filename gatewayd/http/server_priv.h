@@ -81,7 +81,7 @@ struct server {
     bool has_events;
     bool has_news;   /* libmicrohttpd called us in its last run */
     bool has_closed; /* and closed a connection */
-    unsigned idle_runs;
+    unsigned ration_left;
     struct mono ration_began;
     struct timer ration;
     bool is_quiesced;
@@ -89,12 +89,19 @@ struct server {
     time_t date_at;
     char date[40];
     struct {
-        _Atomic uint64_t connections, open, refused_connections, guard_refusals, timeouts;
+        _Atomic uint64_t connections, open, refused_connections, guard_refusals, timeouts, pauses;
     } stats;
 };
 
+/* server_turn.c: the daemon is run by the loop between these two. ERR_IO: its descriptor cannot be watched. */
+enum err_code server_turns_begin(struct server *s);
+void server_turns_end(struct server *s);
+/* True when there was one. */
+bool server_resume_all(struct server *s);
 /* The connection goes on at the end of this turn, if it waits. */
 void conn_want_resume(struct conn *c);
+void conn_drop_resume(struct conn *c); /* it does not */
+
 /* The answer that reads the exchange's queue. */
 struct MHD_Response *conn_make_stream(struct conn *c);
 /* Its socket is watched for FIN from now on. */

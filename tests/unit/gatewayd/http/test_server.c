@@ -22,6 +22,7 @@ struct stage {
     uint64_t written, total;
     uint64_t first; /* bytes that come at once, however long the queue becomes */
     unsigned failed_writes;
+    bool answers_later; /* the answer begins when the test says so */
     int client;
 };
 
@@ -43,15 +44,21 @@ static void feed(struct stage *s)
         exchange_stream_end(s->ex);
 }
 
+static void answer(struct stage *s)
+{
+    exchange_stream_begin(s->ex, 200);
+    while (s->written < s->first)
+        write_piece(s);
+    feed(s);
+}
+
 static void on_request(struct exchange *ex)
 {
     struct stage *s = exchange_user(ex);
 
     s->ex = ex;
-    exchange_stream_begin(ex, 200);
-    while (s->written < s->first)
-        write_piece(s);
-    feed(s);
+    if (!s->answers_later)
+        answer(s);
 }
 
 static void on_drain(struct exchange *ex)
@@ -151,10 +158,63 @@ static void test_a_queue_that_is_never_empty_neither_grows_nor_loses_bytes(void 
     close_stage(&s);
 }
 
+static void test_one_request_after_another_never_pauses_the_server(void **state)
+{
+    struct stage s;
+    char got[4096];
+
+    (void)state;
+    open_stage(&s, PIECE);
+    s.answers_later = true;
+    for (int i = 0; i < 5000; i++) {
+        static const char RQ[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        bool is_whole = false;
+
+        s.written = 0;
+        assert_int_equal(write(s.client, RQ, sizeof(RQ) - 1), sizeof(RQ) - 1);
+        while (!is_whole) {
+            ssize_t n;
+
+            loop_turn(s.loop, 0);
+            if (s.ex && s.written == 0)
+                answer(&s);
+            n = read(s.client, got, sizeof(got));
+            is_whole = n > 0 && memmem(got, (size_t)n, "\r\n0\r\n", 5) != NULL;
+        }
+    }
+    assert_int_equal(server_stats_mt(s.server).pauses, 0);
+    close_stage(&s);
+}
+
+static void test_a_connection_that_spins_pauses_the_server(void **state)
+{
+    static const char HEAD[] = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;";
+    struct stage s;
+    char line[4096];
+    size_t sent = 0;
+
+    (void)state;
+    memset(line, 'x', sizeof(line));
+    open_stage(&s, PIECE);
+    assert_int_equal(write(s.client, HEAD, sizeof(HEAD) - 1), sizeof(HEAD) - 1);
+    for (int i = 0; i < 20000 && server_stats_mt(s.server).pauses == 0; i++) {
+        if (sent < 40000) {
+            ssize_t n = write(s.client, line, sizeof(line));
+
+            sent += n > 0 ? (size_t)n : 0;
+        }
+        loop_turn(s.loop, 1);
+    }
+    assert_true(server_stats_mt(s.server).pauses > 0);
+    close_stage(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_queue_that_is_never_empty_neither_grows_nor_loses_bytes),
+        cmocka_unit_test(test_one_request_after_another_never_pauses_the_server),
+        cmocka_unit_test(test_a_connection_that_spins_pauses_the_server),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
