@@ -1,33 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One suite, run on memory and on a real redis-server: both give the same answers. */
-#include "tests/unit/cm.h"
-
 #include <inttypes.h>
 
 #include "libshared/base/buf.h"
-#include "libshared/store/kv.h"
 #include "libshared/store/kv_keys.h"
-#include "tests/unit/libshared/store/redis_server.h"
+#include "tests/unit/libshared/store/kv_scene.h"
 
 #define K      "{gw}:test"
 #define TWO_53 (INT64_C(1) << 53)
-
-static struct redis_server server;
-static bool on_redis;
-
-static struct kv *fresh(void)
-{
-    char answer[64];
-    struct err err = {0};
-    struct kv *kv =
-        kv_new(&(struct kv_options){.url = on_redis ? server.url : "", .deadline_us = 20000000}, &err);
-
-    assert_non_null(kv);
-    if (on_redis)
-        redis_server_ask(&server, "FLUSHALL", answer, sizeof(answer));
-    assert_int_equal(kv_begin(kv, NULL), ERR_OK);
-    return kv;
-}
 
 /* ---- what a store holds, as text ---- */
 
@@ -145,7 +125,7 @@ static enum err_code write_code(struct kv *kv, struct kv_batch *b)
 
 static void test_a_hash_is_added_to_set_and_unset(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
 
     (void)state;
@@ -179,7 +159,7 @@ static void test_a_hash_is_added_to_set_and_unset(void **state)
 
 static void test_a_list_keeps_the_newest(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
     char text[8];
 
@@ -198,7 +178,7 @@ static void test_a_list_keeps_the_newest(void **state)
 
 static void test_an_index_is_read_by_score(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
 
     (void)state;
@@ -219,7 +199,7 @@ static void test_an_index_is_read_by_score(void **state)
 
 static void test_events_come_newest_first_and_are_capped(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
     char text[16];
 
@@ -240,7 +220,7 @@ static void test_events_come_newest_first_and_are_capped(void **state)
 
 static void test_delete_comes_before_what_follows_it(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
 
     (void)state;
@@ -263,7 +243,7 @@ static void test_delete_comes_before_what_follows_it(void **state)
 
 static void test_a_time_to_live_only_grows_unless_it_is_exact(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
     static const struct {
         int64_t ttl;
@@ -291,7 +271,7 @@ static void test_a_time_to_live_only_grows_unless_it_is_exact(void **state)
 
 static void test_a_key_that_had_no_time_to_live_gets_one(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
     char answer[64];
 
@@ -370,7 +350,7 @@ static void around(struct kv_batch *b, int which)
 static void test_a_refused_batch_leaves_nothing_behind(void **state)
 {
     struct watermark next = {.batch = 1, .token = 7, .n = 1}, found;
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
     bool is_found;
 
@@ -400,7 +380,7 @@ static void test_a_refused_batch_leaves_nothing_behind(void **state)
 
 static void test_a_batch_without_a_time_to_live_or_that_keeps_nothing_is_refused(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
 
     (void)state;
@@ -417,7 +397,7 @@ static void test_a_batch_without_a_time_to_live_or_that_keeps_nothing_is_refused
 
 static void test_reading_a_key_of_another_type_is_refused(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
     struct err err = {0};
 
@@ -449,7 +429,7 @@ static void test_a_batch_counts_once(void **state)
     struct watermark none = {0}, first = {.batch = 1, .token = UINT64_MAX, .n = 2, .at = {5, UINT64_MAX}};
     struct watermark second = {.batch = 2, .token = UINT64_MAX - 1, .n = 2, .at = {6, 7}}, found;
     struct kv_batch *b = one_more();
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     bool is_found = true;
 
     (void)state;
@@ -478,7 +458,7 @@ static void test_another_process_is_not_taken_for_the_same(void **state)
     struct watermark none = {0}, mine = {.batch = 1, .token = UINT64_C(0xfffffffffffffff0), .n = 1};
     struct watermark other = mine, next = {.batch = 2, .token = 1, .n = 1};
     struct kv_batch *b = one_more();
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
 
     (void)state;
     other.token++;
@@ -498,7 +478,7 @@ static void test_a_watermark_that_is_none_is_an_error(void **state)
 {
     struct watermark next = {.batch = 1, .token = 1, .n = 1}, found;
     struct kv_batch *b = one_more();
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct err err = {0};
     bool is_found;
 
@@ -521,7 +501,7 @@ static void test_a_watermark_that_is_none_is_an_error(void **state)
 static void test_a_scan_takes_its_prefix_literally_and_never_asks_for_keys(void **state)
 {
     static char answer[200000];
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
     char key[64];
 
@@ -552,7 +532,7 @@ static void test_a_scan_takes_its_prefix_literally_and_never_asks_for_keys(void 
 
 static void test_big_batches_are_applied_whole(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
     struct kv_stats stats;
     char field[32];
@@ -594,7 +574,7 @@ static void test_big_batches_are_applied_whole(void **state)
 
 static void test_a_shared_handle_sees_the_same_store(void **state)
 {
-    struct kv *kv = fresh(), *other = kv_share(kv);
+    struct kv *kv = kv_fresh(), *other = kv_share(kv);
     struct kv_batch *b = one_more();
 
     (void)state;
@@ -677,7 +657,7 @@ static void dump(struct kv *kv, struct buf *out)
 
 static void test_random_batches_leave_the_same_in_memory_and_in_redis(void **state)
 {
-    struct kv *redis = fresh(), *memory = kv_new(&(struct kv_options){.url = ""}, NULL);
+    struct kv *redis = kv_fresh(), *memory = kv_new(&(struct kv_options){.url = ""}, NULL);
     struct buf a AUTO(buf_release) = {0}, z AUTO(buf_release) = {0};
     struct kv_batch *b = kv_batch_new();
     unsigned taken = 0, refused = 0;
@@ -726,23 +706,6 @@ static void test_random_batches_leave_the_same_in_memory_and_in_redis(void **sta
     kv_free(memory);
 }
 
-/* ---- both ---- */
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (on_redis)
-        redis_server_start(&server, NULL);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    redis_server_end(&server);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -764,10 +727,6 @@ int main(void)
         cmocka_unit_test(test_a_shared_handle_sees_the_same_store),
         cmocka_unit_test(test_random_batches_leave_the_same_in_memory_and_in_redis),
     };
-    int failed = cmocka_run_group_tests_name("memory", tests, set_up, tear_down);
 
-    if (!redis_server_is_installed())
-        return failed;
-    on_redis = true;
-    return failed + cmocka_run_group_tests_name("redis", tests, set_up, tear_down);
+    return KV_SCENE_RUN(tests);
 }

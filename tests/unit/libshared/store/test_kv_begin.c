@@ -1,37 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a store begins, on memory and on a real redis-server. */
-#include "tests/unit/cm.h"
-
 #include <stdlib.h>
 
-#include "libshared/store/kv.h"
 #include "libshared/store/kv_keys.h"
-#include "tests/unit/libshared/store/redis_server.h"
+#include "tests/unit/libshared/store/kv_scene.h"
 
 #define K "{gw}:test"
-
-static struct redis_server server;
-static bool on_redis;
-
-static struct kv *not_begun(void)
-{
-    char answer[64];
-    struct kv *kv =
-        kv_new(&(struct kv_options){.url = on_redis ? server.url : "", .deadline_us = 20000000}, NULL);
-
-    assert_non_null(kv);
-    if (on_redis)
-        redis_server_ask(&server, "FLUSHALL", answer, sizeof(answer));
-    return kv;
-}
-
-static struct kv *begun(void)
-{
-    struct kv *kv = not_begun();
-
-    assert_int_equal(kv_begin(kv, NULL), ERR_OK);
-    return kv;
-}
 
 static struct kv_batch *one_more(void)
 {
@@ -61,7 +35,7 @@ static void test_refilling_needs_an_empty_place(void **state)
     struct watermark at = {.batch = 9, .token = 4, .n = 1, .at = {77}},
                      later = {.batch = 10, .token = 4, .n = 1};
     struct kv_batch *b = one_more();
-    struct kv *kv = not_begun();
+    struct kv *kv = kv_not_begun();
 
     (void)state;
     assert_int_equal(kv_refill(kv, "i", &at, b, NULL), STORE_APPLIED);
@@ -77,7 +51,7 @@ static void test_a_store_begins_once_and_takes_no_batch_before(void **state)
 {
     struct watermark none = {0}, one = {.batch = 1, .token = 5, .n = 1},
                      at = {.batch = 9, .token = 4, .n = 1, .at = {77}};
-    struct kv *kv = not_begun();
+    struct kv *kv = kv_not_begun();
     struct kv_batch *b = one_more();
     struct watermark found;
     bool is;
@@ -116,7 +90,7 @@ static void test_a_store_with_watermarks_has_begun(void **state)
 {
     struct watermark none = {0}, one = {.batch = 1, .token = 5, .n = 1},
                      two = {.batch = 2, .token = 5, .n = 1};
-    struct kv *kv = begun();
+    struct kv *kv = kv_fresh();
     struct kv_batch *b = one_more();
     bool is;
 
@@ -137,23 +111,6 @@ static void test_a_store_with_watermarks_has_begun(void **state)
     kv_free(kv);
 }
 
-/* ---- both ---- */
-
-static int set_up(void **state)
-{
-    (void)state;
-    if (on_redis)
-        redis_server_start(&server, NULL);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    redis_server_end(&server);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,10 +118,6 @@ int main(void)
         cmocka_unit_test(test_a_store_begins_once_and_takes_no_batch_before),
         cmocka_unit_test(test_a_store_with_watermarks_has_begun),
     };
-    int failed = cmocka_run_group_tests_name("memory", tests, set_up, tear_down);
 
-    if (!redis_server_is_installed())
-        return failed;
-    on_redis = true;
-    return failed + cmocka_run_group_tests_name("redis", tests, set_up, tear_down);
+    return KV_SCENE_RUN(tests);
 }

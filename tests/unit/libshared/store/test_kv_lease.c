@@ -1,34 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Leases, run on memory and on a real redis-server: both give the same answers. */
-#include "tests/unit/cm.h"
-
 #include <inttypes.h>
 
 #include "libshared/base/buf.h"
 #include "libshared/store/kv_keys.h"
 #include "libshared/store/kv_lease.h"
-#include "tests/unit/libshared/store/redis_server.h"
+#include "tests/unit/libshared/store/kv_scene.h"
 
 #define BUDGET "{gw}:bud:tenant%3Aacme:2026-11"
 #define RATE   "{gw}:lim:tenant%3Aacme:requests"
 #define SLOTS  "{gw}:lim:tenant%3Aacme:concurrent"
-
-static struct redis_server server;
-static bool on_redis;
-
-static struct kv *fresh(void)
-{
-    char answer[64];
-    struct err err = {0};
-    struct kv *kv =
-        kv_new(&(struct kv_options){.url = on_redis ? server.url : "", .deadline_us = 20000000}, &err);
-
-    assert_non_null(kv);
-    if (on_redis)
-        redis_server_ask(&server, "FLUSHALL", answer, sizeof(answer));
-    assert_int_equal(kv_begin(kv, NULL), ERR_OK);
-    return kv;
-}
 
 static void empty(struct kv *kv)
 {
@@ -139,7 +120,7 @@ static int64_t field(struct kv *kv, const char *key, const char *name)
 
 static void test_what_is_granted_never_passes_the_limit(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a"}, b = {.name = "b"};
 
     (void)state;
@@ -161,7 +142,7 @@ static void test_what_is_granted_never_passes_the_limit(void **state)
 
 static void test_a_batch_takes_no_more_off_a_lease_than_there_is(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a"};
 
     (void)state;
@@ -179,7 +160,7 @@ static void test_a_batch_takes_no_more_off_a_lease_than_there_is(void **state)
 
 static void test_a_lost_answer_is_made_good_by_the_next_call(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a"};
 
     (void)state;
@@ -191,7 +172,7 @@ static void test_a_lost_answer_is_made_good_by_the_next_call(void **state)
 
 static void test_a_call_that_comes_late_changes_nothing(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a"}, late;
     struct kv_lease_row r = money(0, 0, 0);
 
@@ -211,7 +192,7 @@ static void test_a_call_that_comes_late_changes_nothing(void **state)
 
 static void test_another_life_begins_with_nothing(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a", .life = 1}, b = {.name = "b"};
 
     (void)state;
@@ -226,7 +207,7 @@ static void test_another_life_begins_with_nothing(void **state)
 
 static void test_the_leases_of_the_dead_go_back(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a", .ttl_ms = 20}, b = {.name = "b"};
     struct kv_lease_row sweep = {.kind = KV_LEASE_SWEEP, .key = BUDGET, .ttl_s = 100};
     int64_t dead = 0;
@@ -249,7 +230,7 @@ static void test_the_leases_of_the_dead_go_back(void **state)
 
 static void test_who_finds_no_room_is_heard_by_the_others(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a"}, b = {.name = "b"};
     struct kv_lease_row r = money(0, 10, 20);
 
@@ -276,7 +257,7 @@ static void test_who_finds_no_room_is_heard_by_the_others(void **state)
 
 static void test_an_emptied_store_grants_after_all_were_heard_and_the_books_are_back(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a", .nodes = 2}, b = {.name = "b", .nodes = 2};
     struct watermark none = {0}, one = {.batch = 1, .token = 7};
     struct kv_batch *batch = kv_batch_new();
@@ -317,7 +298,7 @@ static void test_an_emptied_store_grants_after_all_were_heard_and_the_books_are_
 
 static void test_who_says_all_in_several_calls_is_heard_with_the_last(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a", .nodes = 1}, b = {.name = "b", .nodes = 2};
 
     (void)state;
@@ -343,7 +324,7 @@ static void test_who_says_all_in_several_calls_is_heard_with_the_last(void **sta
 
 static void test_a_store_that_has_not_begun_grants_no_money(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a"};
     struct kv_batch *b = kv_batch_new();
 
@@ -360,7 +341,7 @@ static void test_a_store_that_has_not_begun_grants_no_money(void **state)
 
 static void test_an_emptied_store_that_nobody_knew_grants_at_once(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a", .nodes = 3};
 
     (void)state;
@@ -374,7 +355,7 @@ static void test_an_emptied_store_that_nobody_knew_grants_at_once(void **state)
 
 static void test_a_rate_is_shared(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a"}, b = {.name = "b"};
     struct kv_lease_row r = {
         .kind = KV_LEASE_RATE, .key = RATE, .limit = 600, .ttl_s = 100, .need = 1, .want = 400};
@@ -401,7 +382,7 @@ static void test_a_rate_is_shared(void **state)
 
 static void test_slots_are_shared_and_free_themselves(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a"}, b = {.name = "b"};
     struct kv_lease_row r = {
         .kind = KV_LEASE_SLOTS, .key = SLOTS, .limit = 5, .ttl_s = 100, .need = 1, .want = 3};
@@ -427,7 +408,7 @@ static void test_slots_are_shared_and_free_themselves(void **state)
 
 static void test_nonsense_changes_nothing(void **state)
 {
-    struct kv *kv = fresh();
+    struct kv *kv = kv_fresh();
     struct node a = {.name = "a"};
     struct kv_lease_row r[2] = {money(0, 10, 10), money(0, 10, 10)};
     struct kv_batch *b = kv_batch_new();
@@ -462,20 +443,6 @@ static void test_nonsense_changes_nothing(void **state)
     kv_free(kv);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    redis_server_start(&server, NULL);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    redis_server_end(&server);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -494,10 +461,6 @@ int main(void)
         cmocka_unit_test(test_slots_are_shared_and_free_themselves),
         cmocka_unit_test(test_nonsense_changes_nothing),
     };
-    int failed = cmocka_run_group_tests_name("memory", tests, NULL, NULL);
 
-    if (!redis_server_is_installed())
-        return failed;
-    on_redis = true;
-    return failed + cmocka_run_group_tests_name("redis", tests, set_up, tear_down);
+    return KV_SCENE_RUN(tests);
 }

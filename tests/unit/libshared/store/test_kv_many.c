@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Several keys at once, from memory and from a real redis-server. */
-#include "tests/unit/cm.h"
-
 #include "libshared/base/buf.h"
-#include "libshared/store/kv.h"
-#include "tests/unit/libshared/store/redis_server.h"
+#include "tests/unit/libshared/store/kv_scene.h"
 
 #define K "{gw}:test"
-
-static struct redis_server server;
 
 static void fill(struct kv *kv)
 {
@@ -31,19 +26,19 @@ static void on_any(void *user, size_t i, struct span field, struct span value)
     buf_addf(user, "%zu:%.*s=%.*s ", i, (int)field.len, field.p, (int)value.len, value.p);
 }
 
-static void read_them(const char *url)
+static void test_many_keys_are_read_and_a_strange_one_is_left_out(void **state)
 {
     const struct kv_ask asks[] = {{KV_READ_HASH, K, 0, 0},
                                   {KV_READ_HASH, "{gw}:list", 0, 0},
                                   {KV_READ_LIST, "{gw}:list", 2, 0},
                                   {KV_READ_HASH, "{gw}:none", 0, 0},
                                   {KV_READ_INDEX, "{gw}:index", 5, 10}};
-    struct kv *kv = kv_new(&(struct kv_options){.url = url, .deadline_us = 20000000}, NULL);
+    struct kv *kv = kv_not_begun();
     struct buf text AUTO(buf_release) = {0};
     bool bad[ARRAY_LEN(asks)];
     struct wall now = {0};
 
-    assert_non_null(kv);
+    (void)state;
     fill(kv);
     assert_int_equal(kv_read_many(kv, asks, ARRAY_LEN(asks), on_any, &text, bad, &now, NULL), ERR_OK);
     assert_string_equal(text.p, "0:n=7 2:0=new 2:1=old 4:b=5 ");
@@ -51,22 +46,6 @@ static void read_them(const char *url)
         assert_int_equal(bad[i], i == 1);
     assert_true(wall_now().us - now.us < 60000000 && now.us - wall_now().us < 60000000);
     kv_free(kv);
-}
-
-static void test_many_keys_of_memory_are_read_and_a_strange_one_is_left_out(void **state)
-{
-    (void)state;
-    read_them("");
-}
-
-static void test_many_keys_of_redis_are_read_and_a_strange_one_is_left_out(void **state)
-{
-    (void)state;
-    if (!redis_server_is_installed())
-        skip();
-    redis_server_start(&server, NULL);
-    read_them(server.url);
-    redis_server_end(&server);
 }
 
 static void test_a_store_that_is_gone_is_an_error(void **state)
@@ -84,10 +63,9 @@ static void test_a_store_that_is_gone_is_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_many_keys_of_memory_are_read_and_a_strange_one_is_left_out),
-        cmocka_unit_test(test_many_keys_of_redis_are_read_and_a_strange_one_is_left_out),
+        cmocka_unit_test(test_many_keys_are_read_and_a_strange_one_is_left_out),
         cmocka_unit_test(test_a_store_that_is_gone_is_an_error),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return KV_SCENE_RUN(tests);
 }
