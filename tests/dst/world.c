@@ -21,6 +21,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/dst/chance.h"
+
 struct world *world;
 label world_tenants[WORLD_NAMES], world_providers[WORLD_NAMES], world_models[WORLD_NAMES],
     world_keys[WORLD_KEYS];
@@ -45,10 +47,7 @@ struct wall wall_now(void)
 
 void random_bytes(void *dst, size_t n)
 {
-    unsigned char *p = dst;
-
-    for (size_t i = 0; i < n; i++)
-        p[i] = (unsigned char)(world_random() >> 32);
+    chance_bytes(&world->random, dst, n);
 }
 
 /* The journal's disk. It is full while the world says so. */
@@ -64,23 +63,19 @@ int __wrap_posix_fallocate64(int fd, off_t offset, off_t len) /* what it is call
 
 /* ---- chance ---- */
 
-uint64_t world_random(void) /* splitmix64 */
+uint64_t world_random(void)
 {
-    uint64_t z = world->random += 0x9e3779b97f4a7c15u;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return chance_next(&world->random);
 }
 
 unsigned world_below(unsigned n)
 {
-    return n ? (unsigned)((world_random() >> 32) * n >> 32) : 0;
+    return chance_below(&world->random, n);
 }
 
 unsigned world_between(unsigned from, unsigned to)
 {
-    return from + world_below(to - from + 1);
+    return chance_between(&world->random, from, to);
 }
 
 bool world_strikes(unsigned one_in)
@@ -96,27 +91,18 @@ void world_advance(int64_t us)
 
 /* ---- trace ---- */
 
-static void mix(const char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        world->trace = (world->trace ^ (unsigned char)p[i]) * 0x100000001b3u;
-}
-
 void world_trace(const char *fmt, ...)
 {
     char line[512];
     va_list ap;
-    int n;
 
     va_start(ap, fmt);
-    n = vsnprintf(line, sizeof(line), fmt, ap);
+    (void)vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
-    mix(line, n < 0 ? 0 : (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
+    trace_mix(&world->trace, line);
     world->events++;
-    if (world->is_verbose) {
-        n = dprintf(STDOUT_FILENO, "%u %11.6f %s\n", world->life, (double)world->mono.us / 1e6, line);
-        (void)n;
-    }
+    if (world->is_verbose)
+        (void)!dprintf(STDOUT_FILENO, "%u %11.6f %s\n", world->life, (double)world->mono.us / 1e6, line);
 }
 
 static void blame(const char *fmt, va_list ap)
@@ -171,9 +157,9 @@ void world_new(void)
     name_all(world_keys, WORLD_KEYS, "key", 50);
 }
 
-static unsigned rare(unsigned one_in) /* the evil is there in half of all seeds, more or less often */
+static unsigned rare(unsigned one_in)
 {
-    return world_below(2) ? world_between(one_in / 3 + 1, one_in * 3) : 0;
+    return chance_rare(&world->random, one_in);
 }
 
 static void make_plan(struct plan *p)
@@ -227,7 +213,7 @@ void world_begin(uint64_t seed, const char *base_dir)
     world->mutant = mutant;
     world->seed = seed;
     world->random = seed * 0x2545f4914f6cdd1du + 1;
-    world->trace = 0xcbf29ce484222325u;
+    world->trace = TRACE_BEGINS;
     world->mono.us = 1000000;
     world->wall = first_moment();
     make_plan(&world->plan);

@@ -21,6 +21,7 @@
 #include "libshared/base/compiler.h"
 #include "libshared/base/hash.h"
 #include "libshared/base/log.h"
+#include "tests/dst/chance.h"
 
 struct guards guards;
 
@@ -56,30 +57,22 @@ struct wall wall_now(void)
 
 void random_bytes(void *dst, size_t n)
 {
-    unsigned char *p = dst;
-
-    for (size_t i = 0; i < n; i++)
-        p[i] = (unsigned char)(guards_random() >> 32);
+    chance_bytes(&guards.random, dst, n);
 }
 
 /* ---- chance ---- */
 
-uint64_t guards_random(void) /* splitmix64 */
+uint64_t guards_random(void)
 {
-    uint64_t z = guards.random += 0x9e3779b97f4a7c15u;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return chance_next(&guards.random);
 }
-
 unsigned guards_below(unsigned n)
 {
-    return n ? (unsigned)((guards_random() >> 32) * n >> 32) : 0;
+    return chance_below(&guards.random, n);
 }
 unsigned guards_between(unsigned from, unsigned to)
 {
-    return from + guards_below(to - from + 1);
+    return chance_between(&guards.random, from, to);
 }
 bool guards_strikes(unsigned one_in)
 {
@@ -87,7 +80,7 @@ bool guards_strikes(unsigned one_in)
 }
 unsigned guards_rare(unsigned one_in)
 {
-    return guards_below(2) ? guards_between(one_in / 3 + 1, one_in * 3) : 0;
+    return chance_rare(&guards.random, one_in);
 }
 
 /* ---- what happened ---- */
@@ -100,8 +93,7 @@ void guards_trace(const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
-    for (const char *p = line; *p; p++)
-        guards.trace = (guards.trace ^ (unsigned char)*p) * 0x100000001b3u;
+    trace_mix(&guards.trace, line);
     guards.events++;
     if (guards.is_verbose)
         printf("%11.6f %s\n", (double)guards.mono_us / 1e6, line);
@@ -130,7 +122,7 @@ static void run_seed(uint64_t seed, const struct scene *s, struct guards *from)
 {
     guards = (struct guards){.seed = seed,
                              .random = seed * 0x2545f4914f6cdd1du + (uint64_t)(s - SCENES) + 1,
-                             .trace = 0xcbf29ce484222325u,
+                             .trace = TRACE_BEGINS,
                              .is_verbose = from->is_verbose,
                              .mutant = from->mutant,
                              .mono_us = 1000000,
