@@ -426,49 +426,56 @@ static void csv_value(FILE *f, const json_t *v)
         (void)fputs(json_is_true(v) ? "true" : "false", f);
 }
 
-void table_print_csv(FILE *f, const struct table_column *columns, const json_t *rows, bool has_headings)
+static void tsv_value(FILE *f, const json_t *v)
+{
+    for (const char *z = json_string_value(v); z && *z; z++) {
+        size_t n = term_control(span_of(z));
+
+        (void)fputc(n ? (*z == '\t' || *z == '\n' || *z == '\r' ? ' ' : '?') : *z, f);
+        z += n > 1 ? n - 1 : 0;
+    }
+    if (!json_is_string(v))
+        csv_value(f, v);
+}
+
+struct separated {
+    char between;
+    const char *end;
+    void (*put)(FILE *, const json_t *);
+};
+
+static void print_separated(FILE *f, const struct separated *how, const struct table_column *columns,
+                            const json_t *rows, bool has_headings)
 {
     size_t i;
     json_t *row;
 
-    for (i = 0; has_headings && columns[i].key; i++)
-        (void)fprintf(f, "%s%s%s", i ? "," : "", columns[i].key, columns[i + 1].key ? "" : "\r\n");
+    for (i = 0; has_headings && columns[i].key; i++) {
+        if (i)
+            (void)fputc(how->between, f);
+        (void)fputs(columns[i].key, f);
+    }
+    if (i)
+        (void)fputs(how->end, f);
     json_array_foreach(rows, i, row)
     {
         for (size_t c = 0; columns[c].key; c++) {
             if (c)
-                (void)fputc(',', f);
-            csv_value(f, json_object_get(row, columns[c].key));
+                (void)fputc(how->between, f);
+            how->put(f, json_object_get(row, columns[c].key));
         }
-        (void)fputs("\r\n", f);
+        (void)fputs(how->end, f);
     }
+}
+
+void table_print_csv(FILE *f, const struct table_column *columns, const json_t *rows, bool has_headings)
+{
+    print_separated(f, &(struct separated){',', "\r\n", csv_value}, columns, rows, has_headings);
 }
 
 void table_print_tsv(FILE *f, const struct table_column *columns, const json_t *rows, bool has_headings)
 {
-    size_t i;
-    json_t *row;
-
-    for (i = 0; has_headings && columns[i].key; i++)
-        (void)fprintf(f, "%s%s%s", i ? "\t" : "", columns[i].key, columns[i + 1].key ? "" : "\n");
-    json_array_foreach(rows, i, row)
-    {
-        for (size_t c = 0; columns[c].key; c++) {
-            const json_t *v = json_object_get(row, columns[c].key);
-
-            if (c)
-                (void)fputc('\t', f);
-            for (const char *z = json_string_value(v); z && *z; z++) {
-                size_t n = term_control(span_of(z));
-
-                (void)fputc(n ? (*z == '\t' || *z == '\n' || *z == '\r' ? ' ' : '?') : *z, f);
-                z += n > 1 ? n - 1 : 0;
-            }
-            if (!json_is_string(v))
-                csv_value(f, v);
-        }
-        (void)fputc('\n', f);
-    }
+    print_separated(f, &(struct separated){'\t', "\n", tsv_value}, columns, rows, has_headings);
 }
 
 /* Names that are no name without another. */

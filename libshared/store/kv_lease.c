@@ -66,30 +66,26 @@ enum err_code kv_lease_late(struct kv_lease_call *c, int64_t life, int64_t seque
     return err_set(err, ERR_CONFLICT, "the store has heard of a later call of instance '%.80s'", c->instance);
 }
 
-static bool are_numbers(const redisReply *r, size_t n)
-{
-    if (r->type != REDIS_REPLY_ARRAY || r->elements != n)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (r->element[i]->type != REDIS_REPLY_INTEGER)
-            return false;
-    return true;
-}
-
-static bool says(const redisReply *r, const char *word, size_t n)
-{
-    return r->type == REDIS_REPLY_ARRAY && r->elements == n && r->element[0]->type == REDIS_REPLY_STRING &&
-           strcmp(r->element[0]->str, word) == 0;
-}
-
-static bool are_texts(const redisReply *r)
+/* A list whose members from `from` on are all of one type. */
+static bool is_list_of(const redisReply *r, size_t from, int type)
 {
     if (r->type != REDIS_REPLY_ARRAY)
         return false;
-    for (size_t i = 0; i < r->elements; i++)
-        if (r->element[i]->type != REDIS_REPLY_STRING)
+    for (size_t i = from; i < r->elements; i++)
+        if (r->element[i]->type != type)
             return false;
     return true;
+}
+
+static bool are_numbers(const redisReply *r, size_t n)
+{
+    return is_list_of(r, 0, REDIS_REPLY_INTEGER) && r->elements == n;
+}
+
+static bool says(const redisReply *r, const char *word, size_t n, int type)
+{
+    return is_list_of(r, 1, type) && r->elements == n && r->element[0]->type == REDIS_REPLY_STRING &&
+           strcmp(r->element[0]->str, word) == 0;
 }
 
 static void take(const redisReply *head, const redisReply *rows, struct kv_lease_call *c, size_t n)
@@ -116,16 +112,14 @@ enum err_code kv_lease_reply(const redisReply *r, int op, struct kv_lease_call *
 {
     size_t n = op == KV_LEASE_KEEP ? 0 : c->n;
 
-    if (says(r, "S", 3) && r->element[1]->type == REDIS_REPLY_INTEGER &&
-        r->element[2]->type == REDIS_REPLY_INTEGER)
+    if (says(r, "S", 3, REDIS_REPLY_INTEGER))
         return kv_lease_late(c, r->element[1]->integer, r->element[2]->integer, err);
-    if (says(r, "C", 3) && r->element[1]->type == REDIS_REPLY_STRING &&
-        r->element[2]->type == REDIS_REPLY_STRING)
+    if (says(r, "C", 3, REDIS_REPLY_STRING))
         return err_set(err, ERR_IO, "'%.200s' %.100s", r->element[1]->str, r->element[2]->str);
     if (r->type == REDIS_REPLY_ERROR)
         return redis_refusal(r, err);
-    if (!says(r, "A", 4) || !are_numbers(r->element[1], HEAD) || !are_numbers(r->element[2], n * ANSWERS) ||
-        !are_texts(r->element[3]))
+    if (!says(r, "A", 4, REDIS_REPLY_ARRAY) || !are_numbers(r->element[1], HEAD) ||
+        !are_numbers(r->element[2], n * ANSWERS) || !is_list_of(r->element[3], 0, REDIS_REPLY_STRING))
         return err_set(err, ERR_IO, "redis gave an answer that the script does not have");
     take(r->element[1], r->element[2], c, n);
     for (size_t i = 0; c->wanted && i < r->element[3]->elements; i++)
