@@ -12,7 +12,7 @@
 struct options {
     struct where where;
     int64_t interval_ms;
-    bool is_batch, has_interval, has_warmup, has_exit_code, is_mono, has_no_unicode, no_config;
+    bool is_batch, has_interval, has_warmup, has_exit_code, is_mono, no_config;
     uint64_t n; /* 0: without end */
     enum export_form form;
     enum view view;

@@ -35,7 +35,6 @@ struct reader {
     bool is_over, is_hurried, has_ended;
     struct source next;
     LIST(struct sample *) waiting;
-    bool is_recording;
     /* the thread's */
     struct source source, second;
     bool is_chosen;
@@ -251,15 +250,9 @@ void reader_switch(struct reader *r, struct source s)
     (void)pthread_mutex_lock(&r->lock);
     source_free(&r->next);
     r->next = s;
-    r->is_recording = s.ops->is_recording;
     r->is_hurried = true;
     (void)pthread_cond_broadcast(&r->wake);
     (void)pthread_mutex_unlock(&r->lock);
-}
-
-bool reader_is_recording(const struct reader *r)
-{
-    return r->is_recording;
 }
 
 int reader_fd(const struct reader *r)
@@ -282,7 +275,6 @@ struct reader *reader_new(struct source first, struct source second, int64_t int
     r->second = second;
     r->interval_ms = interval_ms;
     r->ask = *ask;
-    r->is_recording = first.ops->is_recording;
     r->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     (void)pthread_mutex_init(&r->lock, NULL);
     (void)pthread_condattr_init(&attr);

@@ -23,6 +23,5 @@ void reader_set_interval(struct reader *r, int64_t interval_ms);
 void reader_hurry(struct reader *r);
 /* Another source from now on; owns it. */
 void reader_switch(struct reader *r, struct source s);
-bool reader_is_recording(const struct reader *r);
 
 #endif

@@ -93,11 +93,6 @@ enum err_code sketch_merge(struct sketch *into, const struct sketch *from)
     return ERR_OK;
 }
 
-double sketch_mean_us(const struct sketch *s)
-{
-    return s->count ? (double)s->sum_us / (double)s->count : NAN;
-}
-
 double sketch_quantile_us(const struct sketch *s, double q)
 {
     uint64_t rank, seen = 0;

@@ -46,7 +46,6 @@ NODISCARD enum err_code sketch_add_bucket(struct sketch *s, unsigned bucket, uin
 NODISCARD enum err_code sketch_merge(struct sketch *into, const struct sketch *from);
 /* `q` in 0..1, nearest rank, in microseconds; NaN when empty. */
 double sketch_quantile_us(const struct sketch *s, double q);
-double sketch_mean_us(const struct sketch *s);
 
 /* Compact form for stores: a version byte, count, sum, min, max and the runs of non-empty buckets as varints.
  */

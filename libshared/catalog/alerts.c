@@ -83,10 +83,6 @@ const struct alert_case *alert_case(size_t i)
 {
     return &CASES[i];
 }
-const struct alert_param *alert_shared(size_t i)
-{
-    return i < ARRAY_LEN(SHARED) ? &SHARED[i] : NULL;
-}
 
 const struct alert_row *alert_find(const char *name)
 {

@@ -85,10 +85,6 @@ bool alert_category_of(const char *name, enum alert_category *out);
 
 /* ---- settings ------------------------------------------------------------------------------------------------------- */
 
-/* Parameters that rules share: slo.availability, slo.ttft, slo.ttft_seconds, baseline.samples, probes, inference, and the
- * route's times. */
-const struct alert_param *alert_shared(size_t i); /* NULL past the last */
-
 #define ALERT_SETTINGS_MAX 128
 struct alert_settings { /* the last one that fits wins */
     struct alert_setting {

@@ -117,11 +117,6 @@ static const struct {
 };
 _Static_assert(ARRAY_LEN(FACTS) == METRIC_FACTS, "every fact has a name");
 
-const char *metric_fact_name(enum metric_fact f)
-{
-    return FACTS[f].name;
-}
-
 const char *metric_profile_name(enum metric_profile p)
 {
     static const char *const NAMES[] = {"reference-000", "reference-001", "reference-002", "reference-003",

@@ -91,7 +91,6 @@ struct metric_bounds { /* ascending, without +Inf */
 
 const struct metric_row *metric_row(enum metric m);
 const char *metric_type_name(enum metric_type t);
-const char *metric_fact_name(enum metric_fact f); /* "http_request" … */
 const struct metric_bounds *metric_bounds(enum metric_buckets b);
 
 /* metrics.profiles: each name adds its profile to `*mask`, with '-' before it takes it away; `all` is whatever is on by

@@ -624,11 +624,3 @@ json_t *table_envelope(const char *schema, const json_t *data, bool is_stale)
     (void)json_object_set_new(o, "data", json_deep_copy(data));
     return o;
 }
-
-void table_print_json(FILE *f, const char *schema, const json_t *data)
-{
-    json_t *o = table_envelope(schema, data, false);
-
-    table_print_document(f, o);
-    json_decref(o);
-}

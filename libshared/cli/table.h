@@ -69,8 +69,6 @@ void table_print_document(FILE *f, const json_t *o);
 void table_print_line(FILE *f, const json_t *o);
 /* {"schema":"gatewayd.<name>/1","generated_at",…,"data":…}; the caller's. Borrows `data`. */
 json_t *table_envelope(const char *schema, const json_t *data, bool is_stale);
-/* {"schema":"gatewayd.<name>/1","generated_at",…,"data":…}; indented. Borrows `data`. */
-void table_print_json(FILE *f, const char *schema, const json_t *data);
 /* One value as a table shows it. */
 void table_cell(char *dst, size_t cap, enum table_form form, const json_t *value,
                 const struct table_style *style);

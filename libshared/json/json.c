@@ -179,18 +179,6 @@ struct json_value json_path(struct span text, ...)
     return v;
 }
 
-struct json_value json_at(struct span text, size_t index)
-{
-    struct json_walk w;
-    struct json_member m;
-
-    if (json_walk(&w, text) && !w.is_object)
-        while (json_next(&w, &m))
-            if (index-- == 0)
-                return m.value;
-    return (struct json_value){JSON_INVALID, {NULL, 0}};
-}
-
 /* Ten to the power `n` times `*v`, unless it overflows. */
 static bool scale(uint64_t *v, int64_t n)
 {

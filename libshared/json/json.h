@@ -73,8 +73,6 @@ bool json_key_is(struct span key, const char *name);
 struct json_value json_get(struct span text, const char *name);
 /* json_get along a path of object members: json_path(text, "usage", "prompt_tokens", NULL). */
 struct json_value json_path(struct span text, ...) __attribute__((sentinel));
-/* Element of an array by position; type JSON_INVALID when there is none. */
-struct json_value json_at(struct span text, size_t index);
 /* Non-negative integer (also when written 12.0 or 1.2e1); false otherwise. */
 bool json_u64(struct json_value v, uint64_t *out);
 /* The bytes between the quotes as they stand (still escaped); empty span when it is no string. */

@@ -166,7 +166,6 @@ struct db_stats db_stats_mt(const struct db *db)
         .reconnects = atomic_load_explicit(&db->stats.reconnects, memory_order_relaxed),
         .timeouts = atomic_load_explicit(&db->stats.timeouts, memory_order_relaxed),
         .slow = atomic_load_explicit(&db->stats.slow, memory_order_relaxed),
-        .last_us = atomic_load_explicit(&db->stats.last_us, memory_order_relaxed),
         .max_us = atomic_load_explicit(&db->stats.max_us, memory_order_relaxed),
     };
 }
@@ -297,7 +296,6 @@ static void account(struct db *db, const struct db_statement *st, struct mono st
 
     tally_sql(st->sql, took_us, rc == ERR_OK);
     db_bump(&db->stats.statements);
-    atomic_store_explicit(&db->stats.last_us, took_us, memory_order_relaxed);
     if (took_us > atomic_load_explicit(&db->stats.max_us, memory_order_relaxed))
         atomic_store_explicit(&db->stats.max_us, took_us, memory_order_relaxed);
     if (rc != ERR_OK)

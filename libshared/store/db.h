@@ -117,7 +117,7 @@ NODISCARD enum err_code db_migrate_down(struct db *db, unsigned version, struct 
 
 struct db_stats { /* any thread may read */
     uint64_t statements, errors, reconnects, timeouts, slow;
-    int64_t last_us, max_us;
+    int64_t max_us;
 };
 struct db_stats db_stats_mt(const struct db *db);
 

@@ -73,7 +73,7 @@ struct db {
     struct db_fault fault;
     struct {
         _Atomic uint64_t statements, errors, reconnects, timeouts, slow;
-        _Atomic int64_t last_us, max_us;
+        _Atomic int64_t max_us;
     } stats;
 };
 

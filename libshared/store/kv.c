@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The realtime store's front: chooses the backend, checks what is asked before it gets there, and measures. A handle is
- * its owner thread's; the counters are read by any thread. Backends always get a place for their error text, and only a
- * failure's reaches the caller: what was tried in vain before a success is nobody's error. */
+/* The realtime store's front: chooses the backend and checks what is asked before it gets there. A handle is its owner thread's.
+ * Backends always get a place for their error text, and only a failure's reaches the caller: what was tried in vain before a
+ * success is nobody's error. */
 #include "libshared/store/kv.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "libshared/store/kv_keys.h"
@@ -14,8 +13,6 @@
 struct kv {
     const struct kv_ops *ops;
     void *self;
-    _Atomic uint64_t commands, errors, timeouts;
-    _Atomic int64_t last_us, max_us;
 };
 
 struct kv *kv_wrap(const struct kv_ops *ops, void *self)
@@ -58,41 +55,8 @@ const char *kv_where(const struct kv *kv)
     return kv->ops->where ? kv->ops->where(kv->self) : kv->ops->name;
 }
 
-/* Relaxed: each figure stands alone, and only the owner writes. */
-static uint64_t load(const _Atomic uint64_t *v)
+static enum err_code finish(enum err_code e, const struct err *own, struct err *err)
 {
-    return atomic_load_explicit(v, memory_order_relaxed);
-}
-static void bump(_Atomic uint64_t *v)
-{
-    atomic_store_explicit(v, load(v) + 1, memory_order_relaxed);
-}
-
-struct kv_stats kv_stats_mt(const struct kv *kv)
-{
-    return (struct kv_stats){
-        .commands = load(&kv->commands),
-        .errors = load(&kv->errors),
-        .timeouts = load(&kv->timeouts),
-        .reconnects = kv->ops->reconnects ? kv->ops->reconnects(kv->self) : 0,
-        .last_us = atomic_load_explicit(&kv->last_us, memory_order_relaxed),
-        .max_us = atomic_load_explicit(&kv->max_us, memory_order_relaxed),
-    };
-}
-
-static enum err_code finish(struct kv *kv, struct mono began, enum err_code e, const struct err *own,
-                            struct err *err)
-{
-    int64_t took = mono_diff_us(mono_now(), began);
-
-    bump(&kv->commands);
-    if (e)
-        bump(&kv->errors);
-    if (e == ERR_TIMEOUT)
-        bump(&kv->timeouts);
-    atomic_store_explicit(&kv->last_us, took, memory_order_relaxed);
-    if (took > atomic_load_explicit(&kv->max_us, memory_order_relaxed))
-        atomic_store_explicit(&kv->max_us, took, memory_order_relaxed);
     if (e && err)
         *err = *own;
     return e;
@@ -101,7 +65,6 @@ static enum err_code finish(struct kv *kv, struct mono began, enum err_code e, c
 static enum store_result apply(struct kv *kv, int kind, const char *instance, const struct watermark *from,
                                const struct watermark *next, const struct kv_batch *b, struct err *err)
 {
-    struct mono began = mono_now();
     enum store_result r = STORE_FAILED;
     struct err own = {0};
 
@@ -112,7 +75,7 @@ static enum store_result apply(struct kv *kv, int kind, const char *instance, co
         r = kv->ops->apply(kv->self, kind, instance, from, next, b, &own);
     if (r == STORE_FAILED && !own.code)
         (void)err_set(&own, ERR_IO, "the realtime store failed");
-    (void)finish(kv, began, r == STORE_FAILED ? own.code : ERR_OK, &own, err);
+    (void)finish(r == STORE_FAILED ? own.code : ERR_OK, &own, err);
     return r;
 }
 
@@ -169,21 +132,19 @@ enum err_code kv_write(struct kv *kv, const struct kv_batch *b, struct err *err)
 enum err_code kv_watermark(struct kv *kv, const char *instance, struct watermark *out, bool *out_found,
                            struct err *err)
 {
-    struct mono began = mono_now();
     struct err own = {0};
     enum err_code e = kv->ops->watermark(kv->self, instance, out, out_found, &own);
 
-    return finish(kv, began, e, &own, err);
+    return finish(e, &own, err);
 }
 
 static enum err_code read_what(struct kv *kv, int what, const char *key, int64_t a, int64_t b, kv_field_fn fn,
                                void *user, struct err *err)
 {
-    struct mono began = mono_now();
     struct err own = {0};
     enum err_code e = kv->ops->read(kv->self, what, key, a, b, fn, user, &own);
 
-    return finish(kv, began, e, &own, err);
+    return finish(e, &own, err);
 }
 
 enum err_code kv_hash(struct kv *kv, const char *key, kv_field_fn fn, void *user, struct err *err)
@@ -247,7 +208,6 @@ static enum err_code one_by_one(struct kv *kv, const struct kv_ask *asks, size_t
 enum err_code kv_read_many(struct kv *kv, const struct kv_ask *asks, size_t n, kv_many_fn fn, void *user,
                            bool *bad, struct wall *out_now, struct err *err)
 {
-    struct mono began = mono_now();
     struct err own = {0};
     enum err_code e;
 
@@ -258,12 +218,11 @@ enum err_code kv_read_many(struct kv *kv, const struct kv_ask *asks, size_t n, k
         e = kv->ops->read_many(kv->self, asks, n, fn, user, bad, out_now, &own);
     else
         e = one_by_one(kv, asks, n, fn, user, bad, &own);
-    return finish(kv, began, e, &own, err);
+    return finish(e, &own, err);
 }
 
 static enum err_code lease(struct kv *kv, int op, struct kv_lease_call *c, struct err *err)
 {
-    struct mono began = mono_now();
     struct err own = {0};
     enum err_code e;
 
@@ -273,7 +232,7 @@ static enum err_code lease(struct kv *kv, int op, struct kv_lease_call *c, struc
         e = err_set(&own, ERR_BAD_REQUEST, "a call about leases makes no sense");
     else
         e = kv->ops->lease(kv->self, op, c, &own);
-    return finish(kv, began, e, &own, err);
+    return finish(e, &own, err);
 }
 
 enum err_code kv_lease(struct kv *kv, struct kv_lease_call *c, struct err *err)
@@ -284,13 +243,4 @@ enum err_code kv_lease(struct kv *kv, struct kv_lease_call *c, struct err *err)
 enum err_code kv_lease_keep(struct kv *kv, struct kv_lease_call *c, struct err *err)
 {
     return lease(kv, KV_LEASE_KEEP, c, err);
-}
-
-enum err_code kv_ping(struct kv *kv, struct err *err)
-{
-    struct mono began = mono_now();
-    struct err own = {0};
-    enum err_code e = kv->ops->ping(kv->self, &own);
-
-    return finish(kv, began, e, &own, err);
 }

@@ -43,8 +43,7 @@ struct kv_batch;
 struct kv_batch *kv_batch_new(void);
 void kv_batch_free(struct kv_batch *b);
 void kv_batch_clear(struct kv_batch *b);
-size_t kv_batch_ops(const struct kv_batch *b); /* after folding */
-size_t kv_batch_bytes(const struct kv_batch *b);
+size_t kv_batch_ops(const struct kv_batch *b);                                            /* after folding */
 void kv_batch_add(struct kv_batch *b, const char *key, const char *field, int64_t delta); /* HINCRBY */
 void kv_batch_set(struct kv_batch *b, const char *key, const char *field, struct span v); /* HSET */
 void kv_batch_unset(struct kv_batch *b, const char *key, const char *field);              /* HDEL */
@@ -113,14 +112,6 @@ struct kv_ask {
 typedef void (*kv_many_fn)(void *user, size_t i, struct span field, struct span value);
 NODISCARD enum err_code kv_read_many(struct kv *kv, const struct kv_ask *asks, size_t n, kv_many_fn fn,
                                      void *user, bool *bad, struct wall *out_now, struct err *err);
-/* Times of the last and longest round trip; errors and reconnects so far. Any thread. */
-struct kv_stats {
-    uint64_t commands, errors, reconnects, timeouts;
-    int64_t last_us, max_us;
-};
-struct kv_stats kv_stats_mt(const struct kv *kv);
-NODISCARD enum err_code kv_ping(struct kv *kv, struct err *err);
-
 /* What a backend implements, and what tests wrap: kv_wrap() makes a handle whose every call goes to `ops`. */
 struct kv_ops {
     const char *name;
@@ -132,14 +123,12 @@ struct kv_ops {
                                struct err *err);
     enum err_code (*read)(void *self, int what, const char *key, int64_t a, int64_t b, kv_field_fn fn,
                           void *user, struct err *err);
-    enum err_code (*ping)(void *self, struct err *err);
     /* May be NULL: then read() does it, one by one. */
     enum err_code (*read_many)(void *self, const struct kv_ask *asks, size_t n, kv_many_fn fn, void *user,
                                bool *bad, struct wall *out_now, struct err *err);
-    /* May be NULL: kv_share(), kv_where() and the reconnects of kv_stats_mt(). */
+    /* May be NULL: kv_share(), kv_where(). */
     struct kv *(*share)(void *self);
     const char *(*where)(const void *self);
-    uint64_t (*reconnects)(const void *self);
     /* May be NULL: kv_lease(), which is ERR_UNAVAILABLE then. */
     enum err_code (*lease)(void *self, int op, struct kv_lease_call *c, struct err *err);
 };

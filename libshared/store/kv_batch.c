@@ -119,10 +119,6 @@ size_t kv_batch_ops(const struct kv_batch *b)
 {
     return b->n_ops;
 }
-size_t kv_batch_bytes(const struct kv_batch *b)
-{
-    return b->bytes;
-}
 
 static void refuse(struct kv_key *k, enum err_code code, const char *why)
 {

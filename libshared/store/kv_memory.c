@@ -664,13 +664,6 @@ void kv_memory_each(const struct entry *e, kv_field_fn fn, void *user)
         fn(user, it->name, it->value);
 }
 
-static enum err_code memory_ping(void *self, struct err *err)
-{
-    (void)self;
-    (void)err;
-    return ERR_OK;
-}
-
 static struct kv *memory_share(void *self)
 {
     struct memory *m = self;
@@ -717,7 +710,6 @@ static const struct kv_ops MEMORY_OPS = {
     .apply = memory_apply,
     .watermark = memory_watermark,
     .read = memory_read,
-    .ping = memory_ping,
     .share = memory_share,
     .lease = memory_lease,
 };

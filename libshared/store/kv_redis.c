@@ -9,6 +9,7 @@
  *
  * The tricky part is args_of_batch(): its order is a contract with the script. */
 #include <openssl/evp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -491,13 +492,13 @@ static enum err_code scan(struct redis *r, const char *prefix, kv_field_fn fn, v
 
     pattern_of(&pattern, prefix);
     buf_addc(&cursor, '0');
-    connects = atomic_load_explicit(&r->node.connects, memory_order_relaxed);
+    connects = r->node.connects;
     while (!e) {
         e = next_page(r, &cursor, buf_span(&pattern), deadline, fn, user, err);
         if (!e && span_is(buf_span(&cursor), "0"))
             return ERR_OK;
         /* Another server's cursors mean something else. */
-        if (!e && connects != atomic_load_explicit(&r->node.connects, memory_order_relaxed))
+        if (!e && connects != r->node.connects)
             e = err_set(err, ERR_UNAVAILABLE, "the connection changed during a scan");
     }
     return e;
@@ -610,11 +611,6 @@ static enum err_code redis_read_many(void *self, const struct kv_ask *asks, size
     return redis_node_pipeline(&r->node, buf_span(&wire), n + 1, deadline, on_many, &m, err);
 }
 
-static enum err_code redis_ping(void *self, struct err *err)
-{
-    return touch(self, deadline_of(self), err);
-}
-
 /* ---- life ---- */
 
 static struct kv *handle(struct shared *s)
@@ -651,13 +647,6 @@ static void redis_free(void *self)
 static const char *redis_where(const void *self)
 {
     return ((const struct redis *)self)->shared->url.where;
-}
-
-static uint64_t redis_reconnects(const void *self)
-{
-    uint64_t n = atomic_load_explicit(&((const struct redis *)self)->node.connects, memory_order_relaxed);
-
-    return n ? n - 1 : 0;
 }
 
 static bool name_script(struct script *s, const char *text, size_t len)
@@ -701,10 +690,8 @@ static const struct kv_ops REDIS_OPS = {
     .apply = redis_apply,
     .watermark = redis_watermark,
     .read = redis_read,
-    .ping = redis_ping,
     .read_many = redis_read_many,
     .share = redis_share,
     .where = redis_where,
-    .reconnects = redis_reconnects,
     .lease = redis_lease,
 };

@@ -186,7 +186,7 @@ static enum err_code open_server(struct redis_node *n, const struct redis_endpoi
         return e == ERR_IO ? ERR_UNAVAILABLE : e;
     }
     n->at = *to;
-    atomic_fetch_add_explicit(&n->connects, 1, memory_order_relaxed);
+    n->connects++;
     return ERR_OK;
 }
 

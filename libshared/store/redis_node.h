@@ -4,8 +4,6 @@
 #ifndef STORE_REDIS_NODE_H
 #define STORE_REDIS_NODE_H
 
-#include <stdatomic.h>
-
 #include "libshared/store/redis_link.h"
 #include "libshared/store/tally.h"
 
@@ -19,8 +17,8 @@ struct redis_node {
     struct redis_endpoint moved;
     unsigned failures; /* since the last answer */
     struct mono retry_at;
-    char last[320]; /* what went wrong */
-    _Atomic uint64_t connects;
+    char last[320];    /* what went wrong */
+    uint64_t connects; /* so far */
 };
 
 void redis_node_init(struct redis_node *n, const struct redis_url *url);

@@ -115,24 +115,12 @@ static enum err_code link_read(void *self, int what, const char *key, int64_t a,
     return pass(&answer, err);
 }
 
-static enum err_code link_ping(void *self, struct err *err)
-{
-    struct kv_call call = {.what = KV_WIRE_PING};
-    struct kv_answer answer = {0};
-    struct buf none = {0};
-
-    buf_init(&none, 0);
-    ask(self, &call, span_make("", 0), &answer, &none);
-    return pass(&answer, err);
-}
-
 static const struct kv_ops LINK = {
     .name = "redis",
     .free = link_free,
     .apply = link_apply,
     .watermark = link_watermark,
     .read = link_read,
-    .ping = link_ping,
 };
 
 struct kv *kv_link_new(int fd)

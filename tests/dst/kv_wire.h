@@ -5,7 +5,7 @@
 
 #include "libshared/store/kv_priv.h"
 
-enum kv_wire_what { KV_WIRE_APPLY, KV_WIRE_WATERMARK, KV_WIRE_READ, KV_WIRE_PING };
+enum kv_wire_what { KV_WIRE_APPLY, KV_WIRE_WATERMARK, KV_WIRE_READ };
 
 struct kv_call {
     enum kv_wire_what what;

@@ -7,7 +7,7 @@
  *   event KEY JSON KEEP · delete KEY · expire KEY SECONDS [exact] · clear      fill the batch; no answer
  *   apply INSTANCE BATCH TOKEN NEXT_BATCH NEXT_TOKEN POSITIONS                 the batch stays for another attempt
  *   refill INSTANCE NEXT_BATCH NEXT_TOKEN POSITIONS · write
- *   watermark INSTANCE · hash KEY · range KEY MIN MAX · list KEY N · events KEY N · scan PREFIX · ping · stats */
+ *   watermark INSTANCE · hash KEY · range KEY MIN MAX · list KEY N · events KEY N · scan PREFIX */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -103,16 +103,6 @@ static void answer_watermark(struct tool *t)
                  positions.len ? positions.p : "");
 }
 
-static void answer_stats(const struct tool *t)
-{
-    struct kv_stats s = kv_stats_mt(t->kv);
-
-    (void)printf("{\"result\":\"ok\",\"commands\":%llu,\"errors\":%llu,\"reconnects\":%llu,\"timeouts\":%llu,"
-                 "\"max_us\":%lld}\n",
-                 (unsigned long long)s.commands, (unsigned long long)s.errors,
-                 (unsigned long long)s.reconnects, (unsigned long long)s.timeouts, (long long)s.max_us);
-}
-
 static bool fill(struct tool *t, const char *verb)
 {
     if (strcmp(verb, "add") == 0)
@@ -176,8 +166,6 @@ static bool read_rows(struct tool *t, const char *verb)
         e = kv_events(t->kv, word(t, 1), (unsigned)number(t, 2), on_row, &t->rows, &err);
     else if (strcmp(verb, "scan") == 0)
         e = kv_scan(t->kv, word(t, 1), on_row, &t->rows, &err);
-    else if (strcmp(verb, "ping") == 0)
-        e = kv_ping(t->kv, &err);
     else
         return false;
     if (e)
@@ -197,8 +185,6 @@ static void run_line(struct tool *t, char *line)
         return;
     if (strcmp(t->word[0], "watermark") == 0) {
         answer_watermark(t);
-    } else if (strcmp(t->word[0], "stats") == 0) {
-        answer_stats(t);
     } else {
         fprintf(stderr, "kvtool: no operation '%s'\n", t->word[0]);
         exit(2);

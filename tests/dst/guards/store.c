@@ -231,12 +231,6 @@ static enum err_code link_read(void *self, int what, const char *key, int64_t a,
     }
 }
 
-static enum err_code link_ping(void *self, struct err *err)
-{
-    (void)self;
-    return fails_before(err) ? ERR_IO : ERR_OK;
-}
-
 static void trace_row(const struct kv_lease_row *r)
 {
     guards_trace("  %s granted %" PRId64 " posted %" PRId64 " most %" PRId64 " need %" PRId64 " want %" PRId64
@@ -275,8 +269,7 @@ struct kv *store_kv(void)
                                        .apply = link_apply,
                                        .watermark = link_watermark,
                                        .read = link_read,
-                                       .lease = link_lease,
-                                       .ping = link_ping};
+                                       .lease = link_lease};
 
     return kv_wrap(&LINK, &store);
 }

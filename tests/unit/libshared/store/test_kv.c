@@ -400,6 +400,7 @@ static void test_reading_a_key_of_another_type_is_refused(void **state)
     struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
     struct err err = {0};
+    bool has;
 
     (void)state;
     seed_types(kv, b);
@@ -408,7 +409,8 @@ static void test_reading_a_key_of_another_type_is_refused(void **state)
     assert_int_equal(kv_list(kv, "{gw}:hash", 1, on_pair, &pairs, &err), ERR_CONFLICT);
     assert_int_equal(kv_events(kv, "{gw}:hash", 1, on_pair, &pairs, &err), ERR_CONFLICT);
     assert_int_equal(pairs.n, 0);
-    assert_int_equal(kv_ping(kv, &err), ERR_OK); /* the connection is still good */
+    assert_int_equal(kv_has_begun(kv, &has, &err), ERR_OK); /* the connection is still good */
+    assert_true(has);
     kv_batch_free(b);
     kv_free(kv);
 }
@@ -534,7 +536,6 @@ static void test_big_batches_are_applied_whole(void **state)
 {
     struct kv *kv = kv_fresh();
     struct kv_batch *b = kv_batch_new();
-    struct kv_stats stats;
     char field[32];
 
     (void)state;
@@ -554,11 +555,8 @@ static void test_big_batches_are_applied_whole(void **state)
         kv_batch_expire(b, "{gw}:three", 100, false);
         kv_batch_expire(b, "{gw}:four", 100, false);
         assert_int_equal(kv_batch_ops(b), 48000);
-        assert_true(kv_batch_bytes(b) > 200000);
         write_ok(kv, b);
     }
-    stats = kv_stats_mt(kv);
-    print_message("%s: 48,000 operations in %d ms\n", kv_backend(kv), (int)(stats.last_us / 1000));
     assert_int_equal(kv_hash(kv, "{gw}:one", on_pair, &pairs, NULL), ERR_OK);
     assert_int_equal(pairs.n, 12000);
     for (size_t i = 0; i < pairs.n; i++)
@@ -583,7 +581,6 @@ static void test_a_shared_handle_sees_the_same_store(void **state)
     assert_string_equal(hash(other, K), "n=1");
     kv_free(kv);
     assert_string_equal(hash(other, K), "n=1");
-    assert_int_equal(kv_stats_mt(other).commands, 2);
     kv_free(other);
     kv_batch_free(b);
 }
