@@ -12,6 +12,7 @@
 
 #include "aigwctl/stores.h"
 #include "libshared/cli/context.h"
+#include "libshared/cli/options.h"
 
 static struct {
     const char *database, *redis, *state_dir;
@@ -23,27 +24,15 @@ static struct {
     bool is_known, is_there, is_named;
 } now;
 
-/* An address may hold a password, and everybody on the machine can read the words of a command. */
-static const char *hidden(char *arg)
-{
-    char *kept = strstr(arg, "://") ? strdup(arg) : arg;
-
-    if (!kept)
-        abort();
-    if (kept != arg)
-        memset(arg, 'x', strlen(arg));
-    return kept;
-}
-
 error_t stores_take(int key, char *arg, struct argp_state *state)
 {
     (void)state;
     switch (key) {
     case KEY_DATABASE:
-        opt.database = hidden(arg);
+        opt.database = cli_hidden(arg);
         return 0;
     case KEY_REDIS:
-        opt.redis = hidden(arg);
+        opt.redis = cli_hidden(arg);
         return 0;
     case KEY_STATE_DIR:
         opt.state_dir = arg;

@@ -82,18 +82,6 @@ static const struct argp_option OPTIONS[] = {
     {0},
 };
 
-/* An address may hold a password, and everybody on the machine can read the words of a command. */
-static const char *hidden(char *arg)
-{
-    char *kept = strstr(arg, "://") ? strdup(arg) : arg;
-
-    if (!kept)
-        abort();
-    if (kept != arg)
-        memset(arg, 'x', strlen(arg));
-    return kept;
-}
-
 static double seconds_of(struct argp_state *state, const char *name, const char *arg, double least,
                          double most)
 {
@@ -192,10 +180,10 @@ static error_t take_where(int key, char *arg, struct argp_state *state)
     case KEY_SOURCE:
         return take_source(o, arg, state);
     case 'u':
-        o->where.redis = hidden(arg);
+        o->where.redis = cli_hidden(arg);
         return 0;
     case KEY_URL:
-        o->where.url = hidden(arg);
+        o->where.url = cli_hidden(arg);
         return 0;
     case KEY_TOKEN_FILE:
         o->where.token_file = arg;

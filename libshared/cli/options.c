@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "libshared/cli/options.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Rows without any member end a list; rows without a name are headings or short options. */
@@ -37,4 +38,15 @@ const char *cli_abbreviated(int argc, char *const *argv, const struct argp_optio
         }
     }
     return NULL;
+}
+
+const char *cli_hidden(char *word)
+{
+    char *kept = strstr(word, "://") ? strdup(word) : word;
+
+    if (!kept)
+        abort();
+    if (kept != word)
+        memset(word, 'x', strlen(word));
+    return kept;
 }

@@ -13,4 +13,8 @@
 const char *cli_abbreviated(int argc, char *const *argv, const struct argp_option *const *lists,
                             const char **out_whole);
 
+/* The word of an option as it was given. One that is an address may hold a password, and everybody on the machine can read the words
+ * of a command: it is kept elsewhere (never freed) and the word itself made unreadable. */
+const char *cli_hidden(char *word);
+
 #endif
