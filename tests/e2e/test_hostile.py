@@ -73,7 +73,7 @@ def test_what_is_open_when_the_grace_is_over_ends_with_the_process(stage):
 
 # ---- clients ------------------------------------------------------------------------------------------------------
 def test_an_endless_chunk_line_does_not_keep_the_loop_busy(stage):
-    g = gateway_to(stage, stage.upstream(), workers=1)
+    g = gateway_to(stage, stage.upstream(), workers=1, drain_timeout="1s")
     with RawClient(g.host_port) as c:
         c.send(ask(b"5;", headers=[("Transfer-Encoding", "chunked")]) + b"x" * 20000)
         before, begun = g.metric("gatewayd_loop_turns_total"), time.monotonic()

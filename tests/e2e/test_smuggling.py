@@ -205,7 +205,7 @@ def front(tmp_path_factory):
 
     stage = Stage(tmp_path_factory.mktemp("front"))
     up = stage.upstream()
-    gateway = stage.gateway([provider("up", up.base_url)], [model("chat", "up/m")], http={"body_timeout": "2s"})
+    gateway = stage.gateway([provider("up", up.base_url)], [model("chat", "up/m")], http={"body_timeout": "2s"}, drain_timeout="1s")
     yield gateway, up
     stage.end()
 

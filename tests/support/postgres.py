@@ -81,6 +81,11 @@ def template():
         capture_output=True, text=True, cwd="/", **as_server(),
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    # What new databases are made of is two thirds of the files, and each server gets a copy: there is one database only.
+    spare = "".join(f"UPDATE pg_database SET datistemplate = false WHERE datname = '{d}';\nDROP DATABASE {d};\n" for d in ("template0", "template1"))
+    done = subprocess.run([program("postgres"), "--single", "-F", "-D", root / "data", "postgres"], input=spare, capture_output=True,
+                          text=True, cwd="/", **as_server())
+    assert done.returncode == 0 and "ERROR" not in done.stderr, done.stdout + done.stderr
     with open(root / "data" / "postgresql.conf", "a", encoding="utf-8") as f:
         f.write(SETTINGS)
     return root / "data"
