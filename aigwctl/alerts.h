@@ -9,6 +9,7 @@
 #include "libshared/catalog/alerts.h"
 
 #define ALERTS_WEBHOOKS_MAX 8
+#define ALERTS_IMPLIED_MAX  16
 
 struct alerts_pick {
     unsigned packs;                                              /* a bit each */
@@ -19,6 +20,11 @@ struct alerts_pick {
     size_t n_webhooks;
     const char *rules_file; /* what the unit tests name; NULL: gatewayd.yml */
     json_t *warn_levels;    /* {tenant: ratio} where it is not the rule's threshold; NULL: nowhere */
+    unsigned profiles;      /* of families that the gateway shows; 0: any */
+    struct alerts_implied { /* what its configuration asks of a rule, and by which option */
+        const char *rule, *option;
+    } implied[ALERTS_IMPLIED_MAX];
+    size_t n_implied;
 };
 
 /* In the order of the table. */
@@ -42,14 +48,24 @@ void alerts_write_markdown(struct buf *out, const struct alerts_pick *p);
 /* Whether the recorded series is read by a wanted rule, or by a record that is; all of them when all rules are wanted. */
 bool alerts_needs_record(const struct alerts_pick *p, size_t record);
 
+/* The expression with families that the profiles do not show under another name that they do show (alerts_profile.c). */
+void alerts_in_profile(struct buf *out, const struct alerts_pick *p, struct span expr);
+/* The first family that an expression reads, by records or itself, and that the profiles show under no name; NULL: none. */
+const char *alerts_lacks(const struct alerts_pick *p, const struct alert_row *row, const char *template_text);
+/* Says on standard error which of the chosen rules are left out for that. */
+void alerts_tell_left_out(const struct alerts_pick *p);
+
 /* `matchers` is "severity=critical,component=billing", or NULL for the tree. */
 int alerts_routes(struct ctl *ctl, const char *matchers);
-int alerts_check(struct ctl *ctl, char **files, int n, bool is_live);
+/* `live` NULL: against the catalogue alone; else also against a scrape, and against what the configuration asks for. */
+int alerts_check(struct ctl *ctl, char **files, int n, const struct alerts_pick *live);
 /* The names that a live scrape has, as a set; *out is the caller's. */
 int alerts_scrape_names(struct ctl *ctl, json_t **out);
 int alerts_test_now(struct ctl *ctl, const struct alerts_pick *p, const char *prometheus);
 int alerts_firing(struct ctl *ctl, const char *prometheus, const char *alertmanager);
-/* Settings that the gateway's own configuration implies. */
+/* The profiles of a list such as "all,-reference-004"; *out_wrong is the name that there is not, or NULL. */
+unsigned alerts_profiles(const char *list, const char **out_wrong);
+/* Settings that the gateway's own configuration implies (alerts_live.c). */
 int alerts_take_live(struct ctl *ctl, struct alerts_pick *p);
 
 /* ---- other programs and servers (tool.c) ---------------------------------------------------------------------------- */

@@ -4,11 +4,13 @@
  * Two grades: invalid (Prometheus would not load it, exit 11) and lint (it loads, and is not what one wants, exit 10). A
  * family that is announced and not exposed yet is a note: it is listed and does not change the exit code. */
 #include <ctype.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "aigwctl/alerts.h"
+#include "libshared/catalog/metrics.h"
 #include "libshared/catalog/promql.h"
 #include "libshared/yaml/yaml_doc.h"
 
@@ -16,11 +18,12 @@ enum grade { GRADE_NOTE, GRADE_LINT, GRADE_INVALID };
 
 struct check {
     const char *file;
-    json_t *found;    /* rows */
-    json_t *recorded; /* names that the file itself records */
-    json_t *seen;     /* alert names and group names so far */
-    json_t *live;     /* names of a scrape, or NULL */
-    json_t *told;     /* metric names already complained about */
+    json_t *found;                  /* rows */
+    json_t *recorded;               /* names that the file itself records */
+    json_t *seen;                   /* alert names and group names so far */
+    json_t *live;                   /* names of a scrape, or NULL */
+    json_t *told;                   /* metric names already complained about */
+    const struct alerts_pick *pick; /* what the gateway asks for, or NULL */
     const struct yaml_node *rule;
     const char *rule_name;
     enum grade worst;
@@ -131,12 +134,35 @@ static void add(json_t *set, struct span name)
     (void)json_object_set_new(set, text, json_true());
 }
 
+static bool is_off(const struct check *c, struct span name)
+{
+    size_t n;
+    const struct metric_row *r = metric_of_sample(name, &n);
+
+    return r && !metric_is_shown(r, c->pick->profiles ? c->pick->profiles : METRIC_PROFILES_DEFAULT);
+}
+
+/* Every rule that reads it is named: it will stay silent. */
+static void tell_off(struct check *c, struct span name)
+{
+    char key[400];
+
+    (void)snprintf(key, sizeof(key), "%.120s %.*s", c->rule_name ? c->rule_name : "", (int)name.len, name.p);
+    if (json_object_get(c->told, key))
+        return;
+    (void)json_object_set_new(c->told, key, json_true());
+    complain(c, GRADE_LINT, c->rule, "'%.*s' is switched off by the gateway's metrics.profiles",
+             (int)name.len, name.p);
+}
+
 static void check_metric(struct span name, void *ctx)
 {
     struct check *c = ctx;
     enum metric_standing s = metric_standing(name);
     bool is_ours = has(c->recorded, name);
 
+    if (c->live && s == METRIC_IS_EXPOSED && !is_ours && is_off(c, name))
+        tell_off(c, name);
     if (has(c->told, name))
         return;
     add(c->told, name);
@@ -148,7 +174,7 @@ static void check_metric(struct span name, void *ctx)
                  (int)name.len, name.p);
     else if (s == METRIC_IS_UNKNOWN && !is_ours)
         complain(c, GRADE_LINT, c->rule, "the catalogue has no metric '%.*s'", (int)name.len, name.p);
-    if (c->live && s == METRIC_IS_EXPOSED && !is_ours && !has(c->live, name))
+    if (c->live && s == METRIC_IS_EXPOSED && !is_ours && !is_off(c, name) && !has(c->live, name))
         complain(c, GRADE_LINT, c->rule, "the scrape has no metric '%.*s'", (int)name.len, name.p);
 }
 
@@ -171,6 +197,53 @@ static void check_severity(struct check *c, const struct yaml_node *rule)
         complain(c, GRADE_LINT, rule, "no annotation 'runbook_url'");
     if (!yaml_get(rule, "for"))
         complain(c, GRADE_LINT, rule, "no 'for': one bad sample fires it");
+}
+
+/* White space does not count. */
+static bool is_same(const char *a, const char *b)
+{
+    for (;;) {
+        while (isspace((unsigned char)*a))
+            a++;
+        while (isspace((unsigned char)*b))
+            b++;
+        if (*a != *b)
+            return false;
+        if (!*a)
+            return true;
+        a++;
+        b++;
+    }
+}
+
+static const char *implied_by(const struct alerts_pick *p, const char *rule)
+{
+    for (size_t i = 0; i < p->n_implied; i++)
+        if (strcmp(p->implied[i].rule, rule) == 0)
+            return p->implied[i].option;
+    return NULL;
+}
+
+/* A rule of ours whose parameters the gateway's configuration has a say in is as `generate --live` would write it. */
+static void check_against_live(struct check *c, const struct yaml_node *rule, const char *name,
+                               const char *expr)
+{
+    const struct alert_row *row = alert_find(name);
+    const char *option = row ? implied_by(c->pick, name) : NULL, *for_time = text_of(yaml_get(rule, "for"));
+    struct buf want AUTO(buf_release) = {0};
+    double has_s = 0, want_s = 0;
+
+    if (!option)
+        return;
+    (void)alert_seconds(alert_value(&c->pick->settings, row, "for"), &want_s);
+    if (for_time && alert_seconds(for_time, &has_s) && lround(has_s) != lround(want_s))
+        complain(c, GRADE_LINT, yaml_get(rule, "for"), "'for' is %s, and the gateway (%s) asks for %s",
+                 for_time, option, alert_value(&c->pick->settings, row, "for"));
+    alerts_expr(&want, c->pick, row);
+    if (!is_same(expr, want.p))
+        complain(c, GRADE_LINT, yaml_get(rule, "expr"),
+                 "not what the gateway (%s) asks for, which 'alerts generate --live' writes: %.300s", option,
+                 want.p);
 }
 
 static void check_twice(struct check *c, const struct yaml_node *at, const char *kind, const char *name)
@@ -217,6 +290,8 @@ static void check_rule(struct check *c, const struct yaml_node *rule)
     if (alert) {
         check_twice(c, rule, "alert", alert);
         check_severity(c, rule);
+        if (c->pick && expr)
+            check_against_live(c, rule, alert, expr);
     }
 }
 
@@ -417,10 +492,10 @@ static void report(struct ctl *ctl, const struct check *c)
     }
 }
 
-int alerts_check(struct ctl *ctl, char **files, int n, bool is_live)
+int alerts_check(struct ctl *ctl, char **files, int n, const struct alerts_pick *live)
 {
-    struct check c = {.found = json_array()};
-    int rc = is_live ? alerts_scrape_names(ctl, &c.live) : CLI_OK;
+    struct check c = {.found = json_array(), .pick = live};
+    int rc = live ? alerts_scrape_names(ctl, &c.live) : CLI_OK;
 
     for (int i = 0; i < n && !rc; i++) {
         json_decref(c.recorded);

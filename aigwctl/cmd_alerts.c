@@ -25,6 +25,7 @@ enum {
     KEY_PROMETHEUS,
     KEY_ALERTMANAGER,
     KEY_RULES,
+    KEY_PROFILE,
 };
 
 static const struct {
@@ -57,7 +58,9 @@ static const struct argp_option OPTIONS[] = {
     {"set", KEY_SET, "NAME.PARAM=VALUE", 0,
      "another threshold, 'for' or other parameter; NAME may be a pattern such as '*'", 0},
     {"live", KEY_LIVE, 0, 0,
-     "generate: levels from the gateway's budgets and breakers; check: metric names against its scrape", 0},
+     "generate: parameters from the gateway's configuration; check: against that and against its scrape", 0},
+    {"metrics-profile", KEY_PROFILE, "PROFILES", 0,
+     "for a gateway with these metrics.profiles, such as all,-reference-004", 0},
     {"out-file", KEY_OUT_FILE, "FILE", 0, "generate: write there and not to standard output", 0},
     {"rules-file", KEY_RULES, "FILE", 0, "generate --format test: the rule file that the tests name", 0},
     {"runbook-base", KEY_RUNBOOKS, "URL", 0,
@@ -111,6 +114,16 @@ static error_t take_choice(int key, const char *arg, struct argp_state *state)
     return 0;
 }
 
+static error_t take_profile(const char *arg, struct argp_state *state)
+{
+    const char *wrong;
+
+    opt.pick.profiles = alerts_profiles(arg, &wrong);
+    if (wrong)
+        ctl_usage(state, "--metrics-profile: there is no profile '%s'; docs/metrics.md lists them", wrong);
+    return 0;
+}
+
 static error_t take_several(int key, char *arg, struct argp_state *state)
 {
     if (key == KEY_SET && opt.n_sets < ARRAY_LEN(opt.sets))
@@ -154,6 +167,8 @@ static error_t take(int key, char *arg, struct argp_state *state)
     case KEY_LIVE:
         opt.is_live = true;
         return 0;
+    case KEY_PROFILE:
+        return take_profile(arg, state);
     case KEY_NOW:
         opt.is_now = true;
         return 0;
@@ -182,7 +197,7 @@ static void complete_packs(void)
         opt.pick.packs |= 1u << PACK_CORE;
 }
 
-static int settle(struct ctl *ctl, bool takes_live)
+static int settle(struct ctl *ctl)
 {
     struct err err = {0};
     const char *trouble;
@@ -191,7 +206,7 @@ static int settle(struct ctl *ctl, bool takes_live)
     complete_packs();
     if (!opt.pick.runbooks)
         opt.pick.runbooks = "docs/alerts.md";
-    if (takes_live && opt.is_live)
+    if (opt.is_live)
         rc = alerts_take_live(ctl, &opt.pick);
     for (size_t i = 0; i < opt.n_sets && !rc; i++)
         if (alert_set(&opt.pick.settings, opt.sets[i], &err))
@@ -326,6 +341,7 @@ static int generate(void)
     struct buf text AUTO(buf_release) = {0};
 
     FORMATS[opt.format].write(&text, &opt.pick);
+    alerts_tell_left_out(&opt.pick);
     return tool_write(opt.out_file ? opt.out_file : "-", buf_span(&text));
 }
 
@@ -411,10 +427,10 @@ static int test(const char *file)
     char *rules = NULL;
     int rc;
 
-    if (opt.n_sets || opt.is_live)
+    if (opt.n_sets || opt.is_live || opt.pick.profiles)
         return ctl_fail(CLI_USAGE,
-                        "alerts test: the histories are made for the default thresholds; --set and "
-                        "--live do not go with them");
+                        "alerts test: the histories are made for the default thresholds and families; --set, "
+                        "--live and --metrics-profile do not go with them");
     rc = write_tests(file, &rules);
     if (!rc) {
         (void)printf("%s and %s: written\n", file, rules);
@@ -448,8 +464,9 @@ static int run_test(struct ctl *ctl)
 static int run_verb(struct ctl *ctl, const char *verb)
 {
     if (strcmp(verb, "check") == 0)
-        return ctl->n_args > 1 ? alerts_check(ctl, ctl->args + 1, ctl->n_args - 1, opt.is_live)
-                               : ctl_fail(CLI_USAGE, "alerts check: name a file, or '-'");
+        return ctl->n_args > 1
+                   ? alerts_check(ctl, ctl->args + 1, ctl->n_args - 1, opt.is_live ? &opt.pick : NULL)
+                   : ctl_fail(CLI_USAGE, "alerts check: name a file, or '-'");
     if (strcmp(verb, "test") == 0)
         return run_test(ctl);
     if (ctl->n_args > 1)
@@ -467,7 +484,7 @@ static int run_verb(struct ctl *ctl, const char *verb)
 static int run(struct ctl *ctl)
 {
     const char *verb = ctl->n_args ? ctl->args[0] : "list";
-    int rc = settle(ctl, strcmp(verb, "check") != 0);
+    int rc = settle(ctl);
 
     if (!rc)
         rc = run_verb(ctl, verb);

@@ -403,16 +403,26 @@ static bool is_of(struct span name, const char *family, bool is_histogram)
     return false;
 }
 
-enum metric_standing metric_standing(struct span name)
+const struct metric_row *metric_of_sample(struct span name, size_t *out_family_len)
 {
-    static const char *const FOREIGN[] = {"up", "ALERTS", "ALERTS_FOR_STATE", "scrape_duration_seconds"};
-
     for (int m = 0; m < METRIC_COUNT; m++) {
         const struct metric_row *r = metric_row((enum metric)m);
 
-        if (is_of(name, r->name, r->type == METRIC_HISTOGRAM))
-            return METRIC_IS_EXPOSED;
+        if (is_of(name, r->name, r->type == METRIC_HISTOGRAM)) {
+            *out_family_len = strlen(r->name);
+            return r;
+        }
     }
+    return NULL;
+}
+
+enum metric_standing metric_standing(struct span name)
+{
+    static const char *const FOREIGN[] = {"up", "ALERTS", "ALERTS_FOR_STATE", "scrape_duration_seconds"};
+    size_t n;
+
+    if (metric_of_sample(name, &n))
+        return METRIC_IS_EXPOSED;
     for (size_t i = 0; i < ARRAY_LEN(RECORDS); i++)
         if (span_is(name, RECORDS[i].name))
             return METRIC_IS_RECORDED;

@@ -117,5 +117,8 @@ enum metric_standing {
 };
 /* Of a name as it stands in an expression, _bucket, _sum and _count included. */
 enum metric_standing metric_standing(struct span name);
+struct metric_row;
+/* The family of a sample, *out_family_len how long its name is within; NULL: none of metrics.def. */
+const struct metric_row *metric_of_sample(struct span name, size_t *out_family_len);
 
 #endif

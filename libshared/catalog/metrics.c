@@ -150,6 +150,40 @@ unsigned metric_profiles(const char *const *names, size_t n)
     return mask;
 }
 
+static bool has_labels_of(const struct metric_row *r, const struct metric_row *of)
+{
+    for (size_t i = 0; i < of->n_labels; i++) {
+        bool found = false;
+
+        for (size_t k = 0; k < r->n_labels; k++)
+            found |= strcmp(r->labels[k], of->labels[i]) == 0;
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+static const struct metric_row *root_of(const struct metric_row *r)
+{
+    while (r->is_alias)
+        r = metric_row(r->alias_of);
+    return r;
+}
+
+const struct metric_row *metric_shown_as(const struct metric_row *r, unsigned mask)
+{
+    if (metric_is_shown(r, mask))
+        return r;
+    for (int m = 0; m < METRIC_COUNT; m++) {
+        const struct metric_row *other = metric_row((enum metric)m);
+
+        if (metric_is_shown(other, mask) && root_of(other) == root_of(r) && other->type == r->type &&
+            other->buckets == r->buckets && strcmp(other->unit, r->unit) == 0 && has_labels_of(other, r))
+            return other;
+    }
+    return NULL;
+}
+
 static void document_notes(struct buf *out, const struct metric_row *r)
 {
     const char *sep = "";

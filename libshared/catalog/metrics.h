@@ -104,6 +104,10 @@ static inline bool metric_is_shown(const struct metric_row *r, unsigned mask)
     return (r->profiles & mask) != 0;
 }
 
+/* The family itself where the profiles show it, else one that they show and that is the same number with at least its labels
+ * and its unit; NULL: none. */
+const struct metric_row *metric_shown_as(const struct metric_row *r, unsigned mask);
+
 /* docs/metrics.md */
 struct buf;
 void metrics_document(struct buf *out);

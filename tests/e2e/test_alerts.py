@@ -333,6 +333,43 @@ def test_live_takes_the_budgets_warning_levels_and_the_number_of_breakers(stage)
     looked = ctl("dashboards", "check", "--live", *socket_of(gateway))
     assert looked.returncode == OK, looked.stdout
 
+    # The configuration changes, and what is deployed no longer fits it.
+    file.write_text(generated("--live", "--pack", "all", *socket_of(gateway)))
+    changed = {**gateway.config["breaker"], "open_for": "10m", "max_open_for": "20m", "error_rate": 0.08, "min_requests": 20}
+    gateway.write_config({**gateway.config, "breaker": changed, "aggregation": {"interval": "4h"}, "upstream": {"total": "20s"},
+                          "metrics": {"profiles": ["all", "-reference-004"]}})
+    gateway.reload()
+    eventually(lambda: gateway.metric("gatewayd_config_version") == 2, 10 * SLOWNESS)
+    live = alerts("check", file, "--live", *socket_of(gateway))
+    said = {rule: line for line in live.stdout.splitlines() for rule in re.findall(r" lint: (\w+): ", line)}
+    assert live.returncode == WARNING
+    assert {"CircuitBreakerOpen", "MultipleCircuitBreakersOpen", "HighModelErrorRate", "ModelLatencyHigh", "AggregationStalled", "HighLatency"} <= set(said)
+    assert "'for' is 2m, and the gateway (breaker.open_for) asks for 660s" in said["CircuitBreakerOpen"]
+    assert "(breaker.error_rate)" in said["HighModelErrorRate"] and "(upstream.total)" in said["ModelLatencyHigh"]
+    assert "'http_request_latency_p99_seconds' is switched off by the gateway's metrics.profiles" in said["HighLatency"]
+    done = alerts("generate", "--live", "--pack", "all", *socket_of(gateway))
+    rules = {r["alert"]: r for g in yaml.safe_load(done.stdout)["groups"] for r in g["rules"] if "alert" in r}
+    assert "left out: HighLatency reads 'http_request_latency_p99_seconds'" in done.stderr and "HighLatency" not in rules
+    assert rules["CircuitBreakerOpen"]["for"] == "660s" and "> 0.04" in rules["HighModelErrorRate"]["expr"]
+    assert "> 10\n" in rules["ModelLatencyHigh"]["expr"] and "> 18\n" in rules["ModelLatencyCritical"]["expr"] and rules["AggregationStalled"]["expr"].endswith("> 5")
+    file.write_text(done.stdout)
+    live = alerts("check", file, "--live", *socket_of(gateway))
+    assert live.returncode == OK, live.stdout
+
+
+def test_rules_read_the_names_that_a_profile_has(tmp_path):
+    done = alerts("generate", "--metrics-profile", "all,-reference-003", "--group", "model_inference", "--group", "provider_health")
+    rules = {r["alert"]: r["expr"] for g in yaml.safe_load(done.stdout)["groups"] for r in g["rules"] if "alert" in r}
+    assert "rate(model_requests_total{status=" in rules["HighModelErrorRate"] and "model_inference_requests_total" not in done.stdout
+    assert "left out: ProviderUnhealthy reads 'provider_health_score'" in done.stderr, "the score of another name has another scale"
+    (tmp_path / "rules.yml").write_text(done.stdout)
+    assert tool("promtool", "check", "rules", tmp_path / "rules.yml").returncode == 0
+    assert set(rules) | set(re.findall(r"left out: (\w+) ", done.stderr)) == {r["rule"] for r in json.loads(
+        alerts("list", "--group", "model_inference", "--group", "provider_health", "-o", "json").stdout)["data"]}
+    some = generated("--metrics-profile", "reference-003", "--group", "budget_slo")
+    assert 'slo="availability"' in some and "SLOTimeToFirstTokenBurn" not in some
+    assert alerts("generate", "--metrics-profile", "nonsense").returncode == USAGE
+
 
 # ---- dashboards -------------------------------------------------------------------------------------------------------
 
