@@ -27,7 +27,17 @@ void app_say(struct app *a, const char *fmt, ...)
     va_start(args, fmt);
     (void)vsnprintf(a->ui.message, sizeof(a->ui.message), fmt, args);
     va_end(args);
-    a->ui.message_until = mono_add_us(mono_now(), MESSAGE_US);
+    a->said_until = mono_add_us(mono_now(), MESSAGE_US);
+}
+
+static bool is_saying(const struct app *a)
+{
+    return mono_diff_us(a->said_until, mono_now()) > 0;
+}
+
+struct mono app_now(const struct app *a)
+{
+    return a->ui.is_recording && a->model->n_samples ? a->model->at : mono_now();
 }
 
 /* ---- drawing --------------------------------------------------------------------------------------------------------- */
@@ -54,9 +64,11 @@ static void make(struct app *a, struct screen *s)
     struct scene sc = {.model = a->model, .ui = &a->ui, .table = &a->table};
 
     terminal_size(&a->w, &a->h);
-    a->ui.now = mono_now();
+    if (!is_saying(a))
+        a->ui.message[0] = '\0';
+    a->ui.now = app_now(a);
     sc.fresh = model_fresh(a->model, a->ui.now, a->ui.interval_ms);
-    sc.now = a->ui.is_recording ? a->model->live_now : model_now(a->model, a->ui.now);
+    sc.now = model_now(a->model, a->ui.now);
     table_release(&a->table);
     ui_build(&a->ui, a->model, &a->table);
     if (a->table.lines.n && (!ui_place(&a->ui)->selected[0] || !a->ui.follows))
@@ -86,6 +98,15 @@ void app_text(struct app *a, struct buf *out)
 
 /* ---- samples --------------------------------------------------------------------------------------------------------- */
 
+static void absorb(struct app *a, struct sample *s)
+{
+    struct mono at = sample_moment(s, a->ui.is_recording);
+
+    if (a->ui.is_recording && !a->model->n_samples)
+        a->model->began = at;
+    model_absorb(a->model, s, at);
+}
+
 static void hold(struct app *a, struct sample *s)
 {
     if (a->held.n >= 1800) { /* an hour; the oldest go */
@@ -99,7 +120,7 @@ static void hold(struct app *a, struct sample *s)
 void app_resume(struct app *a)
 {
     for (size_t i = 0; i < a->held.n; i++)
-        model_absorb(a->model, a->held.v[i], mono_now());
+        absorb(a, a->held.v[i]);
     a->held.n = 0;
     a->ui.waiting = 0;
     a->ui.is_paused = false;
@@ -116,7 +137,7 @@ static bool take_samples(struct app *a)
         if (a->ui.is_paused)
             hold(a, s);
         else
-            model_absorb(a->model, s, mono_now());
+            absorb(a, s);
     }
     return any;
 }
@@ -126,16 +147,18 @@ static bool take_samples(struct app *a)
 /* While all is well the next drawing comes with the next sample; a late one is shown as late. */
 static int wait_ms(const struct app *a)
 {
-    struct fresh f = model_fresh(a->model, mono_now(), a->ui.interval_ms);
+    struct fresh f = model_fresh(a->model, app_now(a), a->ui.interval_ms);
 
-    if (mono_diff_us(a->ui.message_until, mono_now()) > 0 || f.kind != FRESH_LIVE)
-        return a->ui.is_recording && f.kind != FRESH_WAITING ? 60000 : 1000;
-    return (int)(a->ui.is_recording ? 60000 : 4 * a->ui.interval_ms);
+    if (is_saying(a) || f.kind == FRESH_WAITING)
+        return 1000;
+    if (a->ui.is_recording)
+        return 60000;
+    return f.kind == FRESH_LIVE ? (int)(4 * a->ui.interval_ms) : 1000;
 }
 
 static bool is_lost(const struct app *a)
 {
-    struct fresh f = model_fresh(a->model, mono_now(), a->ui.interval_ms);
+    struct fresh f = model_fresh(a->model, app_now(a), a->ui.interval_ms);
 
     return a->o->exit_on_loss_s &&
            (f.kind == FRESH_STALE || f.kind == FRESH_AUTH || f.kind == FRESH_WAITING ||
@@ -162,7 +185,7 @@ static int take_keys(struct app *a)
             return flags;
         if (flags & (APP_REDRAW | APP_RESCAN)) { /* the next key acts on what this one did */
             table_release(&a->table);
-            a->ui.now = mono_now();
+            a->ui.now = app_now(a);
             ui_build(&a->ui, a->model, &a->table);
         }
     }
@@ -199,29 +222,16 @@ static int loop(struct app *a)
 
 /* ---- life ------------------------------------------------------------------------------------------------------------ */
 
-static int fail(int code, const struct err *err)
-{
-    (void)fputs("aigwtop: ", stderr);
-    term_put(stderr, err_text(err));
-    (void)fputc('\n', stderr);
-    return code;
-}
-
 /* Options over settings over what is built in. */
 static bool set_up(struct app *a, struct err *err)
 {
     const struct options *o = a->o;
-    struct look *look;
-    size_t n;
 
     ui_init(&a->ui);
     a->glyphs = glyphs_auto();
     a->conf_path = o->conf ? o->conf : conf_default_path(a->conf_buffer, sizeof(a->conf_buffer));
     if (!o->no_config && a->conf_path && !conf_load(a, a->conf_path, err))
         return false;
-    a->ui.view = o->view;
-    if (o->has_interval)
-        a->ui.interval_ms = o->interval_ms;
     if (o->theme)
         (void)theme_parse(o->theme, &a->ui.theme);
     if (o->is_mono || !term_wants_color(stdout, TERM_COLOR_AUTO))
@@ -229,14 +239,7 @@ static bool set_up(struct app *a, struct err *err)
     if (o->glyphs)
         (void)glyphs_parse(o->glyphs, &a->glyphs);
     (void)snprintf(a->ui.context, sizeof(a->ui.context), "%.63s", where_context(&o->where));
-    look = &a->ui.places[o->view].look;
-    if ((o->filter && !look_set_filter(look, o->view, o->filter, err)) ||
-        (o->sort && !sort_parse(o->view, o->sort, look, err)))
-        return false;
-    (void)view_columns(o->view, &n);
-    if (o->columns && columns_parse(o->view, o->columns, &a->ui.places[o->view].forced, err))
-        a->ui.places[o->view].hidden = ~a->ui.places[o->view].forced & ((1u << n) - 1);
-    return !err->code;
+    return options_apply(o, &a->ui, err);
 }
 
 static bool open_source(struct app *a, struct err *err)
@@ -280,15 +283,15 @@ int app_run(const struct options *o)
     a->o = o;
     a->model = model_new(mono_now());
     if (!set_up(a, &err)) {
-        rc = fail(CLI_USAGE, &err);
+        rc = top_fail(CLI_USAGE, &err);
     } else if (o->record && !(a->record = fopen(o->record, "we"))) {
         (void)err_set(&err, ERR_IO, "cannot write '%s'", o->record);
-        rc = fail(CLI_FAILED, &err);
+        rc = top_fail(CLI_FAILED, &err);
     } else if (!terminal_start(a->ui.theme, o->is_mono || a->ui.theme == THEME_MONO, &err)) {
-        rc = fail(CLI_USAGE, &err);
+        rc = top_fail(CLI_USAGE, &err);
     } else if (!open_source(a, &err)) {
         terminal_stop();
-        rc = fail(err.code == ERR_NOT_FOUND ? CLI_NOT_FOUND : CLI_USAGE, &err);
+        rc = top_fail(err.code == ERR_NOT_FOUND ? CLI_NOT_FOUND : CLI_USAGE, &err);
     } else {
         terminal_mouse(a->ui.has_mouse);
         rc = loop(a);

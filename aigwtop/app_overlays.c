@@ -79,7 +79,7 @@ static int set_sort(struct app *a, const char *text)
 {
     struct err err = {0};
 
-    if (!sort_parse(ui_table_view(&a->ui), text, &ui_place(&a->ui)->look, &err))
+    if (!look_set_sort(&ui_place(&a->ui)->look, ui_table_view(&a->ui), text, &err))
         app_say(a, "%s", err_text(&err));
     return APP_REDRAW;
 }
@@ -185,12 +185,13 @@ static int prompt_key(struct app *a, const char *key)
 static int export_view(struct app *a, enum export_form form)
 {
     struct buf text AUTO(buf_release) = {0};
-    struct fresh f = model_fresh(a->model, mono_now(), a->ui.interval_ms);
+    struct mono now = app_now(a);
+    struct fresh f = model_fresh(a->model, now, a->ui.interval_ms);
     struct export_how how = {.form = form,
                              .has_header = true,
                              .source = a->model->head.source,
                              .is_stale = fresh_is_stale(f.kind),
-                             .now = model_now(a->model, mono_now())};
+                             .now = model_now(a->model, now)};
     time_t t = (time_t)(how.now.us / 1000000);
     char path[96], at[32];
     struct tm tm;

@@ -15,7 +15,8 @@ struct app {
     struct ui ui;
     struct model *model;
     struct reader *reader;
-    struct table table; /* as last drawn; keys act on it */
+    struct table table;     /* as last drawn; keys act on it */
+    struct mono said_until; /* then the message goes */
     enum glyphs glyphs;
     unsigned w, h;
     LIST(struct sample *) held; /* that came while it is paused */
@@ -25,6 +26,8 @@ struct app {
     struct where where;
 };
 
+/* Now, or in a recording when its last sample was made. */
+struct mono app_now(const struct app *a);
 /* Shown in the last line for a while. */
 void app_say(struct app *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
 int app_key(struct app *a, const char *key);

@@ -11,43 +11,6 @@
 
 #include "libshared/cli/term.h"
 
-bool columns_parse(enum view v, const char *list, uint32_t *out, struct err *err)
-{
-    struct span rest = span_of(list);
-    size_t n;
-
-    (void)view_columns(v, &n);
-    *out = 0;
-    while (rest.len) {
-        char name[64];
-        size_t i;
-
-        (void)span_copy(name, sizeof(name), span_trim(span_split(&rest, ',')));
-        i = column_find(v, name);
-        if (i == n) {
-            (void)err_set(err, ERR_BAD_REQUEST, "view '%s' has no column '%s'", view_name(v), name);
-            return false;
-        }
-        *out |= 1u << i;
-    }
-    return true;
-}
-
-bool sort_parse(enum view v, const char *text, struct look *look, struct err *err)
-{
-    bool is_reversed = *text == '-';
-    size_t n, i = column_find(v, text + is_reversed);
-
-    (void)view_columns(v, &n);
-    if (i == n) {
-        (void)err_set(err, ERR_BAD_REQUEST, "view '%s' has no column '%s'", view_name(v), text + is_reversed);
-        return false;
-    }
-    look->sort = i;
-    look->is_reversed = is_reversed;
-    return true;
-}
-
 void ask_for(struct ask *ask, enum view v, const char *provider, bool is_drill)
 {
     static const unsigned WANTS[VIEW_COUNT] = {
@@ -62,18 +25,33 @@ void ask_for(struct ask *ask, enum view v, const char *provider, bool is_drill)
     (void)snprintf(ask->provider, sizeof(ask->provider), "%s", provider);
 }
 
-int64_t sleep_ms(int64_t ms)
+bool options_apply(const struct options *o, struct ui *ui, struct err *err)
+{
+    struct place *p = &ui->places[o->view];
+
+    ui->view = o->view;
+    if (o->interval_ms)
+        ui->interval_ms = o->interval_ms;
+    return (!o->filter || look_set_filter(&p->look, o->view, o->filter, err)) &&
+           (!o->sort || look_set_sort(&p->look, o->view, o->sort, err)) &&
+           (!o->columns || place_set_columns(p, o->view, o->columns, err));
+}
+
+int top_fail(int code, const struct err *err)
+{
+    (void)fputs("aigwtop: ", stderr);
+    term_put(stderr, err_text(err));
+    (void)fputc('\n', stderr);
+    return code;
+}
+
+/* In small parts: a signal may come just before poll(). */
+static void sleep_ms(int64_t ms)
 {
     struct mono until = mono_add_us(mono_now(), ms * 1000);
 
-    while (!top_stop) {
-        int64_t left = mono_diff_us(until, mono_now()) / 1000;
-
-        if (left <= 0)
-            return 0;
+    for (int64_t left = ms; left > 0 && !top_stop; left = mono_diff_us(until, mono_now()) / 1000)
         (void)poll(NULL, 0, (int)(left > 100 ? 100 : left));
-    }
-    return mono_diff_us(until, mono_now()) / 1000;
 }
 
 /* ---- one sample ------------------------------------------------------------------------------------------------------ */
@@ -82,8 +60,8 @@ struct batch {
     const struct options *o;
     struct source source, second;
     struct model *model;
-    struct look look;
-    uint32_t columns;
+    struct ui ui; /* as on a screen that nobody touches */
+    enum glyphs glyphs;
     FILE *record;
     bool is_headed, was_told;
     int worst; /* exit code of the last sample */
@@ -122,7 +100,7 @@ static enum err_code take(struct batch *b, struct err *err)
     if (e)
         return e;
     sample_record(b->record, s);
-    model_absorb(b->model, s, mono_now());
+    model_absorb(b->model, s, sample_moment(s, b->ui.is_recording));
     return ERR_OK;
 }
 
@@ -143,28 +121,24 @@ static int code_of(const struct table *t, const struct fresh *f)
 
 static int print(struct batch *b)
 {
-    struct mono now = mono_now();
-    struct fresh f = model_fresh(b->model, now, b->o->interval_ms);
-    bool is_recording = b->source.ops->is_recording;
-    struct scope scope = {.view = b->o->view,
-                          .provider = "",
-                          .span_us = INT64_C(600000000),
-                          .now = is_recording ? b->model->live_now : model_now(b->model, now),
-                          .is_stale = !is_recording && fresh_is_stale(f.kind)};
-    struct buf out AUTO(buf_release) = {0};
     struct table t;
+    struct scene sc = {.model = b->model, .ui = &b->ui, .table = &t};
+    struct export_how how = {
+        .form = b->o->form, .has_header = !b->is_headed, .source = b->model->head.source};
+    struct buf out AUTO(buf_release) = {0};
 
-    table_build(&t, b->model, &scope, &b->look);
-    export_table(&t,
-                 &(struct export_how){.form = b->o->form,
-                                      .columns = b->columns,
-                                      .has_header = !b->is_headed,
-                                      .source = b->model->head.source,
-                                      .is_stale = scope.is_stale,
-                                      .now = scope.now},
-                 &out);
+    b->ui.now = b->ui.is_recording ? b->model->at : mono_now();
+    sc.fresh = model_fresh(b->model, b->ui.now, b->ui.interval_ms);
+    sc.now = how.now = model_now(b->model, b->ui.now);
+    how.is_stale = fresh_is_stale(sc.fresh.kind);
+    how.columns = ui_place(&b->ui)->forced;
+    ui_build(&b->ui, b->model, &t);
+    if (b->o->form == EXPORT_TABLE)
+        draw_text(&sc, term_width(stdout), b->glyphs, &out);
+    else
+        export_table(&t, &how, &out);
     b->is_headed = true;
-    b->worst = code_of(&t, &f);
+    b->worst = code_of(&t, &sc.fresh);
     table_release(&t);
     if (out.len)
         (void)fwrite(out.p, 1, out.len, stdout);
@@ -181,11 +155,8 @@ static int no_answer(struct batch *b, const struct err *err)
     b->lost = b->is_lost ? b->lost : now;
     b->is_lost = true;
     b->worst = err->code == ERR_FORBIDDEN ? CLI_NO_AUTH : CLI_NO_ANSWER;
-    if (!b->was_told) {
-        (void)fputs("aigwtop: ", stderr);
-        term_put(stderr, err_text(err));
-        (void)fputc('\n', stderr);
-    }
+    if (!b->was_told)
+        (void)top_fail(b->worst, err);
     b->was_told = true;
     return limit_us && mono_diff_us(now, b->lost) >= limit_us ? b->worst : -1;
 }
@@ -212,54 +183,47 @@ static int end_of(const struct batch *b)
 
 static bool is_over(const struct batch *b)
 {
-    return b->source.ops->is_recording && source_replay_is_over(&b->source);
+    return b->ui.is_recording && source_replay_is_over(&b->source);
 }
 
 static int loop(struct batch *b)
 {
     const struct options *o = b->o;
-    bool is_recording = b->source.ops->is_recording;
+    bool is_recording = b->ui.is_recording;
     int rc = -1;
 
     if (o->has_warmup && !is_recording) {
         rc = tick(b, false);
         if (rc < 0 && !b->is_lost)
-            (void)sleep_ms(o->interval_ms);
+            sleep_ms(b->ui.interval_ms);
     }
     for (uint64_t i = 0; rc < 0 && !top_stop && (!o->n || i < o->n) && !is_over(b); i++) {
         if (i && !is_recording)
-            (void)sleep_ms(o->interval_ms);
+            sleep_ms(b->ui.interval_ms);
         if (!top_stop)
             rc = tick(b, true);
     }
     return rc >= 0 ? rc : end_of(b);
 }
 
-static int fail(int code, const struct err *err)
-{
-    (void)fputs("aigwtop: ", stderr);
-    term_put(stderr, err_text(err));
-    (void)fputc('\n', stderr);
-    return code;
-}
-
 int batch_run(const struct options *o)
 {
-    struct batch b = {.o = o};
+    struct batch b = {.o = o, .glyphs = glyphs_auto()};
+    struct look *look = &b.ui.places[o->view].look;
     struct err err = {0};
     int rc;
 
-    look_init(&b.look, o->view);
-    b.look.is_tree = o->form == EXPORT_TABLE;
-    b.look.all_open = true;
-    if ((o->columns && !columns_parse(o->view, o->columns, &b.columns, &err)) ||
-        (o->filter && !look_set_filter(&b.look, o->view, o->filter, &err)) ||
-        (o->sort && !sort_parse(o->view, o->sort, &b.look, &err)) ||
-        where_open(&o->where, &top_stop, &b.source, &b.second, &err))
-        return fail(CLI_USAGE, &err);
+    ui_init(&b.ui);
+    look->is_tree = o->form == EXPORT_TABLE;
+    look->all_open = true;
+    if (o->glyphs)
+        (void)glyphs_parse(o->glyphs, &b.glyphs);
+    if (!options_apply(o, &b.ui, &err) || where_open(&o->where, &top_stop, &b.source, &b.second, &err))
+        return top_fail(CLI_USAGE, &err);
+    b.ui.is_recording = b.source.ops->is_recording;
     if (o->record && !(b.record = fopen(o->record, "we"))) {
         (void)err_set(&err, ERR_IO, "cannot write '%s': %s", o->record, strerror(errno));
-        rc = fail(CLI_FAILED, &err);
+        rc = top_fail(CLI_FAILED, &err);
     } else {
         b.model = model_new(mono_now());
         rc = loop(&b);

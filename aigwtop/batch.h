@@ -11,8 +11,8 @@
 
 struct options {
     struct where where;
-    int64_t interval_ms;
-    bool is_batch, has_interval, has_warmup, has_exit_code, is_mono, no_config;
+    int64_t interval_ms; /* 0: as set up */
+    bool is_batch, has_warmup, has_exit_code, is_mono, no_config;
     uint64_t n; /* 0: without end */
     enum export_form form;
     enum view view;
@@ -23,12 +23,11 @@ struct options {
 extern _Atomic int top_stop; /* the signal that asked us to end */
 
 int batch_run(const struct options *o);
-/* Columns by their keys, as bits; false and why. */
-bool columns_parse(enum view v, const char *list, uint32_t *out, struct err *err);
-/* "-cost", "p95": a column, and with '-' the highest first. */
-bool sort_parse(enum view v, const char *text, struct look *look, struct err *err);
+/* What options say of the view; false and why. */
+bool options_apply(const struct options *o, struct ui *ui, struct err *err);
+/* Tells the error on stderr; returns the exit code. */
+int top_fail(int code, const struct err *err);
 /* What a view needs to be read. */
 void ask_for(struct ask *ask, enum view v, const char *provider, bool is_drill);
-int64_t sleep_ms(int64_t ms); /* what was left when a signal came */
 
 #endif

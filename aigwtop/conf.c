@@ -30,20 +30,15 @@ static bool set_of_view(struct app *a, const char *what, const char *view, const
 {
     struct place *p;
     enum view v;
-    size_t n;
 
     if (!view_find(view, &v))
         return false;
     p = &a->ui.places[v];
     if (strcmp(what, "sort") == 0)
-        return sort_parse(v, value, &p->look, err);
+        return look_set_sort(&p->look, v, value, err);
     if (strcmp(what, "filter") == 0)
         return look_set_filter(&p->look, v, value, err);
-    if (strcmp(what, "columns") != 0 || !columns_parse(v, value, &p->forced, err))
-        return false;
-    (void)view_columns(v, &n);
-    p->hidden = ~p->forced & ((1u << n) - 1);
-    return true;
+    return strcmp(what, "columns") == 0 && place_set_columns(p, v, value, err);
 }
 
 static bool set(struct app *a, const char *name, const char *value, struct err *err)

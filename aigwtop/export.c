@@ -4,10 +4,10 @@
 #include "aigwtop/export.h"
 
 #include <math.h>
-#include <stdio.h>
+#include <string.h>
 
-#include "aigwtop/view/draw_priv.h"
-#include "libshared/base/utf8.h"
+#include "libshared/cli/csv.h"
+#include "libshared/cli/term.h"
 
 static const char *const NAMES[EXPORT_FORMS] = {"table", "csv", "json", "ndjson", "prom"};
 
@@ -57,23 +57,6 @@ static void add_time(struct buf *b, double seconds)
 
 /* ---- CSV ------------------------------------------------------------------------------------------------------------- */
 
-static void add_csv_text(struct buf *b, const char *z)
-{
-    bool is_plain = !strpbrk(z, ",\"\r\n") && *z != '=' && *z != '+' && *z != '-' && *z != '@';
-
-    if (is_plain) {
-        buf_addz(b, z);
-        return;
-    }
-    buf_addc(b, '"');
-    for (; *z; z++) {
-        if (*z == '"')
-            buf_addc(b, '"');
-        buf_addc(b, *z);
-    }
-    buf_addc(b, '"');
-}
-
 static void csv(const struct table *t, const struct export_how *how, struct buf *b)
 {
     char at[WALL_TEXT_CAP];
@@ -95,7 +78,7 @@ static void csv(const struct table *t, const struct export_how *how, struct buf 
                 continue;
             buf_addc(b, ',');
             if (v->kind == VALUE_TEXT)
-                add_csv_text(b, v->z);
+                csv_add_text(b, v->z);
             else if (is_number(v) && t->columns[i].form == FORM_CLOCK)
                 add_time(b, v->n);
             else if (is_number(v))
@@ -185,12 +168,15 @@ static void add_label(struct buf *b, const char *name, const char *z)
 {
     buf_addf(b, "%s=\"", name);
     for (; *z; z++) {
+        size_t n = *z == '\n' ? 0 : term_control(span_of(z));
+
         if (*z == '\\' || *z == '"')
             buf_addc(b, '\\');
         if (*z == '\n')
             buf_addz(b, "\\n");
         else
-            buf_addc(b, *z);
+            buf_addc(b, n ? '?' : *z);
+        z += n > 1 ? n - 1 : 0;
     }
     buf_addc(b, '"');
 }
@@ -238,96 +224,10 @@ static void prom(const struct table *t, const struct export_how *how, struct buf
     }
 }
 
-/* ---- a table for people ---------------------------------------------------------------------------------------------- */
-
-static bool is_right(const struct table *t, size_t i)
-{
-    struct value none = {.kind = VALUE_NONE};
-    char text[VALUE_CAP];
-
-    return value_text(text, NULL, &none, t->columns[i].form, 12);
-}
-
-/* Cells, not bytes; what acts on a terminal is shown as '?'. */
-static void cell_text(const struct screen *s, const struct table *t, const struct line *l, size_t i,
-                      struct buf *out)
-{
-    char text[VALUE_CAP];
-
-    (void)s;
-    buf_clear(out);
-    (void)value_text(text, NULL, &l->v[i], t->columns[i].form, 12);
-    for (const char *p = text; *p;) {
-        size_t n = utf8_valid_len(p, strlen(p));
-        uint32_t code = n ? utf8_decode(p, n) : 0;
-
-        if (!n || code < 0x20 || code == 0x7f || utf8_is_unseen(code))
-            buf_addc(out, '?');
-        else
-            buf_add(out, span_make(p, n));
-        p += n ? n : 1;
-    }
-    if (l->depth && t->columns[i].form == FORM_NAME) {
-        struct buf deeper = {0};
-
-        buf_addf(&deeper, "  %s", out->p);
-        buf_release(out);
-        *out = deeper;
-    }
-}
-
-static void pad(struct buf *b, const char *z, unsigned cells, unsigned width, bool right, bool is_last)
-{
-    if (right)
-        buf_addf(b, "%*s%s", (int)(width > cells ? width - cells : 0), "", z);
-    else
-        buf_addf(b, "%s%*s", z, is_last ? 0 : (int)(width > cells ? width - cells : 0), "");
-}
-
-static void table(const struct table *t, const struct export_how *how, struct buf *b)
-{
-    struct screen s = {.w = 1, .h = 1, .glyphs = GLYPHS_BLOCK};
-    struct buf cell AUTO(buf_release) = {0};
-    unsigned width[VIEW_COLUMNS_MAX] = {0};
-    size_t last = 0;
-
-    for (size_t i = 0; i < t->n_columns; i++) {
-        if (!is_wanted(t, how, i) || t->columns[i].form == FORM_TREND || t->columns[i].form == FORM_BAR)
-            continue;
-        last = i;
-        width[i] = screen_width(&s, t->columns[i].heading);
-        for (size_t k = 0; k < t->lines.n; k++) {
-            unsigned w;
-
-            cell_text(&s, t, &t->lines.v[k], i, &cell);
-            w = screen_width(&s, cell.p ? cell.p : "");
-            width[i] = w > width[i] ? w : width[i];
-        }
-    }
-    for (size_t k = 0; k <= t->lines.n; k++) {
-        bool is_first = true;
-
-        for (size_t i = 0; i < t->n_columns; i++) {
-            const char *z = t->columns[i].heading;
-
-            if (!width[i])
-                continue;
-            if (k) {
-                cell_text(&s, t, &t->lines.v[k - 1], i, &cell);
-                z = cell.p ? cell.p : "";
-            }
-            buf_addz(b, is_first ? "" : "  ");
-            pad(b, z, screen_width(&s, z), width[i], is_right(t, i), i == last);
-            is_first = false;
-        }
-        buf_addc(b, '\n');
-    }
-}
-
 void export_table(const struct table *t, const struct export_how *how, struct buf *out)
 {
     static void (*const FORMS[EXPORT_FORMS])(const struct table *, const struct export_how *,
-                                             struct buf *) = {table, csv, json, ndjson, prom};
+                                             struct buf *) = {NULL, csv, json, ndjson, prom};
 
     FORMS[how->form](t, how, out);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A table as text for people and programs: what batch mode prints and what `x` writes. */
+/* A table for programs: what batch mode prints and what `x` writes. EXPORT_TABLE is for people: draw_text() does it. */
 #ifndef AIGWTOP_EXPORT_H
 #define AIGWTOP_EXPORT_H
 
@@ -19,6 +19,7 @@ struct export_how {
 
 bool export_parse(const char *name, enum export_form *out);
 const char *export_name(enum export_form f);
+/* Appends to `out`. */
 void export_table(const struct table *t, const struct export_how *how, struct buf *out);
 
 #endif

@@ -215,7 +215,6 @@ static error_t take_look(int key, char *arg, struct argp_state *state)
         return 0;
     case 'd':
         o->interval_ms = (int64_t)(seconds_of(state, "delay", arg, 0.2, 60) * 1000 + 0.5);
-        o->has_interval = true;
         return 0;
     case KEY_FILTER:
         o->filter = arg;
@@ -358,7 +357,7 @@ int main(int argc, char **argv)
         .parser = take,
         .doc = "Shows live what a gatewayd does. It only looks: no key changes anything.",
     };
-    static struct options o = {.interval_ms = 2000, .has_warmup = true}; /* keeps the hidden addresses */
+    static struct options o = {.has_warmup = true}; /* keeps the hidden addresses */
 
     (void)setlocale(LC_CTYPE, "");
     log_set_name("aigwtop");

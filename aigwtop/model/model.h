@@ -61,6 +61,11 @@ struct model {
 
 struct model *model_new(struct mono now);
 void model_free(struct model *m);
+/* When a sample is taken in. A recording has the clock of its samples, so that ages are those of then, however fast it is played. */
+static inline struct mono sample_moment(const struct sample *s, bool is_recording)
+{
+    return is_recording ? (struct mono){s->now.us} : mono_now();
+}
 /* Takes the sample in; it is freed. */
 void model_absorb(struct model *m, struct sample *s, struct mono now);
 /* Another source: nothing that was known holds. */

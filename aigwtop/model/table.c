@@ -37,6 +37,21 @@ bool look_set_filter(struct look *l, enum view v, const char *text, struct err *
     return true;
 }
 
+bool look_set_sort(struct look *l, enum view v, const char *text, struct err *err)
+{
+    bool is_reversed = *text == '-';
+    size_t n, i = column_find(v, text + is_reversed);
+
+    (void)view_columns(v, &n);
+    if (i == n) {
+        (void)err_set(err, ERR_BAD_REQUEST, "view '%s' has no column '%s'", view_name(v), text + is_reversed);
+        return false;
+    }
+    l->sort = i;
+    l->is_reversed = is_reversed;
+    return true;
+}
+
 /* ---- order ----------------------------------------------------------------------------------------------------------- */
 
 static _Thread_local const struct look *order_look;

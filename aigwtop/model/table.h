@@ -61,7 +61,8 @@ struct table {
 };
 
 void look_init(struct look *l, enum view v);
-/* False and why: the filter stays as it was. */
+/* False and why: all stays as it was. A sort is "p95", or "-cost": the highest first. */
+bool look_set_sort(struct look *l, enum view v, const char *text, struct err *err);
 bool look_set_filter(struct look *l, enum view v, const char *text, struct err *err);
 void table_build(struct table *t, const struct model *m, const struct scope *scope, const struct look *look);
 void table_release(struct table *t);

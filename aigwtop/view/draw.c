@@ -4,15 +4,11 @@
 
 #include "aigwtop/view/draw_priv.h"
 
-#define LEAST_W 40u
-#define LEAST_H 10u
-#define WIDE    80u
-
 static void draw_too_small(struct screen *s)
 {
     char text[120];
 
-    (void)snprintf(text, sizeof(text), "%ux%u, needs %ux%u, q quits", s->w, s->h, LEAST_W, LEAST_H);
+    (void)snprintf(text, sizeof(text), "%ux%u, needs %ux%u, q quits", s->w, s->h, LEAST_WIDTH, LEAST_HEIGHT);
     (void)screen_put(s, 0, 0, 0, STYLE_PLAIN, text);
 }
 
@@ -32,7 +28,7 @@ void draw(struct screen *s, const struct scene *sc)
 {
     unsigned top, rows;
 
-    if (s->w < LEAST_W || s->h < LEAST_H) {
+    if (s->w < LEAST_WIDTH || s->h < LEAST_HEIGHT) {
         draw_too_small(s);
         return;
     }

@@ -7,51 +7,61 @@
 #include "aigwtop/view/draw_priv.h"
 #include "libshared/cli/human.h"
 
-#define WIDE 80u
-
 /* ---- the first line -------------------------------------------------------------------------------------------------- */
+
+/* How old it is, where that matters. */
+static void fresh_age(char dst[VALUE_CAP], const struct scene *sc)
+{
+    double tick_s = (double)mono_diff_us(sc->ui->now, sc->model->at) / 1e6,
+           shown_s = (double)sc->fresh.age_us / 1e6;
+
+    switch (sc->fresh.kind) {
+    case FRESH_LIVE:
+        (void)snprintf(dst, VALUE_CAP, "%.1fs", fmax(tick_s, (double)sc->ui->interval_ms / 1000));
+        break;
+    case FRESH_SLOW:
+        (void)snprintf(dst, VALUE_CAP, "%.0fs", tick_s);
+        break;
+    case FRESH_STALE:
+    case FRESH_NO_WRITER:
+        if (shown_s < 120)
+            (void)snprintf(dst, VALUE_CAP, "%.0fs", floor(shown_s));
+        else
+            short_age(dst, shown_s);
+        break;
+    default:
+        dst[0] = '\0';
+    }
+}
 
 static unsigned fresh_text(char *dst, size_t cap, const struct screen *s, const struct scene *sc)
 {
+    static const struct {
+        const char *word;
+        enum glyph mark;
+        enum style style;
+    } STATES[] = {
+        [FRESH_WAITING] = {"WAITING", GLYPH_STALE, STYLE_STALE},
+        [FRESH_LIVE] = {"LIVE", GLYPH_OK, STYLE_OK},
+        [FRESH_SLOW] = {"SLOW", GLYPH_STALE, STYLE_WARN},
+        [FRESH_STALE] = {"STALE", GLYPH_STALE, STYLE_CRIT},
+        [FRESH_AUTH] = {"AUTH", GLYPH_CRIT, STYLE_CRIT},
+        [FRESH_NO_WRITER] = {"NO WRITER", GLYPH_STALE, STYLE_CRIT},
+        [FRESH_EMPTY] = {"EMPTY", GLYPH_STALE, STYLE_STALE},
+    };
+    enum freshness kind = sc->fresh.kind;
+    bool is_recording = sc->ui->is_recording;
     char age[VALUE_CAP];
-    double tick_s = (double)mono_diff_us(sc->ui->now, sc->model->at) / 1e6;
 
-    if (sc->fresh.age_us < 120000000)
-        (void)snprintf(age, sizeof(age), "%.0fs", floor((double)sc->fresh.age_us / 1e6));
-    else
-        short_age(age, (double)sc->fresh.age_us / 1e6);
-    if (sc->ui->is_paused) {
-        (void)snprintf(dst, cap, "PAUSED");
+    if (sc->ui->is_paused || (is_recording && kind == FRESH_LIVE)) {
+        (void)snprintf(dst, cap, "%s%s", sc->ui->is_paused ? "" : glyph(s, GLYPH_STALE),
+                       sc->ui->is_paused ? "PAUSED" : " REPLAY");
         return STYLE_BOLD;
     }
-    if (sc->ui->is_recording) {
-        (void)snprintf(dst, cap, "%s REPLAY", glyph(s, GLYPH_STALE));
-        return STYLE_BOLD;
-    }
-    switch (sc->fresh.kind) {
-    case FRESH_LIVE:
-        (void)snprintf(dst, cap, "%s LIVE %.1fs", glyph(s, GLYPH_OK),
-                       fmax(tick_s, (double)sc->ui->interval_ms / 1000));
-        return STYLE_OK;
-    case FRESH_SLOW:
-        (void)snprintf(dst, cap, "%s SLOW %.0fs", glyph(s, GLYPH_STALE), tick_s);
-        return STYLE_WARN;
-    case FRESH_STALE:
-        (void)snprintf(dst, cap, "%s STALE %s", glyph(s, GLYPH_STALE), age);
-        return STYLE_CRIT;
-    case FRESH_AUTH:
-        (void)snprintf(dst, cap, "%s AUTH", glyph(s, GLYPH_CRIT));
-        return STYLE_CRIT;
-    case FRESH_NO_WRITER:
-        (void)snprintf(dst, cap, "%s NO WRITER %s", glyph(s, GLYPH_STALE), age);
-        return STYLE_CRIT;
-    case FRESH_EMPTY:
-        (void)snprintf(dst, cap, "%s EMPTY", glyph(s, GLYPH_STALE));
-        return STYLE_STALE;
-    default:
-        (void)snprintf(dst, cap, "%s WAITING", glyph(s, GLYPH_STALE));
-        return STYLE_STALE;
-    }
+    fresh_age(age, sc);
+    (void)snprintf(dst, cap, "%s%s %s%s%s", is_recording ? "REPLAY " : "", glyph(s, STATES[kind].mark),
+                   STATES[kind].word, age[0] ? " " : "", age);
+    return STATES[kind].style;
 }
 
 static void where_text(char *dst, size_t cap, const struct scene *sc)
@@ -290,11 +300,9 @@ static void draw_breaker_sums(struct screen *s, const struct scene *sc)
 void draw_head(struct screen *s, const struct scene *sc)
 {
     draw_first(s, sc);
-    if (sc->fresh.kind == FRESH_STALE || sc->fresh.kind == FRESH_AUTH || sc->fresh.kind == FRESH_NO_WRITER) {
-        if (!sc->ui->is_recording) {
-            draw_trouble(s, sc);
-            return;
-        }
+    if (fresh_is_stale(sc->fresh.kind)) {
+        draw_trouble(s, sc);
+        return;
     }
     if (sc->ui->is_drill)
         return;
@@ -418,7 +426,7 @@ void draw_foot(struct screen *s, const struct scene *sc)
 
     if (sc->ui->overlay >= OVERLAY_FIND)
         draw_prompt(s, sc, y);
-    else if (sc->ui->message[0] && mono_diff_us(sc->ui->message_until, sc->ui->now) > 0)
+    else if (sc->ui->message[0])
         (void)screen_put(s, 1, y, 0, STYLE_BOLD, sc->ui->message);
     else
         draw_set(s, sc, y);

@@ -297,12 +297,11 @@ void draw_drill(struct screen *s, const struct scene *sc)
     const struct entity *e = model_find(sc->model, sc->ui->provider, "");
     unsigned top = ui_table_top(sc->ui, s->w, s->h), rows = ui_table_rows(sc->ui, s->w, s->h),
              half = s->w / 2;
-    bool is_stale = fresh_is_stale(sc->fresh.kind) && !sc->ui->is_recording;
 
     if (!e) {
         (void)screen_putf(s, 1, 1, 0, STYLE_PLAIN, "Nothing is known of '%s' any more.", sc->ui->provider);
     } else {
-        if (!is_stale)
+        if (!fresh_is_stale(sc->fresh.kind))
             draw_drill_sums(s, sc, e);
         if (top >= 7) {
             draw_history(s, sc, e, 1, 2, half - 2, SERIES_SCORE, "health score");

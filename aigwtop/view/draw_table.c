@@ -121,7 +121,7 @@ static void draw_line(struct screen *s, const struct scene *sc, const struct sho
                       size_t i, unsigned y)
 {
     const struct line *l = &sc->table->lines.v[i];
-    unsigned dim = fresh_is_stale(sc->fresh.kind) && !sc->ui->is_recording ? STYLE_DIM : 0;
+    unsigned dim = fresh_is_stale(sc->fresh.kind) ? STYLE_DIM : 0;
 
     for (unsigned k = 0; k < n; k++)
         draw_value(s, sc, l, &shown[k], y, dim, i);
@@ -184,4 +184,37 @@ void draw_table(struct screen *s, const struct scene *sc, unsigned y, unsigned r
     scroll(p, selected, sc->table->lines.n, rows);
     for (unsigned i = 0; i < rows && p->top + i < sc->table->lines.n; i++)
         draw_line(s, sc, shown, n, p->top + i, y + i);
+}
+
+/* Trends and bars are pictures for a screen. */
+static void hide_pictures(struct place *p, const struct table *t)
+{
+    for (size_t i = 0; i < t->n_columns; i++)
+        if (t->columns[i].form == FORM_TREND || t->columns[i].form == FORM_BAR)
+            p->hidden |= ~p->forced & 1u << i;
+}
+
+void draw_text(const struct scene *sc, unsigned width, enum glyphs glyphs, struct buf *out)
+{
+    struct place *p = ui_place(sc->ui);
+    struct shown shown[VIEW_COLUMNS_MAX];
+    unsigned rows = (unsigned)sc->table->lines.n;
+    struct buf text AUTO(buf_release) = {0};
+    struct span rest;
+    struct screen s;
+
+    hide_pictures(p, sc->table);
+    width = (width < LEAST_WIDTH ? LEAST_WIDTH : width) + 1; /* the first cell of a screen is blank */
+    while (ui_columns(p, sc->table, width, shown) < (unsigned)__builtin_popcount(p->forced))
+        width++;
+    screen_init(&s, width, rows + 1, glyphs);
+    draw_table(&s, sc, 1, rows);
+    screen_text(&s, &text, false);
+    screen_release(&s);
+    for (rest = buf_span(&text); rest.len;) {
+        struct span line = span_split(&rest, '\n');
+
+        buf_add(out, line.len ? span_make(line.p + 1, line.len - 1) : line);
+        buf_addc(out, '\n');
+    }
 }

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <wchar.h>
 
 #include "aigwtop/view/screen.h"
@@ -59,6 +60,8 @@ enum glyphs glyphs_auto(void)
 
     if (strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
         return GLYPHS_ASCII;
+    if (!isatty(STDOUT_FILENO)) /* a file has no font */
+        return GLYPHS_BLOCK;
     if (!term || strcmp(term, "linux") == 0 || strncmp(term, "vt", 2) == 0 || strcmp(term, "dumb") == 0)
         return GLYPHS_ASCII;
     return all_one_cell_wide() ? GLYPHS_BLOCK : GLYPHS_ASCII;

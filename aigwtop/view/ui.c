@@ -4,8 +4,6 @@
 
 #include <stdio.h>
 
-#define WIDE 80u /* from here on there are tabs, and a line of function keys */
-
 void ui_init(struct ui *ui)
 {
     *ui = (struct ui){.interval_ms = 2000};
@@ -13,6 +11,30 @@ void ui_init(struct ui *ui)
         look_init(&ui->places[v].look, (enum view)v);
     look_init(&ui->places[PLACE_DRILL].look, VIEW_MODELS);
     ui->places[PLACE_DRILL].hidden = 1u << column_place(COL_MODELS_provider); /* it is in the first line */
+}
+
+bool place_set_columns(struct place *p, enum view v, const char *list, struct err *err)
+{
+    struct span rest = span_of(list);
+    uint32_t chosen = 0;
+    size_t n;
+
+    (void)view_columns(v, &n);
+    while (rest.len) {
+        char name[64];
+        size_t i;
+
+        (void)span_copy(name, sizeof(name), span_trim(span_split(&rest, ',')));
+        i = column_find(v, name);
+        if (i == n) {
+            (void)err_set(err, ERR_BAD_REQUEST, "view '%s' has no column '%s'", view_name(v), name);
+            return false;
+        }
+        chosen |= 1u << i;
+    }
+    p->forced = chosen;
+    p->hidden = ~chosen & ((1u << n) - 1);
+    return true;
 }
 
 enum view ui_table_view(const struct ui *ui)
@@ -58,7 +80,7 @@ void ui_build(const struct ui *ui, const struct model *m, struct table *out)
                           .provider = ui->provider,
                           .span_us = ui_span_us(ui),
                           .now = model_now(m, ui->now),
-                          .is_stale = !ui->is_recording && fresh_is_stale(f.kind)};
+                          .is_stale = fresh_is_stale(f.kind)};
 
     table_build(out, m, &scope, &ui->places[ui->is_drill ? PLACE_DRILL : ui->view].look);
 }

@@ -22,6 +22,11 @@ enum overlay {
     OVERLAY_GO_TO,
 };
 
+/* Cells. Below the least nothing is drawn but that; from WIDE on there are tabs, and a line of function keys. */
+#define LEAST_WIDTH  40u
+#define LEAST_HEIGHT 10u
+#define WIDE         80u
+
 /* A view, or the models of one provider. */
 #define PLACE_DRILL  VIEW_COUNT
 #define PLACES       (VIEW_COUNT + 1)
@@ -50,13 +55,12 @@ struct ui {
     char prompt[PROMPT_BYTES];
     char find[64];
     char message[200];
-    struct mono message_until;
     int64_t interval_ms;
     enum theme theme;
     bool has_mouse;
     char context[64];
     bool is_recording;
-    struct mono now;
+    struct mono now; /* of a recording: when its last sample was made */
 };
 
 struct scene {
@@ -72,6 +76,8 @@ static inline struct place *ui_place(struct ui *ui)
 {
     return &ui->places[ui->is_drill ? PLACE_DRILL : ui->view];
 }
+/* Columns by their keys, with commas between; no others are shown. False and why. */
+bool place_set_columns(struct place *p, enum view v, const char *list, struct err *err);
 /* What the table shows: in a drill-down the models of the provider. */
 enum view ui_table_view(const struct ui *ui);
 int64_t ui_span_us(const struct ui *ui);
@@ -123,5 +129,7 @@ const char *group_title(enum group g);
 /* ---- drawing ---- */
 
 void draw(struct screen *s, const struct scene *sc);
+/* The whole table as lines of at most `width` cells; columns that were chosen by name are all there, whatever it takes. */
+void draw_text(const struct scene *sc, unsigned width, enum glyphs glyphs, struct buf *out);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "libshared/base/compiler.h"
 #include "libshared/base/span.h"
+#include "libshared/cli/csv.h"
 #include "libshared/cli/human.h"
 #include "libshared/cli/term.h"
 
@@ -392,26 +393,12 @@ void table_print(FILE *f, const struct table_column *all, const json_t *rows, co
 
 /* ---- CSV ----------------------------------------------------------------------------------------------------------- */
 
-/* A text that a spreadsheet would take for a formula gets an apostrophe in front; what would move a terminal's cursor is
- * a question mark. */
 static void csv_text(FILE *f, const char *z)
 {
-    bool quoted = z[strcspn(z, ",\"\r\n")] != '\0';
+    struct buf b AUTO(buf_release) = {0};
 
-    if (quoted)
-        (void)fputc('"', f);
-    if (strchr("=+-@\t", z[0]) && z[0])
-        (void)fputc('\'', f);
-    for (; *z; z++) {
-        size_t n = strchr("\t\r\n", *z) ? 0 : term_control(span_of(z));
-
-        if (*z == '"')
-            (void)fputc('"', f);
-        (void)fputc(n ? '?' : *z, f);
-        z += n > 1 ? n - 1 : 0;
-    }
-    if (quoted)
-        (void)fputc('"', f);
+    csv_add_text(&b, z);
+    (void)fwrite(b.p ? b.p : "", 1, b.len, f);
 }
 
 static void csv_value(FILE *f, const json_t *v)

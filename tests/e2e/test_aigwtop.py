@@ -224,6 +224,11 @@ def test_batch_mode_prints_what_programs_read(stage, tmp_path):
     assert lint.returncode in (0, 3), lint.stderr  # 3: it would like seconds better than milliseconds
     assert [w.split()[0] for w in top("-1", "--no-warmup", "--filter", "err>5", *args).splitlines()] == ["PROVIDER", "flaky"]
 
+    for view in ("providers", "models", "tenants", "breakers", "errors", "latency", "anomalies"):
+        assert max(len(line) for line in top("-1", "--no-warmup", "--view", view, *args).splitlines()) <= 80, view
+    wide = top("-1", "--no-warmup", "--columns", ",".join(r for r in found["data"][0]), *args).splitlines()
+    assert "CACHE%" in wide[0] and "TOK/S" in wide[0] and len(wide) == 3  # what is asked for by name is there
+
     recording = tmp_path / "recording"
     top("-1", "--no-warmup", "--record", str(recording), *args)
     replayed = json.loads(top("-b", "-o", "json", "--replay", str(recording)))["data"]

@@ -212,6 +212,6 @@ def test_every_command_of_the_readme_does_what_the_page_says(tmp_path):
             seen += [command for command, _, _ in done]
             for i, (command, code, lines) in enumerate(done):
                 assert (code != 0) == (fails and i == len(done) - 1), (command, code, lines)
-                if command.startswith("aigwctl"):
+                if command.startswith(("aigwctl", "aigwtop")):
                     assert all(len(line) <= 80 for line in lines), (command, lines)
     assert len(seen) > 15
