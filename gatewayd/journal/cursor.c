@@ -126,10 +126,12 @@ static void stand_at(struct journal_cursor *c, struct segment *s, size_t at)
     c->is_dead = false;
 }
 
+/* What a consumer waits with to commit may be many segments. They stay in the page cache, not in this process. */
 static void go_on(struct journal_cursor *c)
 {
     struct segment *next = atomic_load_explicit(&c->segment->next, memory_order_acquire);
 
+    segment_drop_pages(c->segment); /* not given away before this consumer has committed it */
     stand_at(c, next, SEGMENT_DATA);
 }
 

@@ -33,7 +33,7 @@ NODISCARD enum err_code segment_recycle(struct segment *s, const char *dir, unsi
                                         uint64_t sequence, struct err *err);
 void segment_set_released(struct segment *s, uint32_t offset);
 bool segment_is_released(const struct segment *s);
-/* Nobody reads it for now: it counts no more as memory of the process. */
+/* It counts no more as memory of the process until somebody looks at it. Its bytes stay as they are. */
 void segment_drop_pages(struct segment *s);
 void segment_unmap(struct segment *s);                   /* keeps the file */
 void segment_remove(struct segment *s, const char *dir); /* and the file */

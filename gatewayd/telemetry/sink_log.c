@@ -23,8 +23,9 @@
 #include "libshared/base/hash.h"
 #include "libshared/base/log.h"
 
-#define BUFFER_MAX ((size_t)4 << 20)
-#define LINE_CAP   ((size_t)1 << 20) /* above all attempts with every text at its longest */
+#define BUFFER_MAX ((size_t)4 << 20)   /* while the file is late */
+#define HAND_OVER  ((size_t)256 << 10) /* from here the writer begins before the recorder's batch is over */
+#define LINE_CAP   ((size_t)1 << 20)   /* above all attempts with every text at its longest */
 #define TEXT_CAP   256u
 #define CHUNK      ((size_t)64 << 10)
 #define PIPE_CHUNK ((size_t)4096) /* what a pipe that polls writable takes without blocking */
@@ -407,6 +408,8 @@ static void write_all(struct sink_log *s)
     if (whole)
         atomic_store_explicit(&s->last_written_us, wall_now().us, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->dropped, count_lines(left), memory_order_relaxed);
+    if (s->writing.cap > 4 * HAND_OVER)
+        buf_release(&s->writing); /* the file was late: most batches need less */
     buf_clear(&s->writing);
 }
 
@@ -453,6 +456,8 @@ static void sink_request(void *self, const struct recorded *r)
     if (!s->filling.len && !s->is_writing)
         s->moved = mono_now(); /* there was nothing to move: it is not stuck since then */
     fits = s->line.p[s->line.len - 1] == '\n' && buf_append(&s->filling, s->line.p, s->line.len) == ERR_OK;
+    if (s->filling.len >= HAND_OVER && !s->is_writing)
+        (void)pthread_cond_signal(&s->work);
     (void)pthread_mutex_unlock(&s->lock);
     atomic_fetch_add_explicit(&s->taken, 1, memory_order_relaxed);
     if (!fits)
