@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from support.gateway import KEY, model, provider, run, sha256
+from support.panels import concrete, queries, rendered
 from support.process import BIN, ROOT, SLOWNESS, is_sanitized
 from support.prometheus import Alertmanager, Hook, Prometheus
 from support.wait import eventually
@@ -374,23 +375,6 @@ def test_rules_read_the_names_that_a_profile_has(tmp_path):
 # ---- dashboards -------------------------------------------------------------------------------------------------------
 
 
-def rendered():
-    return {p.stem: json.loads(p.read_text()) for p in sorted((ROOT / "dashboards").glob("*.json"))}
-
-
-def queries(dashboard):
-    for panel in dashboard["panels"]:
-        for target in panel.get("targets", ()):
-            yield panel, target
-
-
-def concrete(expr):
-    """As Grafana would send it with every variable at its default."""
-    for name, value in (("$__rate_interval", "5m"), ("$__range", "1h"), ("$__interval", "1m")):
-        expr = expr.replace(name, value)
-    return re.sub(r'"\$(job|instance|provider|tenant_id)"', '".+"', expr)
-
-
 def test_the_dashboards_of_the_tree_are_those_of_the_table_and_good(tmp_path):
     done = ctl("dashboards", "render", "--out-dir", tmp_path)
     assert done.returncode == OK, done.stderr
@@ -441,63 +425,6 @@ def test_a_broken_dashboard_is_found(tmp_path):
         assert words in done.stdout, done.stdout
     file.write_text("{")
     assert ctl("dashboards", "check", file).returncode == CRITICAL
-
-
-def test_the_sql_of_the_panels_runs_on_the_history_store(stage):
-    postgres = stage.postgres()
-    sim = stage.simulator()
-    gateway = stage.gateway([provider("sim", sim.base_url("sim"))], [model("chat", "sim/openai/gpt-4o-mini")], env={"DATABASE_URL": postgres.url()})
-    assert gateway.chat().status == 200
-    spent = "SELECT count(*) FROM ledger WHERE kind = 'request'"
-    with postgres.connect() as db:
-        eventually(lambda: db.execute(spent).fetchone()[0] >= 1, 20 * SLOWNESS)
-        seen = {}
-        for d in rendered().values():
-            for panel, target in queries(d):
-                if "rawSql" not in target:
-                    continue
-                sql = re.sub(r"\$__unixEpochFilter\(([^)]*)\)", r"\1 >= 0 AND \1 <= 4102444800", target["rawSql"])
-                sql = re.sub(r"\$__timeFilter\(([^)]*)\)", r"\1 BETWEEN '2000-01-01' AND '2100-01-01'", sql)
-                cursor = db.execute(sql)
-                seen.setdefault(panel["title"], []).append(([c.name for c in cursor.description], cursor.fetchall()))
-                if target["format"] == "time_series":
-                    assert cursor.description[0].name == "time"
-    assert set(seen) == {"Slow query log", "Trial conversion funnel", "Revenue vs cost", "MAU/DAU", "Top users by spend", "Anomaly summary table"}
-    assert seen["Top users by spend"][0][1][0][:3] == ("acme", "test", 1)
-    assert [row[0] for row in seen["Trial conversion funnel"][0][1]] == ["signed up", "used it", "converted"]
-
-
-@pytest.mark.skipif(is_sanitized(), reason="a story about other programs")
-def test_panels_of_exposed_families_have_data_behind_them(stage):
-    """Dead panels: what reads only exposed families and came back empty after mixed traffic."""
-    sim = stage.simulator()
-    gateway = faulty_gateway(stage, sim, redis=stage.redis().url())
-    set_budget(gateway, "100")
-    prometheus = Prometheus(stage.directory, gateway.address, generated("--pack", "all"), every="250ms")
-    stage.endings.append(prometheus.stop)
-    prometheus.start()
-    stage.endings.append(Traffic(gateway).stop)
-    waiting = ctl("dashboards", "check", "-o", "json")
-    not_yet = {(r["place"], r["panel"]) for r in json.loads(waiting.stdout)["data"]}
-    # Their happening is rarer than this test: a breaker that recovered, a limit that refused, an alert, a recorded baseline.
-    quiet = {"Recovery times", "Rate limit hits", "Detected anomalies", "Cost anomalies", "Error rate anomalies", "Traffic anomalies",
-             "Availability allowance left", "Latency anomalies", "Attempts without a price"}
-
-    def empty():
-        found = []
-        for name, d in rendered().items():
-            for panel, target in queries(d):
-                if "expr" in target and (name, panel["title"]) not in not_yet and panel["title"] not in quiet:
-                    if not prometheus.query(concrete(target["expr"]).replace("5m", "20s").replace("1h", "20s").replace("1d", "20s")):
-                        found.append((name, panel["title"]))
-        return found
-
-    def none_is_empty():
-        found = empty()
-        assert not found, str(found)
-        return True
-
-    eventually(none_is_empty, 25 * SLOWNESS, 0.5)
 
 
 def test_install_writes_what_grafana_provisions_and_push_says_what_it_would_do(tmp_path):

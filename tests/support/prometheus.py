@@ -94,7 +94,12 @@ class Prometheus(Server):
                 "--rules.alert.resend-delay=2s"]
 
     def query(self, expr):
-        answer = ask(f"{self.url}/api/v1/query?" + urllib.parse.urlencode({"query": expr}))
+        return self.query_at(expr, None)
+
+    def query_at(self, expr, at):
+        """As of a unix time; None is now."""
+        words = {"query": expr} if at is None else {"query": expr, "time": f"{at:.3f}"}
+        answer = ask(f"{self.url}/api/v1/query?" + urllib.parse.urlencode(words))
         assert answer["status"] == "success", answer
         return answer["data"]["result"]
 
