@@ -4,6 +4,7 @@
 #include "aigwctl/change.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,7 +19,7 @@ void change_give(const char *name, json_t *value)
 }
 
 static struct {
-    bool is_yes, is_dry, no_input;
+    bool is_yes, is_dry, asks_server, no_input;
     const char *confirm, *reason;
 } opt;
 
@@ -32,8 +33,12 @@ error_t change_take(int key, char *arg)
         opt.confirm = arg;
         return 0;
     case KEY_DRY_RUN:
-        opt.is_dry = true;
-        return 0;
+        opt.asks_server = arg && strcmp(arg, "server") == 0;
+        opt.is_dry = !opt.asks_server;
+        if (!arg || opt.asks_server || strcmp(arg, "client") == 0)
+            return 0;
+        (void)ctl_fail(CLI_USAGE, "--dry-run takes client or server, not '%s'", arg);
+        return EINVAL;
     case KEY_REASON:
         opt.reason = arg;
         return 0;
@@ -129,6 +134,74 @@ static int call(struct ctl *ctl, const struct change *c, const char *path, const
     return rc;
 }
 
+static void put_value(FILE *f, const json_t *v)
+{
+    char *text =
+        json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(12));
+
+    if (!v || json_is_null(v))
+        (void)fputs("-", f);
+    else
+        term_put(f, json_is_string(v) ? json_string_value(v) : text ? text : "?");
+    free(text);
+}
+
+/* Members that say when and by whom, rather than what. */
+static bool is_told(const char *name)
+{
+    static const char *const NOT[] = {"dry_run",      "was", "updated_at", "created_at",
+                                      "last_updated", "at",  "took_s"};
+
+    for (size_t i = 0; i < ARRAY_LEN(NOT); i++)
+        if (strcmp(name, NOT[i]) == 0)
+            return false;
+    return true;
+}
+
+/* What was → what would be: of something that is there only what was told of it; of something new all that is not nothing. */
+static void show_would_be(const struct change *c, const json_t *doc)
+{
+    const json_t *was = json_object_get(doc, "was");
+    const char *name;
+    json_t *v;
+    bool any = false;
+
+    (void)printf("%s '%s': the gateway would do it; nothing was changed\n", c->what, c->name);
+    json_object_foreach((json_t *)(uintptr_t)doc, name, v)
+    {
+        const json_t *before = json_object_get(was, name);
+        bool is_nothing = json_is_null(v) || (json_is_array(v) && !json_array_size(v));
+
+        if (!is_told(name) || json_equal(before, v) || (!before && (json_is_object(was) || is_nothing)))
+            continue;
+        any = true;
+        (void)printf("  %s: ", name);
+        put_value(stdout, before);
+        (void)fputs(" → ", stdout);
+        put_value(stdout, v);
+        (void)fputc('\n', stdout);
+    }
+    v = json_object_get(doc, "status");
+    if (!any && json_is_object(was) && json_is_string(v))
+        (void)printf("  %s\n", json_string_value(v));
+    else if (!any)
+        (void)puts("  nothing would change");
+}
+
+/* The gateway checks the change and takes it back. */
+static int would_be(struct ctl *ctl, const struct change *c, const char *path, const char *body)
+{
+    json_t *doc = NULL;
+    int rc = call(ctl, c, path, body, &doc);
+
+    if (!rc && ctl->output == OUTPUT_JSON)
+        ctl_print_document(ctl, stdout, "change", doc);
+    else if (!rc)
+        show_would_be(c, doc);
+    json_decref(doc);
+    return rc;
+}
+
 int change_make(struct ctl *ctl, const struct change *c, json_t **out)
 {
     struct buf path AUTO(buf_release) = {.max = 8192};
@@ -145,7 +218,10 @@ int change_make(struct ctl *ctl, const struct change *c, json_t **out)
     }
     if (c->body)
         body = json_dumps(c->body, JSON_COMPACT);
-    if (opt.is_dry && ctl->output == OUTPUT_JSON) {
+    if (opt.asks_server) {
+        buf_addf(&path, "%sdry_run=true", memchr(path.p, '?', path.len) ? "&" : "?");
+        rc = would_be(ctl, c, path.p, body);
+    } else if (opt.is_dry && ctl->output == OUTPUT_JSON) {
         json_t *doc = json_pack("{s:b, s:s, s:s, s:O?}", "dry_run", 1, "method", c->method, "path", path.p,
                                 "body", c->body);
 
@@ -164,18 +240,6 @@ int change_make(struct ctl *ctl, const struct change *c, json_t **out)
 }
 
 /* ---- showing --------------------------------------------------------------------------------------------------------- */
-
-static void put_value(FILE *f, const json_t *v)
-{
-    char *text =
-        json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(12));
-
-    if (!v || json_is_null(v))
-        (void)fputs("-", f);
-    else
-        term_put(f, json_is_string(v) ? json_string_value(v) : text ? text : "?");
-    free(text);
-}
 
 void change_show(FILE *f, const json_t *was, const json_t *is, const char *const *names)
 {

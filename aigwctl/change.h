@@ -17,7 +17,12 @@ enum { KEY_YES = 'y', KEY_CONFIRM = 0x3000, KEY_DRY_RUN, KEY_REASON, KEY_NO_INPU
 #define CHANGE_OPTIONS                                                                                       \
     {"yes", KEY_YES, 0, 0, "do not ask before what is easily undone", 90},                                   \
         {"confirm", KEY_CONFIRM, "NAME", 0, "the name again, before what is not undone", 90},                \
-        {"dry-run", KEY_DRY_RUN, 0, 0, "show the call and make none", 90},                                   \
+        {"dry-run",                                                                                          \
+         KEY_DRY_RUN,                                                                                        \
+         "client|server",                                                                                    \
+         OPTION_ARG_OPTIONAL,                                                                                \
+         "show the call and make none; =server: have the gateway check it and say what would change",        \
+         90},                                                                                                \
         {"reason", KEY_REASON, "TEXT", 0, "for the audit log", 90},                                          \
     {                                                                                                        \
         "no-input", KEY_NO_INPUT, 0, 0, "never ask: fail instead (exit 7)", 90                               \

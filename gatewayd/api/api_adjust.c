@@ -86,13 +86,13 @@ void api_adjust(const struct api_request *rq, struct api_reply *reply)
     if (!call_begin(&c, rq, reply, FIELDS, A_COUNT))
         return;
     if (fill(&c, &a) && call_change(&c, "adjust", c.v[A_TENANT].text, write_nothing)) {
-        e = gateway_adjust_mt(rq->gw, &a, &c.err);
+        e = c.is_dry ? ERR_OK : gateway_adjust_mt(rq->gw, &a, &c.err);
         if (e) {
             call_fail(&c, e);
         } else {
             id_format(&a.id, id);
             o = json_object();
-            (void)json_object_set_new(o, "id", json_string(id));
+            (void)json_object_set_new(o, "id", c.is_dry ? json_null() : json_string(id));
             (void)json_object_set_new(o, "tenant", api_json_label(a.tenant));
             (void)json_object_set_new(o, "provider", api_json_label(a.provider));
             (void)json_object_set_new(o, "model", api_json_label(a.model));

@@ -57,6 +57,14 @@ static enum aggregate_source source_of(const char *z)
                                         : AGGREGATE_REDIS;
 }
 
+/* ?dry_run=true, as with any change. */
+static bool is_dry(const struct api_request *rq)
+{
+    char text[8];
+
+    return api_query_param(rq->query, "dry_run", text, sizeof(text)) && strcmp(text, "true") == 0;
+}
+
 /* For the audit log: what was asked, and what came of it. */
 static void note(const struct api_request *rq, const char *action, const char *subject, const json_t *asked,
                  json_t *did)
@@ -127,6 +135,7 @@ void api_aggregate(const struct api_request *rq, struct api_reply *reply)
     j->to_hour = v[A_TO].i;
     j->source = source_of(v[A_SOURCE].text);
     j->allow_gaps = v[A_GAPS].i != 0;
+    v[A_DRY].i |= is_dry(rq);
     j->is_dry_run = v[A_DRY].i != 0;
     if (do_it(rq, &j, reply)) {
         o = rolled_json(j);
@@ -216,6 +225,7 @@ void api_reconcile(const struct api_request *rq, struct api_reply *reply)
     if (!body)
         return;
     j = job_new(BOOKS_RECONCILE);
+    v[R_APPLY].i &= !is_dry(rq);
     changes = v[R_REPAIR].i && v[R_APPLY].i;
     j->from_hour = v[R_FROM].i;
     j->is_repair = v[R_REPAIR].i != 0;

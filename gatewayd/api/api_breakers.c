@@ -190,6 +190,47 @@ static bool read_order(struct call *c, struct order *o)
     return true;
 }
 
+static json_t *state_json(const struct breaker_view *v)
+{
+    json_t *row = row_json(v, wall_now()), *o = json_object();
+
+    (void)json_object_set(o, "state", json_object_get(row, "state"));
+    (void)json_object_set(o, "failure_count", json_object_get(row, "failure_count"));
+    (void)json_object_set(o, "forced", json_object_get(row, "forced"));
+    json_decref(row);
+    return o;
+}
+
+static void note_breaker(struct call *c, const struct order *o)
+{
+    struct breaker_view *v = calloc(1, sizeof(*v));
+
+    if (!v)
+        abort();
+    (void)breaker_look(gateway_breakers_mt(c->rq->gw), o->provider, o->model, &c->joined->breaker,
+                       breaker_now(), v);
+    call_note_was(c, state_json(v));
+    free(v);
+}
+
+/* The view as the order would make it; what an unforced breaker would do is not foretold. */
+static void would_be(struct breaker_view *v, const struct order *o)
+{
+    v->force = o->forced.force;
+    v->forced_at = o->forced.at;
+    v->until = o->forced.until;
+    v->is_drain = o->forced.is_drain;
+    (void)snprintf(v->reason, sizeof(v->reason), "%s", o->forced.reason);
+    (void)snprintf(v->actor, sizeof(v->actor), "%s", o->forced.actor);
+    if (o->forced.force == BREAKER_FORCED_OPEN)
+        v->state = BREAKER_OPEN;
+    else if (o->forced.force == BREAKER_FORCED_CLOSED || o->is_reset)
+        v->state = BREAKER_CLOSED;
+    if (o->is_reset)
+        v->failures = 0;
+    v->is_available = v->state != BREAKER_OPEN;
+}
+
 static void reply_row(struct call *c, const struct order *o)
 {
     struct breaker_view *v = calloc(1, sizeof(*v));
@@ -199,6 +240,8 @@ static void reply_row(struct call *c, const struct order *o)
         abort();
     (void)breaker_look(gateway_breakers_mt(c->rq->gw), o->provider, o->model, &c->joined->breaker,
                        breaker_now(), v);
+    if (c->is_dry)
+        would_be(v, o);
     row = row_json(v, wall_now());
     (void)json_object_set_new(row, "history", history_json(c->rq->gw, v));
     free(v);
@@ -219,8 +262,11 @@ void api_breaker_change(const struct api_request *rq, struct api_reply *reply)
     if (model.p && model.len && find_breaker(&c, provider, model, &o) && read_order(&c, &o)) {
         (void)snprintf(subject, sizeof(subject), "%s/%s", label_text(o.provider), label_text(o.model));
         at_work = &o;
+        note_breaker(&c, &o);
         if (call_change(&c, action, subject, write_order)) {
-            if (o.is_reset)
+            if (c.is_dry)
+                (void)0;
+            else if (o.is_reset)
                 breaker_reset(t, o.provider, o.model, rq->actor, breaker_now());
             else
                 breaker_force(t, o.provider, o.model, &o.forced, breaker_now());

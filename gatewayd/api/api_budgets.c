@@ -47,6 +47,33 @@ static json_t *json_topups(const struct directory_rows *rows, const char *accoun
     return list;
 }
 
+/* The counters know the budget as it is: what a change would make of them is worked out here, and nothing is foretold. */
+static void would_be(const struct call *c, const char *account, const struct config_budget *b, json_t *o)
+{
+    static const char *const FORETOLD[] = {"forecast",     "forecast_method",  "exhausts_at",
+                                           "forecast_usd", "forecast_nanousd", "rate_usd_per_hour"};
+    int64_t now_s = wall_now().us / 1000000, limit = b->limit_nanousd;
+    int64_t spent = json_integer_value(json_object_get(o, "spent_nanousd")) - c->resets.posted_nanousd;
+
+    for (size_t i = 0; i < c->rows->n_topups; i++)
+        if (c->rows->topups[i].until_at > now_s && strcmp(c->rows->topups[i].account, account) == 0)
+            limit += c->rows->topups[i].amount_nano;
+    for (size_t i = 0; i < ARRAY_LEN(FORETOLD); i++)
+        (void)json_object_del(o, FORETOLD[i]);
+    if (!json_object_get(o, "spent_nanousd"))
+        return; /* nobody has counted for it yet */
+    api_set_cost(o, "spent_usd", "spent_nanousd", spent);
+    api_set_cost(o, "limit_now_usd", "limit_now_nanousd", limit);
+    (void)json_object_set_new(o, "used_ratio",
+                              limit > 0 ? json_real((double)spent / (double)limit) : json_null());
+    (void)json_object_set_new(
+        o, "verdict",
+        json_string(verdict_name(spent < limit                          ? VERDICT_OK
+                                 : strcmp(b->at_limit, "block") == 0    ? VERDICT_REFUSED
+                                 : strcmp(b->at_limit, "throttle") == 0 ? VERDICT_THROTTLE
+                                                                        : VERDICT_WARN)));
+}
+
 static json_t *json_account(const struct call *c, const char *account, const struct config_budget *b,
                             bool is_file, int64_t updated_at)
 {
@@ -57,6 +84,8 @@ static json_t *json_account(const struct call *c, const char *account, const str
     (void)json_object_set_new(o, "updated_at", json_seconds(updated_at));
     (void)json_object_set_new(o, "topups", json_topups(c->rows, account));
     api_add_spending(c->rq->gw, account, o);
+    if (c->is_dry)
+        would_be(c, account, b, o);
     return o;
 }
 
@@ -188,7 +217,7 @@ static void note_budget(struct call *c, const char *account)
     const struct directory_budget *was = rows_budget(c->rows, account);
 
     if (was)
-        (void)json_object_set_new(c->detail, "was", json_budget(&was->budget));
+        call_note_was(c, json_budget(&was->budget));
 }
 
 void api_budget_put(const struct api_request *rq, struct api_reply *reply)
@@ -253,6 +282,8 @@ static void tell(struct call *c, const char *account, const char *text, const ch
 {
     struct event ev;
 
+    if (c->is_dry)
+        return;
     event_make(&ev, EVENT_BUDGET, EVENT_INFO, account, "it was %s by %s", text, c->rq->actor);
     event_add_usd(&ev, fact, nanousd);
     if (c->v[D_UNTIL].is_given)
@@ -416,7 +447,7 @@ static void reset(struct call *c, const char *account)
         if (!call_change(c, "budget.reset", account, learn_posted))
             return;
         f.view.sums = c->resets;
-        if (!book_reset(c, &f.view))
+        if (!c->is_dry && !book_reset(c, &f.view))
             return;
         tell(c, account, "reset", "was", f.view.sums.posted_nanousd);
         reply_budget(c, account);

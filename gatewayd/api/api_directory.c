@@ -57,6 +57,7 @@ bool call_begin(struct call *c, const struct api_request *rq, struct api_reply *
                 const struct field *fields, size_t n)
 {
     enum err_code e = ERR_OK;
+    char dry[8];
 
     *c = (struct call){.rq = rq, .reply = reply, .d = gateway_directory(rq->gw)};
     if (n)
@@ -69,14 +70,36 @@ bool call_begin(struct call *c, const struct api_request *rq, struct api_reply *
     c->file = directory_file_ref(c->d);
     c->joined = gateway_config_ref_mt(rq->gw);
     c->detail = json_object();
+    c->is_dry = api_query_param(rq->query, "dry_run", dry, sizeof(dry)) && strcmp(dry, "true") == 0;
     take_reason(c, fields, n);
     if (n)
         take_set(c);
     return true;
 }
 
+/* {"dry_run":true,"was":…, and what the reply of the change itself would have. */
+static void mark_dry(struct call *c)
+{
+    struct buf marked = {.max = c->reply->body.max};
+    const json_t *was = json_object_get(c->detail, "was");
+    char *text = was ? json_dumps(was, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
+    struct span rest = buf_span(&c->reply->body);
+
+    if (c->reply->status / 100 == 2 && rest.len > 2 && rest.p[0] == '{') {
+        buf_addf(&marked, "{\"dry_run\":true,\"was\":%s,", text ? text : "null");
+        buf_add(&marked, span_make(rest.p + 1, rest.len - 1));
+        buf_release(&c->reply->body);
+        c->reply->body = marked;
+        c->reply->status = 200;
+    }
+    free(text);
+}
+
 void call_end(struct call *c)
 {
+    if (c->is_dry)
+        mark_dry(c);
+    directory_would_release(&c->would);
     json_decref(c->body);
     json_decref(c->detail);
     config_unref(c->file);
@@ -119,25 +142,31 @@ static void tell_change(const struct call *c, const char *action, const char *su
 bool call_change(struct call *c, const char *action, const char *subject,
                  enum err_code (*write)(struct db *db, int64_t now_s, void *user, struct err *err))
 {
-    struct directory_change change = {.actor = c->rq->actor,
-                                      .action = action,
-                                      .subject = subject,
-                                      .detail = c->detail,
-                                      .write = write,
-                                      .user = c};
+    struct directory_change change = {
+        .actor = c->rq->actor, .action = action, .subject = subject, .write = write, .user = c};
     enum err_code e;
+    json_t *detail = json_deep_copy(c->detail);
 
-    no_reals(c->detail);
-    e = directory_change(c->d, &change, &c->err);
+    no_reals(detail);
+    change.detail = detail;
+    e = c->is_dry ? directory_try(c->d, &change, &c->would, &c->err)
+                  : directory_change(c->d, &change, &c->err);
+    json_decref(detail);
     if (e) {
         call_fail(c, e);
         return false;
     }
-    tell_change(c, action, subject);
-    c->rows = directory_rows(c->d);
+    if (!c->is_dry)
+        tell_change(c, action, subject);
+    c->rows = c->is_dry ? c->would.rows : directory_rows(c->d);
     config_unref(c->joined);
-    c->joined = gateway_config_ref_mt(c->rq->gw);
+    c->joined = c->is_dry ? config_ref(c->would.joined) : gateway_config_ref_mt(c->rq->gw);
     return true;
+}
+
+void call_note_was(struct call *c, json_t *was)
+{
+    (void)json_object_set_new(c->detail, "was", was);
 }
 
 static bool note_row(void *user, const struct db_value *columns, unsigned n)
@@ -422,7 +451,8 @@ void api_tenant_create(const struct api_request *rq, struct api_reply *reply)
     else if (c.rows->n_tenants >= LIMIT_DIRECTORY_ROWS)
         (void)call_refuse(&c, ERR_CONFLICT, "there are %u tenants, which is the most", LIMIT_DIRECTORY_ROWS);
     else if (call_change(&c, "tenant.create", id, write_new_tenant)) {
-        directory_note_plan(c.d, NULL, c.v[T_PLAN].text ? c.v[T_PLAN].text : "default");
+        if (!c.is_dry)
+            directory_note_plan(c.d, NULL, c.v[T_PLAN].text ? c.v[T_PLAN].text : "default");
         reply->status = 201;
         reply_tenant(&c, id);
     }
@@ -563,7 +593,7 @@ static void note_was(struct call *c, const char *id)
     if (!was)
         return;
     (void)json_object_del(was, "budget");
-    (void)json_object_set_new(c->detail, "was", was);
+    call_note_was(c, was);
 }
 
 static char *plan_of(const struct call *c, const char *id)
@@ -592,7 +622,7 @@ void api_tenant_update(const struct api_request *rq, struct api_reply *reply)
     else if (id)
         is_done =
             call_change(&c, "tenant.update", id, call_tenant(c.file, id) ? write_suspension : write_tenant);
-    if (is_done && c.v[T_PLAN].is_given && was)
+    if (is_done && !c.is_dry && c.v[T_PLAN].is_given && was)
         directory_note_plan(c.d, was, c.v[T_PLAN].text);
     if (is_done)
         reply_tenant(&c, id);

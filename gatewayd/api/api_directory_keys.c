@@ -148,15 +148,31 @@ void api_keys(const struct api_request *rq, struct api_reply *reply)
     call_end(&c);
 }
 
-static void reply_key(struct key_call *k)
+/* NULL: there is none. */
+static json_t *current_key(struct key_call *k)
 {
     const struct directory_key *row = k->of_file ? NULL : rows_key(k->call.rows, k->tenant, k->id);
     const struct config_key *key = k->of_file ? config_find_key(k->call.joined, k->of_file->sha256)
                                    : row      ? config_find_key(k->call.joined, row->sha256)
                                               : NULL;
 
+    return key ? json_key(key, row) : NULL;
+}
+
+static void note_key(struct key_call *k)
+{
+    json_t *was = current_key(k);
+
+    if (was)
+        call_note_was(&k->call, was);
+}
+
+static void reply_key(struct key_call *k)
+{
+    json_t *key = current_key(k);
+
     if (key)
-        api_reply_json(k->call.reply, json_key(key, row));
+        api_reply_json(k->call.reply, key);
     else
         (void)call_refuse(&k->call, ERR_NOT_FOUND, "key '%s' does not exist", k->subject);
 }
@@ -175,8 +191,10 @@ static json_t *json_minted(const struct key_call *k)
 
     (void)json_object_set_new(o, "tenant", json_string(k->tenant));
     (void)json_object_set_new(o, "id", json_string(k->id));
-    (void)json_object_set_new(o, "key", json_string(k->text));
-    (void)json_object_set_new(o, "prefix", json_stringn(k->text, KEY_PREFIX_LEN));
+    /* Of a dry run there is no key, and nobody should write this one down. */
+    (void)json_object_set_new(o, "key", k->call.is_dry ? json_null() : json_string(k->text));
+    (void)json_object_set_new(o, "prefix",
+                              k->call.is_dry ? json_null() : json_stringn(k->text, KEY_PREFIX_LEN));
     return o;
 }
 
@@ -380,6 +398,7 @@ void api_key_rotate(const struct api_request *rq, struct api_reply *reply)
         return;
     }
     mint(&k);
+    note_key(&k);
     if (k.of_file)
         (void)call_refuse(&k.call, ERR_CONFLICT, "key '%s' is defined in the file, and is rotated there",
                           k.subject);
@@ -447,7 +466,7 @@ void api_key_update(const struct api_request *rq, struct api_reply *reply)
                           "'enabled', 'expires_at', 'rpm', 'tpm' or 'concurrent' is required");
     else if (!path_key(&k, ""))
         (void)0;
-    else if (k.of_file && (v[K_EXPIRES].is_given || has_rates(v) || !v[K_ENABLED].is_given))
+    else if (note_key(&k), k.of_file && (v[K_EXPIRES].is_given || has_rates(v) || !v[K_ENABLED].is_given))
         (void)call_refuse(&k.call, ERR_CONFLICT,
                           "key '%s' is defined in the file; only 'enabled' can be changed here", k.subject);
     else if (call_change(&k.call, "key.update", k.subject, write_update))
@@ -513,7 +532,7 @@ void api_key_revoke(const struct api_request *rq, struct api_reply *reply)
     json_t *o;
 
     (void)call_begin(&k.call, rq, reply, NULL, 0);
-    if (path_key_or_tenant(&k) &&
+    if (path_key_or_tenant(&k) && (note_key(&k), true) &&
         call_change(&k.call, k.id[0] ? "key.revoke" : "key.revoke_all", k.subject, write_revocation)) {
         o = json_object();
         (void)json_object_set_new(o, "status", json_string("revoked"));

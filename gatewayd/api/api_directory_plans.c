@@ -126,7 +126,7 @@ void api_plan_put(const struct api_request *rq, struct api_reply *reply)
     id = call_path_id(&c, "plan");
     was = id ? rows_plan(c.rows, id) : NULL;
     if (was)
-        (void)json_object_set_new(c.detail, "was", json_plan(&c, was));
+        call_note_was(&c, json_plan(&c, was));
     if (id && c.rows->n_plans >= LIMIT_DIRECTORY_ROWS && !was)
         (void)call_refuse(&c, ERR_CONFLICT, "there are %u plans, which is the most", LIMIT_DIRECTORY_ROWS);
     else if (id && call_change(&c, "plan.put", id, write_plan))
@@ -157,9 +157,13 @@ void api_plan_delete(const struct api_request *rq, struct api_reply *reply)
 {
     struct call c;
     const char *id;
+    const struct directory_plan *was;
 
     (void)call_begin(&c, rq, reply, NULL, 0);
     id = call_path_id(&c, "plan");
+    was = id ? rows_plan(c.rows, id) : NULL;
+    if (was)
+        call_note_was(&c, json_plan(&c, was));
     if (id && call_change(&c, "plan.delete", id, write_plan_delete))
         call_reply_deleted(&c, "plan", id);
     call_end(&c);

@@ -21,6 +21,8 @@ struct call {
     const char *reason;
     json_t *detail;                     /* of the audit row: begins with what was asked for */
     char id[2 * LIMIT_NAME_BYTES + 16]; /* what the path names */
+    bool is_dry;                        /* ?dry_run=true: answer what would be, and do nothing */
+    struct directory_would would;       /* then, after call_change() */
     struct budget_sums resets;          /* of a budget: the window that is reset, with what was spent in it */
     struct err err;
 };
@@ -33,9 +35,13 @@ void call_end(struct call *c);
 void call_fail(struct call *c, enum err_code e);
 /* Replies with the code and this text, and returns false. */
 bool call_refuse(struct call *c, enum err_code e, const char *fmt, ...) PRINTF_LIKE(3, 4);
-/* True when it is done; else it has replied. */
+/* True when it is done; else it has replied. When c->is_dry it is true where it could be done, c->rows and c->joined are as they would
+ * be, and what the caller does beside the database is the caller's to leave out; call_end() marks the reply. */
 bool call_change(struct call *c, const char *action, const char *subject,
                  enum err_code (*write)(struct db *db, int64_t now_s, void *user, struct err *err));
+
+/* What is there before the change, for the audit log and for a dry run. */
+void call_note_was(struct call *c, json_t *was);
 
 /* The name that the path ends with, in c->id; NULL after a reply. */
 const char *call_path_id(struct call *c, const char *what);

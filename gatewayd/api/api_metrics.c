@@ -77,7 +77,8 @@ void api_metrics_reset(const struct api_request *rq, struct api_reply *reply)
     if (!call_begin(&c, rq, reply, BODY_REASON.fields, BODY_REASON.n))
         return;
     if (call_change(&c, "metrics.reset", "windows", write_nothing)) {
-        gateway_reset_windows_mt(rq->gw);
+        if (!c.is_dry)
+            gateway_reset_windows_mt(rq->gw);
         o = json_object();
         (void)json_object_set_new(o, "reset", json_string("windows"));
         (void)json_object_set_new(o, "at", api_json_time(wall_now()));

@@ -250,7 +250,7 @@ static void tell(struct call *c, const char *was, const char *is)
 {
     struct event ev;
 
-    if (strcmp(was, is) == 0)
+    if (strcmp(was, is) == 0 || c->is_dry)
         return;
     event_make(&ev, EVENT_PROVIDER, strcmp(is, "enabled") == 0 ? EVENT_INFO : EVENT_WARNING, c->id,
                "was %s and is %s%s%.120s", was, is, c->reason ? ": " : "", c->reason ? c->reason : "");
@@ -267,6 +267,14 @@ static const char *state_name(const struct config *c, label provider)
     const struct config_provider_state *s = config_provider_state(c, provider, wall_now().us);
 
     return provider_state_name(s ? s->state : PROVIDER_ENABLED);
+}
+
+static void note_state(struct call *c, const struct config_provider *p)
+{
+    json_t *o = json_object();
+
+    set_state(o, c->joined, p);
+    call_note_was(c, o);
 }
 
 void api_provider_change(const struct api_request *rq, struct api_reply *reply)
@@ -287,6 +295,7 @@ void api_provider_change(const struct api_request *rq, struct api_reply *reply)
 
         (void)span_copy(c.id, sizeof(c.id), span_of(p->name));
         was = state_name(c.joined, l);
+        note_state(&c, p);
         if (call_change(&c, action, c.id, write_state)) {
             tell(&c, was, state_name(c.joined, l));
             p = find(&c, rq->tail);

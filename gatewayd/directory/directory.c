@@ -437,6 +437,55 @@ enum err_code directory_change(struct directory *d, const struct directory_chang
     return ERR_OK;
 }
 
+/* ---- changes that are not made --------------------------------------------------------------------------------------- */
+
+static struct config *join(struct directory *d, const struct directory_rows *rows)
+{
+    struct arena scratch = {0};
+    struct config_extra x = rows_extra(rows, &scratch);
+    struct config *file = directory_file_ref(d), *c;
+
+    x.lacks_keys = d->lacks;
+    c = config_join(file, &x);
+    config_unref(file);
+    arena_release(&scratch);
+    return c;
+}
+
+enum err_code directory_try(struct directory *d, const struct directory_change *c,
+                            struct directory_would *out, struct err *err)
+{
+    struct err why = {0};
+    enum err_code e = ready(d, &why);
+
+    *out = (struct directory_would){0};
+    if (!e)
+        e = db_begin(d->o.db, &why);
+    if (!e) {
+        e = write_all(d, c, &why);
+        if (!e)
+            e = rows_load(d->o.db, &out->doc, &why);
+        db_rollback(d->o.db);
+    }
+    if (!e && !(out->rows = rows_read(out->doc)))
+        e = err_set(&why, ERR_INTERNAL, "the directory's rows have no list");
+    if (e) {
+        directory_would_release(out);
+        *err = why;
+        return as_unavailable(e, err);
+    }
+    out->joined = join(d, out->rows);
+    return ERR_OK;
+}
+
+void directory_would_release(struct directory_would *w)
+{
+    config_unref(w->joined);
+    rows_free(w->rows);
+    json_decref(w->doc);
+    *w = (struct directory_would){0};
+}
+
 /* ---- life ------------------------------------------------------------------------------------------------------------ */
 
 struct directory *directory_new(const struct directory_options *o, struct config *file)

@@ -69,6 +69,17 @@ struct directory_change {
 NODISCARD enum err_code directory_change(struct directory *d, const struct directory_change *c,
                                          struct err *err);
 
+/* What a change would make of the directory and of what requests use. */
+struct directory_would {
+    json_t *doc;
+    struct directory_rows *rows;
+    struct config *joined;
+};
+/* The same transaction as directory_change(), read at its end and then taken back: nothing is kept, told or logged. */
+NODISCARD enum err_code directory_try(struct directory *d, const struct directory_change *c,
+                                      struct directory_would *out, struct err *err);
+void directory_would_release(struct directory_would *w);
+
 /* A deed that is done already, for the audit log: written within seconds, or when the database answers again. Takes `detail`. */
 void directory_note_mt(struct directory *d, const char *actor, const char *action, const char *subject,
                        json_t *detail);

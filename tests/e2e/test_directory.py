@@ -255,6 +255,57 @@ def test_every_change_is_on_record_in_one_chain(stage, upstream):
                       ("new", "suspended", "{}"), ("new", "deleted", "{}")]
 
 
+TRIED = [
+    ("POST", "/api/admin/tenants", {"id": "other", "plan": "gold"}, None, {"id": "other", "rpm": 7}),
+    ("PATCH", "/api/admin/tenants/new", {"rpm": 9, "enabled": False}, {"rpm": 5, "enabled": True}, {"rpm": 9, "enabled": False}),
+    ("DELETE", "/api/admin/tenants/new", None, {"keys": 1}, {"status": "deleted"}),
+    ("POST", "/api/admin/keys", {"tenant": "new", "id": "second"}, None, {"key": None}),
+    ("PATCH", "/api/admin/keys/new/k", {"enabled": False}, {"state": "active"}, {"state": "disabled"}),
+    ("POST", "/api/admin/keys/new/k/rotate", {"grace_seconds": 60}, {"state": "active"}, {"key": None}),
+    ("DELETE", "/api/admin/keys/new/k", None, {"state": "active"}, {"status": "revoked"}),
+    ("PUT", "/api/admin/plans/gold", {"rpm": 8}, {"rpm": 7, "price_usd": 2.5}, {"rpm": 8, "price_usd": 0}),
+    ("DELETE", "/api/admin/plans/gold", None, {"rpm": 7}, {"status": "deleted"}),
+    ("PUT", "/api/admin/budgets/tenant:new", {"limit_usd": 0.5}, {"limit_usd": 1}, {"limit_usd": 0.5, "limit_now_usd": 0.5, "verdict": "ok"}),
+    ("POST", "/api/admin/budgets/tenant:new", {"action": "add", "amount_usd": 2, "until": "2100-01-01T00:00:00Z"}, None, {"limit_now_usd": 3}),
+    ("DELETE", "/api/admin/budgets/tenant:new", None, {"limit_usd": 1}, {"status": "deleted"}),
+    ("PATCH", "/api/admin/providers/p", {"state": "disabled"}, {"state": "enabled"}, {"state": "disabled"}),
+    ("POST", "/api/admin/breakers/p/m", {"action": "open", "for": "5m"}, {"state": "CLOSED"}, {"state": "OPEN"}),
+    ("POST", "/api/admin/events", {"id": "e1", "tenant": "new", "kind": "payment", "amount_usd": 3}, None, {"status": "recorded"}),
+    ("POST", "/api/admin/adjustments", {"tenant": "new", "provider": "p", "model": "m", "kind": "charge", "amount_usd": 1, "reason": "x"}, None, {"id": None}),
+    ("POST", "/metrics/reset", {}, None, {"reset": "windows"}),
+]
+
+
+def test_a_dry_run_says_what_would_be_and_changes_nothing(stage, upstream):
+    gateway = start(stage, upstream)
+    admin(gateway, "PUT", "/api/admin/plans/gold", {"rpm": 7, "price_usd": 2.5})
+    admin(gateway, "POST", "/api/admin/tenants", {"id": "new", "rpm": 5}, 201)
+    key = new_key(gateway)
+    admin(gateway, "PUT", "/api/admin/budgets/tenant:new", {"limit_usd": 1})
+    assert gateway.chat().status == 200
+
+    def everything():
+        lists = [admin(gateway, "GET", f"/api/admin/{p}") for p in ("tenants", "keys", "plans", "budgets")]
+        lists.append(admin(gateway, "GET", "/api/admin/events?kind=config,key,provider,breaker")["events"])
+        states = [p["state"] for p in admin(gateway, "GET", "/api/admin/providers")["providers"]]
+        return lists, states, admin(gateway, "GET", "/api/monitoring/circuit-breakers"), audit_of(gateway), gateway.metric("trial_signups_total")
+
+    before = everything()
+    for method, path, body, was, would in TRIED:
+        answer = admin(gateway, method, path + "?dry_run=true", body)
+        assert answer["dry_run"] is True and {k: (answer["was"] or {}).get(k) for k in was or {}} == (was or {}), (path, answer)
+        assert {k: answer[k] for k in would} == would, (path, answer)
+    assert everything() == before
+    assert status_of(gateway, key) == 200
+    assert "does not exist" in admin(gateway, "DELETE", "/api/admin/tenants/nobody?dry_run=true", status=404)["error"]["message"]
+    env = {"GATEWAYD_URL": f"unix:{gateway.ready['admin_socket']}"}
+    done = run(["aigwctl", "tenants", "update", "new", "--rpm", "9", "--dry-run=server"], env=env)
+    assert done.returncode == 0 and "nothing was changed" in done.stdout and "\n  rpm: 5 → 9\n" in done.stdout, done
+    assert run(["aigwctl", "tenants", "delete", "nobody", "--dry-run=server", "--no-input"], env=env).returncode == 5
+    assert "takes client or server" in run(["aigwctl", "tenants", "delete", "new", "--dry-run=yes"], env=env).stderr
+    assert audit_of(gateway) == before[3]
+
+
 def test_an_operator_makes_and_revokes_keys_at_the_command_line(stage, upstream, tmp_path):
     gateway = start(stage, upstream)
     env = {"GATEWAYD_URL": f"unix:{gateway.ready['admin_socket']}"}
