@@ -183,7 +183,7 @@ static int roll_up(struct ctl *ctl, const struct stores *s)
                                   .kv = s->kv,
                                   .source = opt.source,
                                   .now = wall_now(),
-                                  .retention_us = s->retention_us,
+                                  .retention_us = s->has_retention ? s->retention_us : 0,
                                   .lock_wait_us = opt.lock_wait_ms * 1000,
                                   .from_hour = opt.from,
                                   .to_hour = opt.to,

@@ -17,7 +17,7 @@
 
 #define RETENTION_US ((int64_t)4 * 3600 * 1000000)
 
-static int64_t retention(void)
+static int64_t retention_said(void)
 {
     const char *z = getenv("GATEWAYD_AGGREGATION_RETENTION");
     int64_t ms = 0;
@@ -28,7 +28,7 @@ static int64_t retention(void)
     z = getenv("METRICS_REDIS_RETENTION_HOURS");
     if (z && span_to_u64(span_of(z), &hours) && hours >= 1 && hours <= 168)
         return (int64_t)hours * 3600 * 1000000;
-    return RETENTION_US;
+    return 0;
 }
 
 /* The socket of the gateway that has the file, unless another address was given: a context's gateway has the context's file. */
@@ -205,11 +205,12 @@ static void leave_on_signals(bool on)
 
 int stores_open(struct ctl *ctl, enum stores_use use, int64_t deadline_us, struct stores *out)
 {
+    int64_t said = retention_said();
     int rc;
 
     log_set_level(LOG_WARN);
     leave_on_signals(true);
-    *out = (struct stores){.retention_us = retention()};
+    *out = (struct stores){.retention_us = said ? said : RETENTION_US, .has_retention = said > 0};
     rc = open_both(ctl, use, deadline_us, out);
     if (rc || out->is_busy)
         leave_on_signals(false);

@@ -29,6 +29,7 @@ struct stores {
     struct kv *kv; /* NULL: none is configured */
     bool is_busy;  /* the SQLite file belongs to a living gateway: ask it instead */
     int64_t retention_us;
+    bool has_retention; /* it was said; else it is the gateway's default */
 };
 
 enum stores_use { STORES_READ, STORES_WRITE, STORES_CREATE };

@@ -98,14 +98,30 @@ static int64_t total_of(const struct hour_rows *rows)
     return sum;
 }
 
-static enum err_code has_grown(struct run *r, int64_t hour, bool *out, struct err *err)
+/* A correction adds to the cost alone. */
+static bool is_same(const struct hour_rows *a, const struct hour_rows *b)
+{
+    struct measures of_a = {0}, of_b = {0};
+
+    for (unsigned m = 0; m < MEASURE_COUNT; m++) {
+        for (size_t i = 0; i < a->n; i++)
+            of_a.v[m] += a->v[i].m.v[m];
+        for (size_t i = 0; i < b->n; i++)
+            of_b.v[m] += b->v[i].m.v[m];
+    }
+    return memcmp(&of_a, &of_b, sizeof(of_a)) == 0;
+}
+
+enum live { LIVE_LESS, LIVE_SAME, LIVE_LATER }; /* what Redis has of a stored hour; less when it lost some */
+
+static enum err_code compare_live(struct run *r, int64_t hour, enum live *out, struct err *err)
 {
     struct hour_rows stored = {0}, live = {0};
     enum err_code e = hour_rows_from_stored(r->o->db, hour, &stored, err);
 
     if (!e)
         e = hour_rows_from_redis(r->o->kv, &r->keys, hour, &live, err);
-    *out = !e && total_of(&live) > total_of(&stored);
+    *out = total_of(&live) < total_of(&stored) ? LIVE_LESS : is_same(&live, &stored) ? LIVE_SAME : LIVE_LATER;
     hour_rows_release(&stored);
     hour_rows_release(&live);
     return e;
@@ -114,7 +130,7 @@ static enum err_code has_grown(struct run *r, int64_t hour, bool *out, struct er
 static enum err_code consider(struct run *r, int64_t hour, struct err *err)
 {
     char source[16];
-    bool grown = false;
+    enum live live = LIVE_SAME;
     enum err_code e = hour_source(r->o->db, hour, source, err);
 
     if (e)
@@ -122,8 +138,8 @@ static enum err_code consider(struct run *r, int64_t hour, struct err *err)
     if (!source[0])
         return add_due(r, hour, err);
     if (strcmp(source, "redis") == 0)
-        e = has_grown(r, hour, &grown, err);
-    if (!e && grown) {
+        e = compare_live(r, hour, &live, err);
+    if (!e && live == LIVE_LATER) {
         r->out->dirty++;
         e = add_due(r, hour, err);
     }
@@ -189,6 +205,23 @@ static enum err_code fate_in_ledger(struct run *r, int64_t hour, int64_t first, 
     return e;
 }
 
+/* What is stored stays where Redis has lost some of the hour. */
+static enum err_code fate_in_redis(struct run *r, int64_t hour, const char *source, enum fate *out,
+                                   struct err *err)
+{
+    enum live live = LIVE_LATER;
+    enum err_code e = ERR_OK;
+
+    if (!is_in_redis(r, hour) || strcmp(source, "ledger") == 0) {
+        *out = source[0] ? FATE_KEEP : FATE_GAP;
+        return ERR_OK;
+    }
+    if (source[0])
+        e = compare_live(r, hour, &live, err);
+    *out = live == LIVE_LESS ? FATE_KEEP : FATE_STORE;
+    return e;
+}
+
 static enum err_code fate_of(struct run *r, int64_t hour, int64_t first, enum fate *out, struct err *err)
 {
     char source[16];
@@ -196,12 +229,8 @@ static enum err_code fate_of(struct run *r, int64_t hour, int64_t first, enum fa
 
     if (e)
         return e;
-    if (r->out->source == AGGREGATE_LEDGER)
-        return fate_in_ledger(r, hour, first, source, out, err);
-    *out = !is_in_redis(r, hour)           ? (source[0] ? FATE_KEEP : FATE_GAP)
-           : strcmp(source, "ledger") == 0 ? FATE_KEEP
-                                           : FATE_STORE;
-    return ERR_OK;
+    return r->out->source == AGGREGATE_LEDGER ? fate_in_ledger(r, hour, first, source, out, err)
+                                              : fate_in_redis(r, hour, source, out, err);
 }
 
 static enum err_code due_by_name(struct run *r, int64_t last, struct err *err)
@@ -388,10 +417,10 @@ static enum err_code tidy(struct run *r, struct err *err)
     enum err_code e = ERR_OK;
 
     CRASH_POINT(rollup_before_tidy);
-    if (r->o->kv && !is_explicit(r->o))
-        e = redis_clean(r->o->kv, r->o->now, r->o->retention_us, may_remove, r, &r->out->keys_removed, err);
-    if (!e && (r->out->hours || r->was_interrupted))
+    if (r->out->hours || r->was_interrupted)
         e = aggregate_refresh_view(r->o->db, err);
+    if (!e && r->o->kv && !is_explicit(r->o))
+        e = redis_clean(r->o->kv, r->o->now, r->o->retention_us, may_remove, r, &r->out->keys_removed, err);
     CRASH_POINT(rollup_after_tidy);
     return e;
 }

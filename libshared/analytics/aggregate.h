@@ -14,8 +14,9 @@ struct aggregate_options {
     struct kv *kv; /* NULL: none at hand */
     enum aggregate_source source;
     struct wall now;
-    int64_t retention_us; /* of the realtime store's hours */
-    int64_t settle_us;    /* an hour is closed this long after its end; 0: 2 min */
+    int64_t
+        retention_us; /* of the realtime store's hours; 0: not known here, so only what has no end is removed */
+    int64_t settle_us; /* an hour is closed this long after its end; 0: 2 min */
     int64_t lock_wait_us;
     /* Only these hours (epoch seconds, both ends in); 0, 0: every closed hour that is not stored yet or is dirty. */
     int64_t from_hour, to_hour;

@@ -58,6 +58,7 @@ struct redis_key {
 struct redis_keys { /* hour hashes, by hour and key */
     struct redis_key *v;
     size_t n, cap;
+    struct mono scanned; /* when their times to live were read */
 };
 
 void redis_keys_release(struct redis_keys *k);
@@ -67,7 +68,8 @@ size_t redis_keys_from(const struct redis_keys *k, int64_t hour);
 /* A field of such a hash, added to the row; ERR_BAD_REQUEST for what is no figure. */
 NODISCARD enum err_code hour_row_field(struct hour_row *row, bool has_sketch, struct span field,
                                        struct span value);
-/* The rows that the hashes of an hour say; none when there are no hashes. */
+/* The rows that the hashes of an hour say; none when there are no hashes. ERR_UNAVAILABLE when one went before its time: the store
+ * was emptied meanwhile, and what is left of the hour is not the hour. */
 NODISCARD enum err_code hour_rows_from_redis(struct kv *kv, const struct redis_keys *k, int64_t hour,
                                              struct hour_rows *out, struct err *err);
 /* Whether the index still names hours; calls `fn` for each. */
@@ -75,7 +77,7 @@ typedef enum err_code (*redis_hour_fn)(void *user, int64_t hour);
 NODISCARD enum err_code redis_hours(struct kv *kv, struct wall now, redis_hour_fn fn, void *user,
                                     struct err *err);
 /* Removes what is past retention and should have expired: hour hashes of hours for which `may` agrees, and ten-second
- * hashes. */
+ * hashes. Retention 0: whoever wrote them knows better; only hashes without an end go, after 4 h. */
 typedef enum err_code (*redis_may_fn)(void *user, int64_t hour, bool *out_may, struct err *err);
 NODISCARD enum err_code redis_clean(struct kv *kv, struct wall now, int64_t retention_us, redis_may_fn may,
                                     void *user, unsigned *out_removed, struct err *err);

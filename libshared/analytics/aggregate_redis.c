@@ -12,6 +12,8 @@
 #define HOUR_PREFIX "{gw}:h:"
 #define TEN_PREFIX  "{gw}:t:"
 #define KEYS_MAX    ((size_t)4000000)
+#define ENDLESS_US  ((int64_t)4 * 3600 * 1000000) /* after which an hash without an end is a leftover */
+#define TTL_SLACK_S 60                            /* times to live are whole seconds of another clock */
 
 /* ---- keys ---------------------------------------------------------------------------------------------------------- */
 
@@ -145,7 +147,10 @@ static void sort_unique(struct redis_keys *k)
 enum err_code redis_keys_scan(struct kv *kv, struct redis_keys *out, struct err *err)
 {
     struct scan s = {.keys = out};
-    enum err_code e = kv_scan(kv, HOUR_PREFIX, take_key, &s, err);
+    enum err_code e;
+
+    out->scanned = mono_now();
+    e = kv_scan(kv, HOUR_PREFIX, take_key, &s, err);
 
     if (!e && s.e)
         e = err_set(err, s.e, "the keys of the realtime store do not fit into memory");
@@ -172,6 +177,7 @@ size_t redis_keys_from(const struct redis_keys *k, int64_t hour)
 
 struct fields {
     struct hour_row *row;
+    size_t n;
     enum err_code e;
 };
 
@@ -205,8 +211,14 @@ static void take_field(void *user, struct span field, struct span value)
 {
     struct fields *f = user;
 
+    f->n++;
     if (!f->e)
         f->e = hour_row_field(f->row, true, field, value);
+}
+
+static bool may_have_ended(const struct redis_keys *k, const struct redis_key *key)
+{
+    return key->ttl_s >= 0 && key->ttl_s <= mono_diff_us(mono_now(), k->scanned) / 1000000 + TTL_SLACK_S;
 }
 
 static bool is_empty(const struct hour_row *row)
@@ -217,8 +229,10 @@ static bool is_empty(const struct hour_row *row)
     return true;
 }
 
-static enum err_code read_key(struct kv *kv, const char *key, struct hour_rows *out, struct err *err)
+static enum err_code read_key(struct kv *kv, const struct redis_keys *k, const struct redis_key *of,
+                              struct hour_rows *out, struct err *err)
 {
+    const char *key = of->key;
     char provider[KV_KEY_CAP], model[KV_KEY_CAP];
     struct span names, first;
     struct fields f = {0};
@@ -233,6 +247,8 @@ static enum err_code read_key(struct kv *kv, const char *key, struct hour_rows *
     e = kv_hash(kv, key, take_field, &f, err);
     if (!e && f.e)
         e = err_set(err, f.e, "'%s' holds what is no figure of an hour", key);
+    if (!e && !f.n && !may_have_ended(k, of))
+        e = err_set(err, ERR_UNAVAILABLE, "redis: '%s' is gone before its time: was the store emptied?", key);
     return e;
 }
 
@@ -259,7 +275,7 @@ enum err_code hour_rows_from_redis(struct kv *kv, const struct redis_keys *k, in
     enum err_code e = ERR_OK;
 
     for (size_t i = redis_keys_from(k, hour); i < k->n && k->v[i].hour == hour && !e; i++)
-        e = read_key(kv, k->v[i].key, out, err);
+        e = read_key(kv, k, &k->v[i], out, err);
     drop_empty(out);
     hour_rows_finish(out);
     return e;
@@ -314,8 +330,8 @@ static void take_ten(void *user, struct span key, struct span ttl)
     kv_batch_delete(t->batch, z);
 }
 
-static enum err_code clean_hours(struct kv *kv, int64_t before, redis_may_fn may, void *user,
-                                 struct kv_batch *batch, struct err *err)
+static enum err_code clean_hours(struct kv *kv, int64_t before, bool is_endless_only, redis_may_fn may,
+                                 void *user, struct kv_batch *batch, struct err *err)
 {
     struct redis_keys keys = {0};
     enum err_code e = redis_keys_scan(kv, &keys, err);
@@ -323,6 +339,8 @@ static enum err_code clean_hours(struct kv *kv, int64_t before, redis_may_fn may
     bool agreed = false;
 
     for (size_t i = 0; i < keys.n && keys.v[i].hour + HOUR_S <= before && !e; i++) {
+        if (is_endless_only && keys.v[i].ttl_s >= 0)
+            continue;
         if (keys.v[i].hour != asked)
             e = may(user, asked = keys.v[i].hour, &agreed, err);
         if (!e && agreed)
@@ -337,11 +355,12 @@ enum err_code redis_clean(struct kv *kv, struct wall now, int64_t retention_us, 
 {
     struct kv_batch *batch = kv_batch_new();
     struct tens t = {.batch = batch, .before = now.us / 1000000 - KV_TTL_TEN_S};
-    enum err_code e = ERR_OK;
+    bool is_known = retention_us > 0;
+    enum err_code e;
 
     *out_removed = 0;
-    if (retention_us > 0)
-        e = clean_hours(kv, (now.us - retention_us) / 1000000, may, user, batch, err);
+    e = clean_hours(kv, (now.us - (is_known ? retention_us : ENDLESS_US)) / 1000000, !is_known, may, user,
+                    batch, err);
     if (!e)
         e = kv_scan(kv, TEN_PREFIX, take_ten, &t, err);
     if (!e && kv_batch_ops(batch))

@@ -2,43 +2,32 @@
 """Contexts name stores, too: which of them a command takes, what it says of a key that is missing or wrong, and that one which is
 read-only protects the stores as well."""
 
-import subprocess
-
 import pytest
 import yaml
 
-from support.process import BIN, SANITIZER
+from support.home import Home
 
 OK, USAGE, NO_ANSWER, NO_AUTH, NOT_FOUND, CONFLICT = 0, 2, 3, 4, 5, 6
 NOWHERE = "redis://:s3cret@127.0.0.1:1"
 LINE = ["aggregate", "hourly", "--quiet"]
 
 
-class Home:
-    """A user's home, as cron sees it: HOME, PATH, SHELL and LOGNAME are all that there is."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.file = directory / ".config/gatewayd/ctl.yaml"
-        self.env = {"HOME": str(directory), "PATH": f"{BIN}:/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "gatewayd"}
-
-    def write(self, current, **contexts):
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(yaml.safe_dump({"current-context": current, "contexts": {k: {a.replace("_", "-"): v for a, v in c.items()}
-                                                                                      for k, c in contexts.items()}}))
-
-    def __call__(self, *args, code=OK, **env):
-        done = subprocess.run(["aigwctl", *map(str, args)], env={**self.env, **env}, cwd=self.directory, capture_output=True, text=True,
-                              timeout=60, stdin=subprocess.DEVNULL)
-        assert not SANITIZER.search(done.stderr), done.stderr
-        assert done.returncode == code, (args, done.returncode, done.stdout, done.stderr)
-        assert "s3cret" not in done.stdout + done.stderr
-        return done
-
-
 @pytest.fixture
 def home(tmp_path):
     return Home(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def quiet_secrets(monkeypatch):
+    """No answer tells a password."""
+    call = Home.__call__
+
+    def checked(self, *args, **more):
+        done = call(self, *args, **more)
+        assert "s3cret" not in done.stdout + done.stderr
+        return done
+
+    monkeypatch.setattr(Home, "__call__", checked)
 
 
 def database(home, name):

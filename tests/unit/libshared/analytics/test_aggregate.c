@@ -481,6 +481,124 @@ static void test_leftovers_go_and_hours_that_are_not_stored_stay(void **state)
     db_free(db);
 }
 
+/* ---- a realtime store that was emptied ----------------------------------------------------------------------------- */
+
+struct one_op {
+    struct kv *kv;
+    const char *provider, *model;
+    int64_t hour, cost; /* cost 0: the hash goes */
+};
+
+static void do_op(const struct one_op *op)
+{
+    struct kv_batch *b = kv_batch_new();
+    char key[KV_KEY_CAP];
+
+    kv_key_hour(key, (struct wall){op->hour * 1000000}, op->provider, op->model);
+    if (op->cost)
+        kv_batch_add(b, key, "cost_nano", op->cost);
+    else
+        kv_batch_delete(b, key);
+    if (op->cost)
+        kv_batch_expire(b, key, 4000, false);
+    assert_ok(kv_write(op->kv, b, &why));
+    kv_batch_free(b);
+}
+
+static void op_after_an_hour(void *user, int64_t hour, unsigned done, unsigned of, unsigned rows)
+{
+    (void)hour;
+    (void)of;
+    (void)rows;
+    if (done == 1)
+        do_op(user);
+}
+
+/* A database that no gateway writes to, and what Redis has of `hours` hours. */
+static struct db *from_redis_only(int hours, struct aggregate_options *o)
+{
+    struct db *db = fresh();
+
+    *o = at(db, (hours + 2) * 3600);
+    for (int h = 0; h < hours; h++)
+        put_traffic(db, H0 + h * 3600, 12);
+    o->kv = copy_to_redis(db);
+    o->source = AGGREGATE_REDIS;
+    assert_ok(sql(db, "DELETE FROM ledger"));
+    assert_ok(sql(db, "DELETE FROM minute_sketches"));
+    return db;
+}
+
+static void test_what_the_realtime_store_lost_replaces_nothing(void **state)
+{
+    struct buf want AUTO(buf_release) = {0}, got AUTO(buf_release) = {0};
+    struct aggregate_options o;
+    struct db *db = from_redis_only(1, &o);
+
+    (void)state;
+    assert_int_equal(roll(&o).hours, 1);
+    rows_text(db, &want);
+    do_op(&(struct one_op){.kv = o.kv, .provider = "openai", .model = "gpt-4o", .hour = H0});
+    assert_int_equal(roll(&o).hours, 0);
+    o.from_hour = o.to_hour = H0;
+    assert_int_equal(roll(&o).hours, 0);
+    rows_text(db, &got);
+    assert_string_equal(want.p, got.p);
+    kv_free(o.kv);
+    db_free(db);
+}
+
+static void test_a_correction_in_the_realtime_store_is_stored(void **state)
+{
+    struct aggregate_options o;
+    struct db *db = from_redis_only(1, &o);
+    int64_t cost;
+
+    (void)state;
+    (void)roll(&o);
+    cost = number(db, "SELECT CAST(sum(cost_nano) AS bigint) FROM metrics_hourly_aggregates");
+    do_op(&(struct one_op){.kv = o.kv, .provider = "openai", .model = "gpt-4o", .hour = H0, .cost = -400});
+    assert_int_equal(roll(&o).dirty, 1);
+    assert_int_equal(number(db, "SELECT CAST(sum(cost_nano) AS bigint) FROM metrics_hourly_aggregates"),
+                     cost - 400);
+    assert_int_equal(roll(&o).hours, 0);
+    kv_free(o.kv);
+    db_free(db);
+}
+
+static void test_an_hour_that_is_emptied_while_it_is_read_is_not_stored_in_part(void **state)
+{
+    struct aggregate_options o;
+    struct aggregate_result r;
+    struct db *db = from_redis_only(2, &o);
+    struct one_op gone = {.kv = o.kv, .provider = "openai", .model = "gpt-4o", .hour = H0 + 3600};
+
+    (void)state;
+    o.progress = op_after_an_hour;
+    o.user = &gone;
+    assert_int_equal(aggregate_run(&o, &r, &why), ERR_UNAVAILABLE);
+    assert_non_null(strstr(err_text(&why), "gone before its time"));
+    assert_int_equal(number(db, "SELECT max(hour) FROM aggregated_hours"), H0);
+    assert_int_equal(number(db, "SELECT count(DISTINCT hour) FROM metrics_hourly_aggregates"), 1);
+    assert_int_equal(number(db, "SELECT count(*) FROM aggregation_runs WHERE result = 'error'"), 1);
+    kv_free(o.kv);
+    db_free(db);
+}
+
+static void test_who_does_not_know_retention_leaves_what_has_an_end(void **state)
+{
+    struct aggregate_options o;
+    struct db *db = from_redis_only(1, &o);
+
+    (void)state;
+    o.now = CLOCK(30 * 3600);
+    assert_int_equal(roll(&o).keys_removed, 0);
+    o.retention_us = 4 * 3600 * SECOND_US;
+    assert_int_equal(roll(&o).keys_removed, 4);
+    kv_free(o.kv);
+    db_free(db);
+}
+
 static const struct CMUnitTest TESTS[] = {
     each_test(test_a_row_is_the_sum_of_its_ledger_lines),
     each_test(test_a_correction_changes_the_cost_and_nothing_else),
@@ -497,6 +615,10 @@ static const struct CMUnitTest TESTS[] = {
     each_test(test_an_hour_that_cannot_be_read_does_not_hold_up_the_others),
     each_test(test_status_says_when_data_is_lost),
     each_test(test_leftovers_go_and_hours_that_are_not_stored_stay),
+    each_test(test_what_the_realtime_store_lost_replaces_nothing),
+    each_test(test_a_correction_in_the_realtime_store_is_stored),
+    each_test(test_an_hour_that_is_emptied_while_it_is_read_is_not_stored_in_part),
+    each_test(test_who_does_not_know_retention_leaves_what_has_an_end),
 };
 
 int main(void)
