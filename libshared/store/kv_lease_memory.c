@@ -38,8 +38,7 @@ struct home { /* {gw}:lease */
     bool is_bad;
 };
 
-struct entries { /* of one key */
-    struct home *home;
+struct entries {                                                       /* of one key */
     struct node granted[NODES_MAX], slots[NODES_MAX], left[NODES_MAX]; /* "g:", "c:", "l:" */
     size_t n_granted, n_slots, n_left;
 };
@@ -142,7 +141,7 @@ static void read_entry(void *user, struct span field, struct span value)
 
 static void read_key(struct work *w, const char *key)
 {
-    w->e = (struct entries){.home = &w->home};
+    w->e.n_granted = w->e.n_slots = w->e.n_left = 0; /* nobody looks beyond, and clearing all of it is dear */
     kv_memory_each(kv_memory_hash(w->m, key, w->now_us), read_entry, &w->e);
 }
 
@@ -566,7 +565,9 @@ enum err_code kv_lease_memory(struct memory *m, int64_t now_us, int op, struct k
 
     if (!w)
         abort();
-    *w = (struct work){.m = m, .now_us = now_us, .c = c};
+    w->m = m;
+    w->now_us = now_us;
+    w->c = c;
     e = judge_keys(w, err);
     if (!e && !kv_memory_is_hash(m, KV_LEASES, now_us))
         e = err_set(err, ERR_IO, "'%s' is no hash", KV_LEASES);
