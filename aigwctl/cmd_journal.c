@@ -28,7 +28,7 @@ static struct {
 } opt = {.types = UINT32_MAX, .last = LAST};
 
 static const struct argp_option OPTIONS[] = {
-    {"type", KEY_TYPE, "TYPES", 0, "only these: reserve,attempt,progress,settle,release,adjust", 0},
+    {"type", KEY_TYPE, "TYPES", 0, "only these: reserve,attempt,progress,settle,adjust", 0},
     {"id", KEY_ID, "ID", 0, "only the request whose id begins so", 0},
     {"summary", KEY_SUMMARY, 0, 0, "one row per worker: records of each type, open requests, damage", 0},
     {"last", KEY_LAST, "N", 0, "rows of a table or CSV, newest (default 1000; 0: all)", 0},
@@ -44,7 +44,7 @@ static bool take_types(char *arg)
         struct span one = span_split(&rest, ',');
         unsigned t = 1;
 
-        while (t < JOURNAL_TYPES && !span_is(one, record_type_name(t)))
+        while (t < JOURNAL_TYPES && !(record_type_name(t) && span_is(one, record_type_name(t))))
             t++;
         if (t == JOURNAL_TYPES)
             return false;
@@ -58,8 +58,7 @@ static error_t take(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_TYPE:
         if (!take_types(arg))
-            ctl_usage(state, "--type takes reserve, attempt, progress, settle, release or adjust, not '%s'",
-                      arg);
+            ctl_usage(state, "--type takes reserve, attempt, progress, settle or adjust, not '%s'", arg);
         return 0;
     case KEY_ID:
         opt.id = arg;
@@ -322,12 +321,6 @@ static void put_record(json_t *o, const struct journal_record *r)
     case JOURNAL_SETTLE:
         put_settle(o, &r->settle.rq, r->settle.a);
         break;
-    case JOURNAL_RELEASE:
-        put_who(o, r->release.context.tenant, r->release.context.key, r->release.context.op);
-        put_time(o, "arrived", r->release.context.arrived);
-        put_held(o, &r->release.reservation);
-        put_text(o, "why", r->release.why);
-        break;
     case JOURNAL_ADJUST:
         put_adjust(o, &r->adjust);
         break;
@@ -360,21 +353,14 @@ static const struct table_column RECORDS[] = {{"worker", "W", FORM_TEXT},
                                               {"reserved_nanousd", "HELD", FORM_USD},
                                               {"released", "RELEASED", FORM_YES},
                                               {0}};
-static const struct table_column SUMMARY[] = {{"worker", "W", FORM_TEXT},
-                                              {"segments", "SEGMENTS", FORM_COUNT},
-                                              {"reserve", "RESERVE", FORM_COUNT},
-                                              {"attempt", "ATTEMPT", FORM_COUNT},
-                                              {"progress", "PROGRESS", FORM_COUNT},
-                                              {"settle", "SETTLE", FORM_COUNT},
-                                              {"release", "RELEASE", FORM_COUNT},
-                                              {"adjust", "ADJUST", FORM_COUNT},
-                                              {"unknown", "UNKNOWN", FORM_COUNT},
-                                              {"open", "OPEN", FORM_COUNT},
-                                              {"newest", "NEWEST", FORM_AGE},
-                                              {"last_seq", "LAST", FORM_TEXT},
-                                              {"released_seq", "RELEASED TO", FORM_TEXT},
-                                              {"damage", "DAMAGE", FORM_TEXT},
-                                              {0}};
+static const struct table_column SUMMARY[] = {
+    {"worker", "W", FORM_TEXT},           {"segments", "SEGMENTS", FORM_COUNT},
+    {"reserve", "RESERVE", FORM_COUNT},   {"attempt", "ATTEMPT", FORM_COUNT},
+    {"progress", "PROGRESS", FORM_COUNT}, {"settle", "SETTLE", FORM_COUNT},
+    {"adjust", "ADJUST", FORM_COUNT},     {"unknown", "UNKNOWN", FORM_COUNT},
+    {"open", "OPEN", FORM_COUNT},         {"newest", "NEWEST", FORM_AGE},
+    {"last_seq", "LAST", FORM_TEXT},      {"released_seq", "RELEASED TO", FORM_TEXT},
+    {"damage", "DAMAGE", FORM_TEXT},      {0}};
 
 static void report(struct look *l, int severity, const char *text)
 {
@@ -579,7 +565,8 @@ static json_t *summary_of(struct worker *w)
     put(o, "worker", json_integer(w->number));
     put_u(o, "segments", w->segments);
     for (unsigned t = 1; t < JOURNAL_TYPES; t++)
-        put_u(o, record_type_name(t), w->counts[t]);
+        if (record_type_name(t))
+            put_u(o, record_type_name(t), w->counts[t]);
     put_u(o, "unknown", w->unknown);
     put_u(o, "bytes", w->bytes);
     put_u(o, "open", w->n_open);

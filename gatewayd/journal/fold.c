@@ -345,10 +345,6 @@ void fold_budgets(struct fold_table *t, const struct journal_record *rec)
         r = rec->open.reservation;
         post_all(t, &r, rec->open.context.tenant, rec->open.context.key, 0, r.amount_nanousd, false);
         break;
-    case JOURNAL_RELEASE:
-        r = rec->release.reservation;
-        post_all(t, &r, rec->release.context.tenant, rec->release.context.key, 0, -r.amount_nanousd, false);
-        break;
     case JOURNAL_SETTLE:
         r = rec->settle.rq.reservation;
         if (r.at.us == 0)

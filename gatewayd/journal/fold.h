@@ -86,7 +86,7 @@ struct fold_line {
     int64_t v[FOLD_VALUES];
 };
 
-/* False for records that are no line: RESERVE, PROGRESS, RELEASE. */
+/* False for records that are no line: RESERVE, PROGRESS. */
 bool fold_line_of(const struct journal_record *rec, struct fold_line *out);
 /* Adds what lines of that kind and outcome count for an hour of the books; `m` has MEASURE_COUNT numbers. */
 void fold_measures(enum fold_kind kind, enum fact_status status, const int64_t v[FOLD_VALUES], int64_t *m);

@@ -493,21 +493,6 @@ enum err_code journal_settle(struct journal *j, const struct fact_request *rq, c
     return ERR_OK;
 }
 
-enum err_code journal_release(struct journal *j, const struct fact_context *c,
-                              const struct fact_reservation *r, const char *why)
-{
-    unsigned char *p = has_spare_space(j) ? begin(j, RECORD_RELEASE_MAX) : NULL;
-    size_t n;
-
-    CRASH_POINT(release_before_append);
-    if (!p) /* SETTLE gives it back */
-        return ERR_JOURNAL_FULL;
-    n = record_encode_release(p, c, r, why);
-    (void)publish(j, finish(j, JOURNAL_RELEASE, n), n);
-    CRASH_POINT(release_after_append);
-    return ERR_OK;
-}
-
 enum err_code journal_adjust(struct journal *j, const struct fact_adjust *a)
 {
     unsigned char *p = has_spare_space(j) ? begin(j, RECORD_ADJUST_MAX) : NULL;

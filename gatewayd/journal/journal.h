@@ -70,10 +70,6 @@ NODISCARD enum err_code journal_attempt(struct journal *j, const struct fact_con
  * neither holds nor tried anything (a refusal) is recorded only while there is room beside what is kept free. */
 NODISCARD enum err_code journal_settle(struct journal *j, const struct fact_request *rq,
                                        const struct fact_attempt *a);
-/* The reservation was given back before the end, since nothing can be spent on it any more. The SETTLE to come still names
- * its moment, with amount 0, so that it has its place when the journal is full. */
-NODISCARD enum err_code journal_release(struct journal *j, const struct fact_context *c,
-                                        const struct fact_reservation *r, const char *why);
 NODISCARD enum err_code journal_adjust(struct journal *j, const struct fact_adjust *a);
 /* Sequence number of the record appended last. */
 uint64_t journal_last(const struct journal *j);

@@ -27,7 +27,7 @@ struct journal {
     bool was_full;
     _Atomic uint64_t end; /* where the next record goes, as a sequence number; follows what is published */
     _Atomic uint64_t needed;
-    _Atomic uint64_t open; /* requests that were reserved and are neither settled nor released */
+    _Atomic uint64_t open; /* requests that were reserved and are not settled */
     _Atomic uint64_t appended, bytes, full_refusals;
 
     /* Recorder. `chain_lock` is held by whoever goes over the chain from its head or takes from it; following `next`

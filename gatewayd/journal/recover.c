@@ -3,9 +3,8 @@
  * forgotten meanwhile, so that it can die anywhere and be done again: what was ended by then has its SETTLE.
  *
  * The rule, for a request that has no SETTLE:
- *   its newest statement names an attempt under way, no ATTEMPT of that number, no RELEASE  ─►  ATTEMPT, as stated
- *   then SETTLE: the statement's sums of ended attempts, and all ATTEMPT records beyond them
- *   the reservation is given back by the SETTLE, unless a RELEASE did it */
+ *   its newest statement names an attempt under way, no ATTEMPT of that number  ─►  ATTEMPT, as stated
+ *   then SETTLE: the statement's sums of ended attempts, and all ATTEMPT records beyond them; it gives the reservation back */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -18,7 +17,7 @@
 struct unsettled {
     struct fact_context context;
     struct fact_open stated;
-    bool is_stated, is_released;
+    bool is_stated;
     unsigned known;                       /* bit i: attempts[i] is on record */
     struct fact_attempt a[FACT_ATTEMPTS]; /* by number - 1 */
     struct unsettled *next, *older, *newer;
@@ -71,12 +70,10 @@ static void drop(struct scan *s, const struct id *request)
     free(u);
 }
 
-static void state(struct unsettled *u, const struct journal_record *r)
+static void state(struct unsettled *u, const struct fact_open *o)
 {
-    u->stated = r->open;
+    u->stated = *o;
     u->is_stated = true;
-    if (r->type == JOURNAL_RESERVE)
-        u->is_released = false;
 }
 
 static void take_attempt(struct unsettled *u, const struct fact_attempt *a)
@@ -94,13 +91,10 @@ static void take(struct scan *s, const struct journal_record *r)
     switch (r->type) {
     case JOURNAL_RESERVE:
     case JOURNAL_PROGRESS:
-        state(get(s, &r->open.context), r);
+        state(get(s, &r->open.context), &r->open);
         break;
     case JOURNAL_ATTEMPT:
         take_attempt(get(s, &r->attempt.context), &r->attempt.a);
-        break;
-    case JOURNAL_RELEASE:
-        get(s, &r->release.context)->is_released = true;
         break;
     case JOURNAL_SETTLE:
         drop(s, &r->settle.rq.id);
@@ -166,7 +160,7 @@ static bool was_under_way(const struct unsettled *u)
 {
     const struct fact_open *o = &u->stated;
 
-    return u->is_stated && !u->is_released && o->number > o->ended && o->number <= FACT_ATTEMPTS &&
+    return u->is_stated && o->number > o->ended && o->number <= FACT_ATTEMPTS &&
            !(u->known >> (o->number - 1) & 1);
 }
 
@@ -254,10 +248,9 @@ static struct fact_request end_of(const struct scan *s, struct unsettled *u)
                               .usage = u->stated.ended_usage,
                               .cost_nanousd = u->stated.ended_cost_nanousd,
                               .is_priced = true,
-                              .is_recovery = true};
+                              .is_recovery = true,
+                              .reservation = u->stated.reservation};
 
-    if (!u->is_released)
-        rq.reservation = u->stated.reservation;
     fill_gaps(u, n);
     for (unsigned i = 0; i < n; i++) {
         if (i >= u->stated.ended) { /* what came before is in the statement's sums */
@@ -270,9 +263,7 @@ static struct fact_request end_of(const struct scan *s, struct unsettled *u)
         rq.model = u->a[i].model;
     }
     rq.end = rq.is_stream ? STREAM_ERROR : STREAM_NONE;
-    (void)span_copy(rq.detail, sizeof(rq.detail),
-                    u->is_released ? SPAN_LIT("the gateway died after the reservation was given back")
-                                   : SPAN_LIT("the gateway died before the request ended"));
+    (void)span_copy(rq.detail, sizeof(rq.detail), SPAN_LIT("the gateway died before the request ended"));
     return rq;
 }
 

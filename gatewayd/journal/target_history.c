@@ -385,8 +385,7 @@ void *target_history_new(const struct history_options *o, struct err *err)
 
 const struct target_ops TARGET_HISTORY = {
     .name = "history",
-    .types = 1u << JOURNAL_RESERVE | 1u << JOURNAL_ATTEMPT | 1u << JOURNAL_SETTLE | 1u << JOURNAL_RELEASE |
-             1u << JOURNAL_ADJUST,
+    .types = 1u << JOURNAL_RESERVE | 1u << JOURNAL_ATTEMPT | 1u << JOURNAL_SETTLE | 1u << JOURNAL_ADJUST,
     .watermark = history_watermark,
     .begin = history_begin,
     .take = history_take,

@@ -514,8 +514,7 @@ void *target_realtime_new(const struct realtime_options *o, struct err *err)
 
 const struct target_ops TARGET_REALTIME = {
     .name = "realtime",
-    .types = 1u << JOURNAL_RESERVE | 1u << JOURNAL_ATTEMPT | 1u << JOURNAL_SETTLE | 1u << JOURNAL_RELEASE |
-             1u << JOURNAL_ADJUST,
+    .types = 1u << JOURNAL_RESERVE | 1u << JOURNAL_ATTEMPT | 1u << JOURNAL_SETTLE | 1u << JOURNAL_ADJUST,
     .watermark = realtime_watermark,
     .begin = realtime_begin,
     .take = realtime_take,

@@ -43,7 +43,6 @@ _Static_assert(32 + 11 * MAX_TEXT + MAX_TEXT + 4 + 9 * MAX_NUMBER + MAX_USAGE + 
                        RECORD_SETTLE_MAX(0) &&
                    MAX_ATTEMPT <= RECORD_SETTLE_MAX(1) - RECORD_SETTLE_MAX(0),
                "no settlement is longer");
-_Static_assert(MAX_CONTEXT + MAX_RESERVATION + MAX_TEXT <= RECORD_RELEASE_MAX, "no release is longer");
 _Static_assert(16 + 2 * MAX_NUMBER + 6 * MAX_TEXT + 1 + MAX_CYCLE <= RECORD_ADJUST_MAX,
                "no correction is longer");
 
@@ -246,16 +245,6 @@ size_t record_encode_settle(unsigned char *dst, const struct fact_request *rq, c
     for (unsigned i = 0; i < record_attempts(rq); i++)
         p = put_attempt(p, &a[i], rq);
     assert((size_t)(p - dst) <= RECORD_SETTLE_MAX(record_attempts(rq)));
-    return (size_t)(p - dst);
-}
-
-size_t record_encode_release(unsigned char *dst, const struct fact_context *c,
-                             const struct fact_reservation *r, const char *why)
-{
-    unsigned char *p = put_reservation(put_context(dst, c), r);
-
-    p = put_text(p, span_make(why, why ? strnlen(why, 63) : 0));
-    assert((size_t)(p - dst) <= RECORD_RELEASE_MAX);
     return (size_t)(p - dst);
 }
 
@@ -589,11 +578,6 @@ enum err_code record_decode(unsigned type, unsigned version, struct span payload
     case JOURNAL_SETTLE:
         decode_settle(&in, &out->settle.rq, out->settle.a);
         break;
-    case JOURNAL_RELEASE:
-        get_context(&in, &out->release.context);
-        get_reservation(&in, &out->release.reservation);
-        get_copy(&in, out->release.why, sizeof(out->release.why));
-        break;
     case JOURNAL_ADJUST:
         decode_adjust(&in, &out->adjust);
         break;
@@ -607,7 +591,7 @@ const char *record_type_name(unsigned type)
 {
     static const char *const NAMES[JOURNAL_TYPES] = {
         [JOURNAL_RESERVE] = "reserve", [JOURNAL_ATTEMPT] = "attempt", [JOURNAL_PROGRESS] = "progress",
-        [JOURNAL_SETTLE] = "settle",   [JOURNAL_RELEASE] = "release", [JOURNAL_ADJUST] = "adjust",
+        [JOURNAL_SETTLE] = "settle",   [JOURNAL_ADJUST] = "adjust",
     };
 
     return type < JOURNAL_TYPES ? NAMES[type] : NULL;
@@ -620,8 +604,6 @@ const struct id *record_id(const struct journal_record *r)
         return &r->attempt.context.request;
     case JOURNAL_SETTLE:
         return &r->settle.rq.id;
-    case JOURNAL_RELEASE:
-        return &r->release.context.request;
     case JOURNAL_ADJUST:
         return &r->adjust.id;
     default:
@@ -644,8 +626,6 @@ struct wall record_time(const struct journal_record *r)
         return later(later(r->attempt.context.arrived, r->attempt.a.started_us), r->attempt.a.duration_us);
     case JOURNAL_SETTLE:
         return later(r->settle.rq.arrived, r->settle.rq.duration_us);
-    case JOURNAL_RELEASE:
-        return r->release.context.arrived;
     case JOURNAL_ADJUST:
         return r->adjust.at;
     default:

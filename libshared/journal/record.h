@@ -8,13 +8,12 @@
 
 #include "libshared/catalog/fact.h"
 
-/* Numbers are on disk: never reuse one. */
+/* Numbers are on disk: never reuse one. 5 is none. */
 enum journal_type {
     JOURNAL_RESERVE = 1,
     JOURNAL_ATTEMPT = 2,
     JOURNAL_PROGRESS = 3,
     JOURNAL_SETTLE = 4,
-    JOURNAL_RELEASE = 5,
     JOURNAL_ADJUST = 6,
 };
 #define JOURNAL_TYPES 7u /* all are below */
@@ -35,11 +34,6 @@ struct journal_record {
             struct fact_request rq;
             struct fact_attempt a[FACT_ATTEMPTS];
         } settle;
-        struct { /* RELEASE */
-            struct fact_context context;
-            struct fact_reservation reservation;
-            char why[64];
-        } release;
         struct fact_adjust adjust; /* ADJUST */
     };
 };
@@ -50,7 +44,6 @@ struct journal_record {
 #define RECORD_OPEN_MAX      1216u
 #define RECORD_ATTEMPT_MAX   1280u
 #define RECORD_SETTLE_MAX(n) (2048u + 824u * (n)) /* with `n` attempts */
-#define RECORD_RELEASE_MAX   704u
 #define RECORD_ADJUST_MAX    896u
 #define RECORD_PAYLOAD_MAX   RECORD_SETTLE_MAX(FACT_ATTEMPTS)
 
@@ -59,8 +52,6 @@ size_t record_encode_open(unsigned char *dst, const struct fact_open *o);
 size_t record_encode_attempt(unsigned char *dst, const struct fact_context *c, const struct fact_attempt *a);
 /* `a` are the first FACT_ATTEMPTS of its rq->attempts attempts. */
 size_t record_encode_settle(unsigned char *dst, const struct fact_request *rq, const struct fact_attempt *a);
-size_t record_encode_release(unsigned char *dst, const struct fact_context *c,
-                             const struct fact_reservation *r, const char *why);
 size_t record_encode_adjust(unsigned char *dst, const struct fact_adjust *a);
 
 /* Fills all of `out` but `is_recovered`, `worker` and `seq`. ERR_UNSUPPORTED: a type or version of another release,

@@ -22,7 +22,6 @@ static bool is_same(const struct journal_record *a, const struct journal_record 
     case JOURNAL_RESERVE:
     case JOURNAL_PROGRESS:
         return memcmp(&a->open.context.request, &b->open.context.request, sizeof(struct id)) == 0;
-    case JOURNAL_RELEASE:
     case JOURNAL_ADJUST:
         break;
     }

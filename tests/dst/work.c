@@ -247,16 +247,6 @@ static void end_facts(struct fact_request *rq, const struct promise *p)
         rq->is_priced = rq->is_priced && p->a[i].is_priced;
 }
 
-static void release(struct life *l, struct promise *p)
-{
-    p->release_called = true;
-    if (journal_release(l->j[p->worker], &p->said.context, &p->said.reservation, "nothing can be spent"))
-        return;
-    p->release_ok = true;
-    p->said.reservation.amount_nanousd = 0;
-    world_trace("release %zu", (size_t)(p - world->requests));
-}
-
 static void settle(struct life *l, struct promise *p)
 {
     size_t n = (size_t)(p - world->requests);
@@ -295,10 +285,8 @@ static void advance(struct life *l, struct promise *p)
         go_on(l, p);
     else if (p->is_under_way)
         end_attempt(l, p);
-    else if (may_try && !has_answer && !p->release_called && world_below(8))
+    else if (may_try && !has_answer && world_below(8))
         begin_attempt(l, p);
-    else if (!p->attempts_called && !p->release_called && world_below(3) == 0)
-        release(l, p); /* it will never be sent */
     else
         settle(l, p);
 }
@@ -356,7 +344,7 @@ void work_restate(struct life *l)
     for (size_t i = 0; i < world->n_requests; i++) {
         struct promise *p = at(i);
 
-        if (!p->is_open || p->release_ok)
+        if (!p->is_open)
             continue;
         if (journal_is_far_behind(l->j[p->worker], p->stated_seq))
             state(l, p, false);

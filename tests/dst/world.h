@@ -50,7 +50,7 @@ struct promise {
     struct fact_open said; /* the newest statement that was acknowledged, then what it is about to say */
     uint64_t stated_seq;   /* of that statement */
     unsigned n_said;       /* statements acknowledged */
-    bool reserve_called, reserve_ok, settle_called, settle_ok, release_called, release_ok;
+    bool reserve_called, reserve_ok, settle_called, settle_ok;
     bool is_open; /* under way in the life that runs */
     bool is_under_way;
     uint8_t attempts_called, attempts_ok;

@@ -26,8 +26,6 @@ pytestmark = pytest.mark.points
 # Places that no traffic reaches, and who dies there instead.
 ELSEWHERE = {
     "adjust_after_append": "only an operator's correction comes by; tests/dst does",
-    "release_before_append": "a request that is admitted and never sent is a matter of microseconds; tests/dst does",
-    "release_after_append": "the same",
 }
 SECONDARY = ("rollup_", "archive_")  # of jobs, which have tests of their own
 # Reached when the realtime store is not where the gateway left it.

@@ -13,8 +13,6 @@ static size_t encode(unsigned char *dst, const struct journal_record *r)
         return record_encode_attempt(dst, &r->attempt.context, &r->attempt.a);
     case JOURNAL_SETTLE:
         return record_encode_settle(dst, &r->settle.rq, r->settle.a);
-    case JOURNAL_RELEASE:
-        return record_encode_release(dst, &r->release.context, &r->release.reservation, r->release.why);
     case JOURNAL_ADJUST:
         return record_encode_adjust(dst, &r->adjust);
     default:

@@ -137,13 +137,6 @@ static void attempt(struct journal *j, uint64_t n, unsigned number)
     assert_int_equal(journal_attempt(j, &c, &a), ERR_OK);
 }
 
-static void release(struct journal *j, uint64_t n)
-{
-    struct fact_open o = open_of(n);
-
-    assert_int_equal(journal_release(j, &o.context, &o.reservation, "refused"), ERR_OK);
-}
-
 static void settle(struct journal *j, uint64_t n)
 {
     struct fact_request rq = sample_request(n);
@@ -157,13 +150,11 @@ static void settle(struct journal *j, uint64_t n)
 enum {
     SETTLED,
     ONLY_RESERVED,
-    RELEASED,
     FIRST_UNDER_WAY,
     FIRST_ENDED,
     SECOND_UNDER_WAY,
     SECOND_ENDED,
     ATTEMPT_WITHOUT_STATEMENT,
-    RELEASED_AFTER_ATTEMPT,
     RESTATED,
 };
 
@@ -176,7 +167,6 @@ static void leave_all_open(void)
             reserve(j, n);
     progress(j, SETTLED, 1, 0);
     attempt(j, SETTLED, 1);
-    release(j, RELEASED);
     progress(j, FIRST_UNDER_WAY, 1, 0);
     progress(j, FIRST_ENDED, 1, 0);
     attempt(j, FIRST_ENDED, 1);
@@ -189,9 +179,6 @@ static void leave_all_open(void)
     progress(j, SECOND_ENDED, 2, 1);
     attempt(j, SECOND_ENDED, 2);
     attempt(j, ATTEMPT_WITHOUT_STATEMENT, 1);
-    progress(j, RELEASED_AFTER_ATTEMPT, 1, 0);
-    attempt(j, RELEASED_AFTER_ATTEMPT, 1);
-    release(j, RELEASED_AFTER_ATTEMPT);
     progress(j, RESTATED, 3, 2); /* the records of the first two are gone */
     journal_close(j);
 }
@@ -201,14 +188,9 @@ static const struct expected {
     int64_t cost; /* of the SETTLE */
     bool gives_back;
 } EXPECTED[] = {
-    [ONLY_RESERVED] = {0, 0, 0, true},
-    [RELEASED] = {0, 0, 0, false},
-    [FIRST_UNDER_WAY] = {1, 1, 1000, true},
-    [FIRST_ENDED] = {1, 1, 50, true},
-    [SECOND_UNDER_WAY] = {2, 2, 1050, true},
-    [SECOND_ENDED] = {2, 2, 100, true},
-    [ATTEMPT_WITHOUT_STATEMENT] = {1, 1, 50, false},
-    [RELEASED_AFTER_ATTEMPT] = {1, 1, 50, false},
+    [ONLY_RESERVED] = {0, 0, 0, true},  [FIRST_UNDER_WAY] = {1, 1, 1000, true},
+    [FIRST_ENDED] = {1, 1, 50, true},   [SECOND_UNDER_WAY] = {2, 2, 1050, true},
+    [SECOND_ENDED] = {2, 2, 100, true}, [ATTEMPT_WITHOUT_STATEMENT] = {1, 1, 50, false},
     [RESTATED] = {1, 3, 1100, true},
 };
 

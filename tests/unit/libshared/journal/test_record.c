@@ -200,21 +200,15 @@ static void test_what_a_request_and_its_only_attempt_share_is_written_once(void 
     assert_true(one - none < 24);
 }
 
-static void test_every_field_of_a_release_and_of_a_correction_comes_back(void **state)
+static void test_every_field_of_a_correction_comes_back(void **state)
 {
     unsigned char bytes[RECORD_PAYLOAD_MAX];
 
     (void)state;
     for (uint64_t n = 0; n < 50; n++) {
-        struct fact_context c = sample_context(n);
-        struct fact_reservation held = sample_reservation(n);
         struct fact_adjust a = sample_adjust(n);
         struct journal_record r;
 
-        decode(JOURNAL_RELEASE, bytes, record_encode_release(bytes, &c, &held, "refused"), &r);
-        assert_same_context(&c, &r.release.context);
-        assert_same_reservation(&held, &r.release.reservation);
-        assert_string_equal(r.release.why, "refused");
         decode(JOURNAL_ADJUST, bytes, record_encode_adjust(bytes, &a), &r);
         assert_int_equal(sample_number(record_id(&r)), n);
         assert_int_equal(r.adjust.at.us, a.at.us);
@@ -272,8 +266,6 @@ static void test_the_longest_record_of_each_type_fits(void **state)
     decode(JOURNAL_PROGRESS, bytes, record_encode_open(bytes, &o), &r);
     assert_same_usage(&o.ended_usage, &r.open.ended_usage);
     decode(JOURNAL_ATTEMPT, bytes, record_encode_attempt(bytes, &o.context, &a[0]), &r);
-    decode(JOURNAL_RELEASE, bytes, record_encode_release(bytes, &o.context, &o.reservation, rq.detail), &r);
-    assert_int_equal(strlen(r.release.why), 63);
     adj.tenant = adj.key = adj.provider = adj.model = x;
     memset(adj.who, 'w', sizeof(adj.who) - 1);
     memset(adj.why, 'w', sizeof(adj.why) - 1);
@@ -287,7 +279,6 @@ static size_t encode_sample(unsigned type, unsigned char *bytes)
     struct fact_request rq = sample_request(5);
     struct fact_attempt a[FACT_ATTEMPTS];
     struct fact_context c = sample_context(5);
-    struct fact_reservation held = sample_reservation(5);
     struct fact_open o = sample_open(5);
     struct fact_adjust adj = sample_adjust(5);
 
@@ -298,8 +289,6 @@ static size_t encode_sample(unsigned type, unsigned char *bytes)
         return record_encode_attempt(bytes, &c, a);
     case JOURNAL_SETTLE:
         return record_encode_settle(bytes, &rq, a);
-    case JOURNAL_RELEASE:
-        return record_encode_release(bytes, &c, &held, "refused");
     case JOURNAL_ADJUST:
         return record_encode_adjust(bytes, &adj);
     default:
@@ -316,6 +305,8 @@ static void test_a_payload_cut_anywhere_or_too_long_is_refused(void **state)
     for (unsigned type = 1; type < JOURNAL_TYPES; type++) {
         size_t len = encode_sample(type, bytes);
 
+        if (!record_type_name(type))
+            continue;
         for (size_t n = 0; n < len; n++) {
             unsigned char *exact =
                 malloc(n ? n : 1); /* so that a read past the end is seen by the sanitizer */
@@ -337,6 +328,7 @@ static void test_types_and_versions_of_another_release_are_unsupported_not_corru
 
     (void)state;
     assert_int_equal(record_decode(0, RECORD_VERSION, span_make(bytes, len), &r), ERR_UNSUPPORTED);
+    assert_int_equal(record_decode(5, RECORD_VERSION, span_make(bytes, len), &r), ERR_UNSUPPORTED);
     assert_int_equal(record_decode(JOURNAL_TYPES, RECORD_VERSION, span_make(bytes, len), &r),
                      ERR_UNSUPPORTED);
     assert_int_equal(record_decode(255, RECORD_VERSION, span_make(bytes, len), &r), ERR_UNSUPPORTED);
@@ -349,27 +341,25 @@ static void test_types_and_versions_of_another_release_are_unsupported_not_corru
 /* Journals of the release before have no zones: what they hold is not lost with it. */
 static void test_records_without_time_zones_are_read(void **state)
 {
-    struct fact_reservation held = {.amount_nanousd = 7,
-                                    .at = {5000000},
-                                    .key_period = PERIOD_DAY,
-                                    .tenant_period = PERIOD_HOUR,
-                                    .global_period = PERIOD_TOTAL};
-    struct fact_context c = sample_context(3);
-    unsigned char bytes[RECORD_RELEASE_MAX], old[RECORD_RELEASE_MAX];
+    struct fact_request rq = {.reservation = {.amount_nanousd = 7,
+                                              .at = {5000000},
+                                              .key_period = PERIOD_DAY,
+                                              .tenant_period = PERIOD_HOUR,
+                                              .global_period = PERIOD_TOTAL}};
+    unsigned char bytes[RECORD_SETTLE_MAX(0)], old[RECORD_SETTLE_MAX(0)];
     struct journal_record r;
-    size_t len = record_encode_release(bytes, &c, &held, "why"), n = 0;
+    size_t len = record_encode_settle(bytes, &rq, NULL), n = 0;
 
     (void)state;
     for (size_t i = 0; i < len; i++) /* behind each of the three periods an empty zone */
-        if (i != len - 5 && i != len - 7 && i != len - 9)
+        if (i != len - 1 && i != len - 3 && i != len - 5)
             old[n++] = bytes[i];
     assert_int_equal(n, len - 3);
-    assert_int_equal(record_decode(JOURNAL_RELEASE, 2, span_make(old, n), &r), ERR_OK);
-    assert_int_equal(r.release.reservation.key_period, PERIOD_DAY);
-    assert_int_equal(r.release.reservation.tenant_period, PERIOD_HOUR);
-    assert_int_equal(r.release.reservation.global_period, PERIOD_TOTAL);
-    assert_string_equal(r.release.why, "why");
-    assert_int_equal(record_decode(JOURNAL_RELEASE, 3, span_make(old, n), &r), ERR_BAD_BODY);
+    assert_int_equal(record_decode(JOURNAL_SETTLE, 2, span_make(old, n), &r), ERR_OK);
+    assert_int_equal(r.settle.rq.reservation.key_period, PERIOD_DAY);
+    assert_int_equal(r.settle.rq.reservation.tenant_period, PERIOD_HOUR);
+    assert_int_equal(r.settle.rq.reservation.global_period, PERIOD_TOTAL);
+    assert_int_equal(record_decode(JOURNAL_SETTLE, 3, span_make(old, n), &r), ERR_BAD_BODY);
 }
 
 static void test_random_payloads_never_read_outside(void **state)
@@ -414,7 +404,7 @@ int main(void)
         cmocka_unit_test(test_every_field_of_an_attempt_comes_back),
         cmocka_unit_test(test_every_field_of_a_request_and_its_attempts_comes_back),
         cmocka_unit_test(test_what_a_request_and_its_only_attempt_share_is_written_once),
-        cmocka_unit_test(test_every_field_of_a_release_and_of_a_correction_comes_back),
+        cmocka_unit_test(test_every_field_of_a_correction_comes_back),
         cmocka_unit_test(test_the_longest_record_of_each_type_fits),
         cmocka_unit_test(test_a_payload_cut_anywhere_or_too_long_is_refused),
         cmocka_unit_test(test_types_and_versions_of_another_release_are_unsupported_not_corrupt),
