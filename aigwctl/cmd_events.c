@@ -17,7 +17,7 @@ static const struct argp_option OPTIONS[] = {
     {"follow", 'f', 0, 0, "go on as they happen", 0},
     {"since", KEY_SINCE, "WHEN", 0, "how long ago (1h), or a time", 0},
     {"kind", KEY_KIND, "KINDS", 0,
-     "breaker, health, budget, limit, provider, store, anomaly, config, key; several with commas", 0},
+     "breaker, health, budget, provider, store, anomaly, config, key; several with commas", 0},
     {"severity", KEY_SEVERITY, "info|warning|critical", 0, "that, and what is worse", 0},
     {"limit", KEY_LIMIT, "N", 0, "the newest, 100 by default", 0},
     {0},

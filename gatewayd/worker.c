@@ -342,9 +342,7 @@ void worker_free(struct worker *w)
 
 struct worker_stats worker_stats_mt(const struct worker *w)
 {
-    return (struct worker_stats){.loop = loop_stats_mt(w->proxy.loop),
-                                 .server = server_stats_mt(w->server),
-                                 .client = client_stats_mt(w->proxy.client)};
+    return (struct worker_stats){.loop = loop_stats_mt(w->proxy.loop), .server = server_stats_mt(w->server)};
 }
 
 struct facts *worker_facts_mt(const struct worker *w)

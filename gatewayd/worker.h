@@ -50,7 +50,6 @@ void worker_free(struct worker *w);
 struct worker_stats {
     struct loop_stats loop;
     struct server_stats server;
-    struct client_stats client;
 };
 struct worker_stats worker_stats_mt(const struct worker *w);
 struct facts *worker_facts_mt(const struct worker *w);

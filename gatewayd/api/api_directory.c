@@ -222,7 +222,7 @@ json_t *json_budget(const struct config_budget *b)
     return o;
 }
 
-char *models_text(const struct field_value *v)
+static char *models_text(const struct field_value *v)
 {
     return v->list ? json_dumps(v->list, JSON_COMPACT) : strdup("");
 }

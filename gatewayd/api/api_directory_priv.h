@@ -62,7 +62,6 @@ void sets_add(struct sets *s, const char *column, struct db_value v);
 json_t *json_seconds(int64_t s); /* RFC 3339; 0 is null */
 json_t *json_budget(const struct config_budget *b);
 /* '' for all, else a JSON array; malloc'ed. */
-char *models_text(const struct field_value *v);
 
 #define FIELD_REASON                                                                                         \
     {                                                                                                        \

@@ -51,7 +51,7 @@ static bool take_query(const struct api_request *rq, struct events_query *q, str
     else if (api_query_param(rq->query, "kind", text, sizeof(text)) &&
              !(ok = event_kinds_parse(text, &q->kinds)))
         api_reply_error(reply, ERR_BAD_REQUEST,
-                        "'kind' takes breaker, health, budget, limit, provider, store, anomaly, config, key");
+                        "'kind' takes breaker, health, budget, provider, store, anomaly, config, key");
     else if (api_query_param(rq->query, "severity", text, sizeof(text)) &&
              !(ok = take_severity(text, &q->at_least)))
         api_reply_error(reply, ERR_BAD_REQUEST, "'severity' takes info, warning or critical");

@@ -202,7 +202,6 @@ static void note_failure(struct aggregator *a, const char *what, const struct er
     (void)pthread_mutex_lock(&a->lock);
     is_news = strcmp(a->stats.error, err_text(err)) != 0;
     a->stats.failures++;
-    a->stats.last_failure = wall_now();
     (void)span_copy(a->stats.error, sizeof(a->stats.error), span_of(err_text(err)));
     (void)pthread_mutex_unlock(&a->lock);
     if (is_news)
@@ -212,7 +211,6 @@ static void note_failure(struct aggregator *a, const char *what, const struct er
 static void note_success(struct aggregator *a, const struct aggregate_status *s)
 {
     (void)pthread_mutex_lock(&a->lock);
-    a->stats.runs++;
     a->stats.last_success = wall_now();
     a->stats.lag_hours = s->missing_hours;
     a->stats.dirty_hours = s->dirty_hours;
@@ -224,7 +222,6 @@ static void note_compared(struct aggregator *a, const struct reconcile_result *r
 {
     (void)pthread_mutex_lock(&a->lock);
     a->stats.books = *r;
-    a->stats.last_reconcile = wall_now();
     (void)pthread_mutex_unlock(&a->lock);
     for (unsigned p = 0; p < RECONCILE_COUNT; p++)
         if (r->pairs[p].different)

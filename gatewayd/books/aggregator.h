@@ -56,8 +56,8 @@ struct books_job {
 bool aggregator_do_mt(struct aggregator *a, struct books_job **job, int64_t wait_us);
 
 struct aggregator_stats {
-    struct wall last_success, last_failure, last_reconcile; /* 0: never */
-    uint64_t runs, failures;
+    struct wall last_success; /* 0: never */
+    uint64_t failures;
     int64_t lag_hours; /* closed hours with data that are not stored */
     int64_t dirty_hours;
     struct reconcile_result books; /* of the last comparison */

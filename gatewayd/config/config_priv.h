@@ -101,7 +101,6 @@ NODISCARD enum err_code fail_origin(struct build *b, const struct origin *at, co
 struct origin origin_of(const struct source *src, const struct yaml_node *node);
 /* Of the value under `key` of the item, else of the item. */
 struct origin origin_in(const struct item *it, const char *key);
-NODISCARD enum err_code keep_secret(struct build *b, struct secret *s, struct span bytes);
 void warn_origin(struct build *b, const struct origin *at, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* config_expand.c */

@@ -276,7 +276,7 @@ static enum err_code set_string(struct build *b, const struct option_row *row, v
     return ERR_OK;
 }
 
-enum err_code keep_secret(struct build *b, struct secret *s, struct span bytes)
+static enum err_code keep_secret(struct build *b, struct secret *s, struct span bytes)
 {
     bool is_new = !s->sealed_;
     struct secret_link *link;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every maximum, in one place, each with its reason. Those an operator may want to change are defaults of
- * options. */
+/* Every maximum, in one place, each with its reason. Those that an operator may want to change are options, with
+ * defaults in options.def. */
 #ifndef CONFIG_LIMITS_H
 #define CONFIG_LIMITS_H
 
@@ -13,16 +13,10 @@
 /* HTTP front */
 #define LIMIT_HEADER_POOL_BYTES ((size_t)8 << 10)  /* per connection, request line and headers; zeroed per request */
 #define LIMIT_HEADER_REPLY_BYTES ((size_t)1536)    /* of it, kept for the header of the answer and a first chunk */
-#define LIMIT_BODY_BYTES        ((size_t)32 << 20) /* default of http.max_body: images travel inside bodies */
 #define LIMIT_BODY_BYTES_MAX    ((size_t)256 << 20) /* what http.max_body may be set to */
 #define LIMIT_TARGET_BYTES      2048u              /* longest request target that any route needs, generously */
-#define LIMIT_CONNECTIONS       20000u             /* default of http.max_connections, all workers together */
 #define LIMIT_ACCEPT_BACKLOG    1024
-#define LIMIT_HEADER_TIME_US    10000000           /* whole header from accept or from the first byte after keep-alive */
-#define LIMIT_BODY_TIME_US      30000000           /* floor of the body deadline */
 #define LIMIT_BODY_MIN_RATE     16384              /* bytes a second that a body must sustain above the floor */
-#define LIMIT_KEEPALIVE_US      75000000           /* idle connection */
-#define LIMIT_WRITE_STALL_US    60000000           /* a client that reads nothing for this long is cut */
 #define LIMIT_FIN_WATCH_US      50000              /* a request older than this has its socket watched for FIN */
 
 /* Bodies */
@@ -90,7 +84,6 @@
 #define LIMIT_DIRECTORY_SEAL_US ((int64_t)3600 * 1000000) /* an unchanged snapshot is dated anew, so that it does not grow old */
 
 #define LIMIT_WORKERS 64u
-#define LIMIT_DRAIN_US 600000000 /* default of drain_timeout: streams are long, so draining is patient */
 /* clang-format on */
 
 #endif

@@ -133,7 +133,8 @@ static void add_words(struct buf *out, const char *words)
     }
 }
 
-void option_duration(struct buf *out, int64_t us)
+/* As an operator writes it: "30s". */
+static void add_duration(struct buf *out, int64_t us)
 {
     static const struct {
         int64_t us;
@@ -147,7 +148,8 @@ void option_duration(struct buf *out, int64_t us)
         }
 }
 
-void option_size(struct buf *out, int64_t n)
+/* "32MiB" */
+static void add_size(struct buf *out, int64_t n)
 {
     static const char *const UNITS[] = {"", "KiB", "MiB", "GiB", "TiB"};
     size_t u = 0;
@@ -167,9 +169,9 @@ void option_range(struct buf *out, const struct option_row *r)
         if (i)
             buf_addz(out, " to ");
         if (r->type == OPT_DURATION)
-            option_duration(out, ends[i]);
+            add_duration(out, ends[i]);
         else if (r->type == OPT_SIZE)
-            option_size(out, ends[i]);
+            add_size(out, ends[i]);
         else if (r->type == OPT_RATIO)
             buf_addf(out, "%g", (double)ends[i] / 1e6);
         else if (r->type == OPT_MONEY)

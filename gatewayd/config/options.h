@@ -59,9 +59,6 @@ const char *option_suggest(const char *prefix, struct span key, char dst[OPTION_
 /* "1 to 64", in the unit that an operator writes. */
 void option_range(struct buf *out, const struct option_row *row);
 
-/* As an operator writes it: "30s", "32MiB". */
-void option_duration(struct buf *out, int64_t us);
-void option_size(struct buf *out, int64_t n);
 /* Type and default in words, with Markdown's marks. */
 void option_type_text(struct buf *out, const struct option_row *row);
 void option_default(struct buf *out, const struct option_row *row);

@@ -316,7 +316,8 @@ static bool may_send(void *user, const struct address *to, bool is_new)
     call->timing.was_sent = true;
     call->timing.is_reused = !is_new;
     call->timing.connected_us = after_start(call, mono_now());
-    bump(is_new ? &call->client->stats.connects : &call->client->stats.reused, 1);
+    if (!is_new)
+        bump(&call->client->stats.reused, 1);
     enter_phase(call, PHASE_SENDING, call->timing.connected_us);
     return true;
 }
@@ -454,7 +455,6 @@ static void finish(struct client_call *call, enum err_code code)
     assert(is_out); /* calls end from the loop's callbacks, never inside the transfer's */
     (void)is_out;
     retire(call);
-    bump(&call->client->stats.finished, 1);
     call->cb->on_done(call->user, code, code ? call->err.text : "");
     recycle(call);
 }
@@ -630,7 +630,6 @@ struct client_call *client_start(struct client *c, const struct client_request *
 
     reset(call, rq);
     call->verdict = prepare(call, rq, &to);
-    bump(&c->stats.started, 1);
     link_active(call);
     enter_phase(call, PHASE_QUEUED, 0);
     call->next = NULL;
@@ -714,18 +713,10 @@ void client_free(struct client *c)
 
 struct client_stats client_stats_mt(const struct client *c)
 {
-    struct resolver_stats dns = resolver_stats_mt(c->resolver);
-
-#define READ(f) .f = atomic_load_explicit(&c->stats.f, memory_order_relaxed)
     return (struct client_stats){
-        READ(started),
-        READ(finished),
-        READ(cancelled),
-        READ(connects),
-        READ(reused),
-        READ(in_flight),
-        .dns_lookups = dns.lookups,
-        .dns_failures = dns.failures,
+        .cancelled = atomic_load_explicit(&c->stats.cancelled, memory_order_relaxed),
+        .reused = atomic_load_explicit(&c->stats.reused, memory_order_relaxed),
+        .in_flight = atomic_load_explicit(&c->stats.in_flight, memory_order_relaxed),
+        .dns_lookups = resolver_stats_mt(c->resolver).lookups,
     };
-#undef READ
 }

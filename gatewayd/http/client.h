@@ -60,7 +60,7 @@ struct client_request {
 };
 
 struct client_stats {
-    uint64_t started, finished, cancelled, connects, reused, dns_lookups, dns_failures;
+    uint64_t cancelled, reused, dns_lookups; /* since the start */
     uint64_t in_flight;
 };
 

@@ -19,10 +19,6 @@ struct span exchange_method(const struct exchange *ex)
 {
     return ex->method;
 }
-struct span exchange_target(const struct exchange *ex)
-{
-    return ex->target;
-}
 
 struct span exchange_path(const struct exchange *ex)
 {
@@ -94,10 +90,6 @@ bool exchange_is_gone(const struct exchange *ex)
 {
     return ex->is_gone;
 }
-bool exchange_is_answered(const struct exchange *ex)
-{
-    return ex->is_answered;
-}
 
 bool exchange_accepts_trailers(const struct exchange *ex)
 {
@@ -159,16 +151,6 @@ static void answer(struct exchange *ex, int status, struct MHD_Response *r)
     ex->status = (unsigned)status;
     conn_add_headers(c);
     conn_want_resume(c);
-}
-
-void exchange_reply(struct exchange *ex, int status, struct span body)
-{
-    if (ex->is_answered)
-        return;
-    ex->bytes_out = body.len;
-    answer(ex, status,
-           MHD_create_response_from_buffer(body.len, (void *)(uintptr_t)(body.len ? body.p : ""),
-                                           MHD_RESPMEM_MUST_COPY));
 }
 
 void exchange_reply_adopt(struct exchange *ex, int status, struct buf *body)

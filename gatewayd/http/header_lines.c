@@ -46,23 +46,6 @@ static size_t token_length(struct span s)
     return n;
 }
 
-enum err_code header_lines_add(struct buf *lines, const char *name, struct span value)
-{
-    struct span n = span_of(name);
-    enum err_code e;
-
-    if (n.len == 0 || token_length(n) != n.len || !is_value(value))
-        return ERR_BAD_REQUEST;
-    e = buf_reserve(lines, n.len + 2 + value.len + 1);
-    if (e)
-        return e;
-    buf_add(lines, n);
-    buf_add(lines, SPAN_LIT(": "));
-    buf_add(lines, value);
-    buf_addc(lines, '\0');
-    return ERR_OK;
-}
-
 bool header_lines_next(struct span *rest, struct span *line)
 {
     const char *end;

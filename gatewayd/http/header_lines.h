@@ -6,10 +6,6 @@
 
 #include "libshared/base/buf.h"
 
-/* The one builder. Refuses (ERR_BAD_REQUEST, nothing appended) a name that is no token and a value with a
- * control byte. */
-NODISCARD enum err_code header_lines_add(struct buf *lines, const char *name, struct span value);
-
 /* Takes the next line off `*rest`; false when there is none. */
 bool header_lines_next(struct span *rest, struct span *line);
 

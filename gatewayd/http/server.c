@@ -87,7 +87,6 @@ void conn_watch_fin(struct conn *c)
 
 static void cut_socket(struct conn *c)
 {
-    count(&c->server->stats.timeouts, 1);
     (void)shutdown(c->fin.fd, SHUT_RDWR);
     if (c->ex.has_begun)
         tell_gone(c);
@@ -531,7 +530,6 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
         c->next->link = &c->next;
     c->link = &s->conns;
     s->conns = c;
-    count(&s->stats.connections, 1);
     count(&s->stats.open, 1);
     set_phase(c, PHASE_IDLE, s->o.header_time_us);
 }
@@ -666,11 +664,9 @@ void server_free(struct server *s)
 struct server_stats server_stats_mt(const struct server *s)
 {
     return (struct server_stats){
-        .connections = atomic_load_explicit(&s->stats.connections, memory_order_relaxed),
         .open = atomic_load_explicit(&s->stats.open, memory_order_relaxed),
         .refused_connections = atomic_load_explicit(&s->stats.refused_connections, memory_order_relaxed),
         .guard_refusals = atomic_load_explicit(&s->stats.guard_refusals, memory_order_relaxed),
-        .timeouts = atomic_load_explicit(&s->stats.timeouts, memory_order_relaxed),
         .pauses = atomic_load_explicit(&s->stats.pauses, memory_order_relaxed),
     };
 }

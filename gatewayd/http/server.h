@@ -46,7 +46,7 @@ struct server_options {
 };
 
 struct server_stats {
-    uint64_t connections, open, refused_connections, guard_refusals, timeouts;
+    uint64_t open, refused_connections, guard_refusals; /* since the start, but for `open` */
     uint64_t pauses; /* times that it listened to nobody for 10 ms, because a connection spins */
 };
 
@@ -61,9 +61,8 @@ struct server_stats server_stats_mt(const struct server *s);
 
 /* The request */
 struct span exchange_method(const struct exchange *ex);
-struct span exchange_target(const struct exchange *ex); /* raw, as sent: path[?query]; guard-checked */
-struct span exchange_path(const struct exchange *ex);   /* raw, before '?' */
-struct span exchange_query(const struct exchange *ex);
+struct span exchange_path(const struct exchange *ex);  /* raw, guard-checked, before '?' */
+struct span exchange_query(const struct exchange *ex); /* likewise, behind it */
 /* First header of that name, case-insensitive; empty span with p == NULL when absent. Borrowed until on_end. */
 struct span exchange_header(const struct exchange *ex, const char *name);
 /* Complete from on_request on; borrowed until on_end or drop. */
@@ -86,8 +85,7 @@ struct arena *exchange_arena(struct exchange *ex);
 /* The answer. Header values are checked (no CR, LF, NUL, control bytes): a bad one is replaced byte by byte with '?'. */
 void exchange_set_header(struct exchange *ex, const char *name, struct span value);
 /* Whole answer. In on_head it refuses: a small body that was announced is read and dropped first, a large one is not
- * read and the connection closes. `body` is copied by exchange_reply(), taken (and the source emptied) by _adopt. */
-void exchange_reply(struct exchange *ex, int status, struct span body);
+ * read and the connection closes. `body` is taken and the source emptied. */
 void exchange_reply_adopt(struct exchange *ex, int status, struct buf *body);
 void exchange_stream_begin(struct exchange *ex, int status);
 NODISCARD enum err_code exchange_stream_write(struct exchange *ex, struct span bytes);
@@ -96,7 +94,6 @@ void exchange_stream_trailer(struct exchange *ex, const char *name, struct span 
 void exchange_stream_end(struct exchange *ex);
 void exchange_cut(
     struct exchange *ex); /* closes the connection without a clean end; the only end after on_gone */
-bool exchange_is_answered(const struct exchange *ex);   /* a reply or stream was begun */
 uint64_t exchange_bytes_out(const struct exchange *ex); /* body bytes queued so far */
 
 #endif

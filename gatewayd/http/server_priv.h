@@ -89,7 +89,7 @@ struct server {
     time_t date_at;
     char date[40];
     struct {
-        _Atomic uint64_t connections, open, refused_connections, guard_refusals, timeouts, pauses;
+        _Atomic uint64_t open, refused_connections, guard_refusals, pauses;
     } stats;
 };
 

@@ -18,8 +18,6 @@ struct realtime_sums {
     struct fold_table buckets; /* {start, provider and model, bucket}: attempts whose duration lies there */
     struct fold_table tenants; /* {hour, tenant and key}: TENANT_* */
 };
-void realtime_sums_init(struct realtime_sums *s);
-void realtime_sums_release(struct realtime_sums *s);
 void realtime_sums_clear(struct realtime_sums *s);
 
 struct realtime {

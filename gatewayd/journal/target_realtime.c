@@ -34,14 +34,14 @@ static struct wall clock_now(void *user)
     return wall_now();
 }
 
-void realtime_sums_init(struct realtime_sums *s)
+static void sums_init(struct realtime_sums *s)
 {
     fold_table_init(&s->spans, 2, MEASURE_COUNT);
     fold_table_init(&s->buckets, 3, 1);
     fold_table_init(&s->tenants, 2, TENANT_VALUES);
 }
 
-void realtime_sums_release(struct realtime_sums *s)
+static void sums_release(struct realtime_sums *s)
 {
     fold_table_release(&s->spans);
     fold_table_release(&s->buckets);
@@ -476,8 +476,8 @@ static void realtime_free(void *self)
 
     kv_free(r->kv);
     db_free(r->refill);
-    realtime_sums_release(&r->tens);
-    realtime_sums_release(&r->hours);
+    sums_release(&r->tens);
+    sums_release(&r->hours);
     fold_table_release(&r->budgets);
     fold_table_release(&r->n_errors);
     kv_batch_free(r->batch);
@@ -502,8 +502,8 @@ void *target_realtime_new(const struct realtime_options *o, struct err *err)
     r->now = o->now ? o->now : clock_now;
     r->user = o->user;
     r->started = r->now(r->user);
-    realtime_sums_init(&r->tens);
-    realtime_sums_init(&r->hours);
+    sums_init(&r->tens);
+    sums_init(&r->hours);
     fold_table_init(&r->budgets, FOLD_BUDGET_KEY, FOLD_BUDGET_VALUES);
     fold_table_init(&r->n_errors, 1, 1);
     r->batch = kv_batch_new();

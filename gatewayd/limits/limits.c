@@ -282,6 +282,18 @@ static enum err_code lacks_lease(struct limits *l, const struct limits_ask *a, c
     return ERR_UNAVAILABLE;
 }
 
+/* Leases of these run out: wakes the thread that keeps them. */
+static void leases_are_due(struct limits *l, const struct limits_point *at, unsigned n)
+{
+    bool is_new = false;
+
+    for (unsigned i = 0; i < n; i++)
+        if (at[i].scope)
+            is_new |= !atomic_exchange_explicit(&at[i].scope->is_due, true, memory_order_relaxed);
+    if (is_new && atomic_load_explicit(&l->lease, memory_order_relaxed))
+        limits_lease_wake_mt(atomic_load_explicit(&l->lease, memory_order_relaxed));
+}
+
 static enum err_code hold_money(struct limits *l, const struct points *p, const struct limits_ask *a,
                                 struct limits_hold *out, struct explain *x)
 {
@@ -304,22 +316,11 @@ static enum err_code hold_money(struct limits *l, const struct points *p, const 
     chain.terms = terms_of(l, a->mono);
     e = budget_reserve(&chain, a->bound_nanousd, a->now, &out->money, &why);
     if (out->money.is_due)
-        limits_due_mt(l, p->at, p->n);
+        leases_are_due(l, p->at, p->n);
     if (!e)
         return ERR_OK;
     return why.lacks_lease ? lacks_lease(l, a, &why, was_up, out, x)
                            : over_budget(l, &why, a->bound_nanousd, x);
-}
-
-void limits_due_mt(struct limits *l, const struct limits_point *at, unsigned n)
-{
-    bool is_new = false;
-
-    for (unsigned i = 0; i < n; i++)
-        if (at[i].scope)
-            is_new |= !atomic_exchange_explicit(&at[i].scope->is_due, true, memory_order_relaxed);
-    if (is_new && atomic_load_explicit(&l->lease, memory_order_relaxed))
-        limits_lease_wake_mt(atomic_load_explicit(&l->lease, memory_order_relaxed));
 }
 
 void limits_remember_mt(struct limits *l, const struct id *request, const struct explain *why)
@@ -357,7 +358,7 @@ static enum err_code admit(struct limits *l, const struct points *p, const struc
             out->waits = out->rate.is_due && !a->is_last;
         }
         if (out->rate.is_due)
-            limits_due_mt(l, p->at, p->n);
+            leases_are_due(l, p->at, p->n);
         if (out->waits)
             return ERR_UNAVAILABLE;
         report_rate(p, a, &report, why);
@@ -430,7 +431,7 @@ enum err_code limits_raise(struct limits *l, struct limits_hold *h, int64_t amou
     h->money.is_due = false;
     e = budget_raise(&h->money, amount_nanousd, &v);
     if (h->money.is_due && h->chain)
-        limits_due_mt(l, h->chain->at, LINK_COUNT);
+        leases_are_due(l, h->chain->at, LINK_COUNT);
     if (!e)
         return ERR_OK;
     return over_budget(l, &v, amount_nanousd - h->money.amount_nanousd, why);

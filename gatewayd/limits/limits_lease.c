@@ -64,7 +64,6 @@ struct limits_lease {
     size_t n, cap;
     struct limits_scope **scopes;
     size_t n_scopes;
-    _Atomic int64_t bound_nodes;
 };
 
 /* ---- calling ---- */

@@ -66,8 +66,6 @@ static inline bool budget_is_above(const struct budget_sums *s, int64_t asked)
     return (__int128)s->posted_nanousd + s->held_nanousd + asked > s->limit_nanousd;
 }
 
-/* Its leases run out; wakes the thread that keeps them. */
-void limits_due_mt(struct limits *l, const struct limits_point *at, unsigned n);
 /* Each adds a row. */
 void explain_rate(struct explain *x, const struct limits_scope *s, enum rate_kind k,
                   const struct rate_view *v, uint64_t asked, struct wall now);

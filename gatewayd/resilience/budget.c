@@ -288,13 +288,6 @@ void budget_account_set(struct budget_account *a, const struct budget_rule *rule
     (void)pthread_mutex_unlock(&a->lock);
 }
 
-void budget_account_view(struct budget_account *a, struct wall now, struct budget_view *out)
-{
-    (void)pthread_mutex_lock(&a->lock);
-    fill_view(a, window_at(a, now), out);
-    (void)pthread_mutex_unlock(&a->lock);
-}
-
 struct budget_mark budget_account_mark(struct budget_account *a, struct wall now)
 {
     struct budget_mark m;

@@ -73,7 +73,6 @@ void budget_book_free(struct budget_book *b);
 struct budget_account *budget_account_get(struct budget_book *b, const char *name);
 /* Another cycle begins another window with nothing posted: what the books say of it is followed (below). */
 void budget_account_set(struct budget_account *a, const struct budget_rule *rule);
-void budget_account_view(struct budget_account *a, struct wall now, struct budget_view *out);
 
 /* Following a store that others post to as well, and that has what was settled here a little later. A mark says what was
  * settled here at that moment; once the store is known to have all of that, following it with the mark tells exactly what

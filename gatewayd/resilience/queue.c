@@ -471,11 +471,6 @@ uint32_t queue_in_flight(const struct queue *q)
     return q ? taken_of(atomic_load_explicit(&q->word, memory_order_relaxed)) : 0;
 }
 
-uint32_t queue_slots(const struct queue *q)
-{
-    return q ? atomic_load_explicit(&q->slots, memory_order_relaxed) : 0;
-}
-
 void queue_look(struct queue *q, struct mono now, struct queue_report *out,
                 uint32_t depth[QUEUE_PRIORITIES + 1])
 {

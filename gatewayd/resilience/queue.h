@@ -97,7 +97,6 @@ void queue_waiter_release(struct queue_waiter *w);
 
 /* Attempts in flight, with or without a limit. Any thread, one load. */
 uint32_t queue_in_flight(const struct queue *q);
-uint32_t queue_slots(const struct queue *q); /* 0: no limit */
 /* `depth`, by priority from 1, may be NULL. */
 void queue_look(struct queue *q, struct mono now, struct queue_report *out,
                 uint32_t depth[QUEUE_PRIORITIES + 1]);

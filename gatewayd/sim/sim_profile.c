@@ -28,7 +28,7 @@ int sim_fault_status(enum sim_fault f)
     return FAULTS[f].status;
 }
 
-enum sim_fault sim_fault_find(struct span name)
+static enum sim_fault fault_find(struct span name)
 {
     for (unsigned f = 0; f < SIM_FAULT_COUNT; f++)
         if (span_is(name, FAULTS[f].name))
@@ -209,7 +209,7 @@ static enum err_code set_faults(struct sim_behaviour *b, const json_t *v, struct
     memset(b->faults, 0, sizeof(b->faults));
     json_object_foreach((json_t *)(uintptr_t)v, name, p)
     {
-        enum sim_fault f = sim_fault_find(span_of(name));
+        enum sim_fault f = fault_find(span_of(name));
 
         if (f == SIM_FAULT_COUNT || f == SIM_FAULT_NONE)
             return err_set(err, ERR_BAD_BODY, "no fault is named '%s'", name);
@@ -300,7 +300,7 @@ static enum err_code parse_script(const json_t *v, unsigned char **out_steps, st
         return ERR_NO_MEMORY;
     for (size_t i = 0; i < n; i++) {
         const char *name = json_string_value(json_array_get(v, i));
-        enum sim_fault f = name ? sim_fault_find(span_of(name)) : SIM_FAULT_COUNT;
+        enum sim_fault f = name ? fault_find(span_of(name)) : SIM_FAULT_COUNT;
 
         if (f == SIM_FAULT_COUNT) {
             free(steps);

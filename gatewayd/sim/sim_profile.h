@@ -20,7 +20,6 @@ enum sim_fault {
 const char *sim_fault_name(enum sim_fault f); /* "ok" for none */
 int sim_fault_status(enum sim_fault f);
 /* SIM_FAULT_COUNT when there is none of that name. */
-enum sim_fault sim_fault_find(struct span name);
 
 struct sim_behaviour {
     double latency_ms, jitter_ms; /* answer begins after latency + [0, jitter) */

@@ -50,16 +50,12 @@ struct events {
 
 /* ---- events ---------------------------------------------------------------------------------------------------------- */
 
-static const char *const KINDS[] = {"breaker", "health",  "budget", "limit", "provider",
+static const char *const KINDS[] = {"breaker", "health",  "budget", "provider",
                                     "store",   "anomaly", "config", "key"};
 static const char *const SEVERITIES[] = {"info", "warning", "critical"};
 _Static_assert(ARRAY_LEN(KINDS) == EVENT_KINDS, "every kind has its name");
 _Static_assert(ARRAY_LEN(SEVERITIES) == EVENT_SEVERITIES, "every severity has its name");
 
-const char *event_kind_name(enum event_kind k)
-{
-    return KINDS[k];
-}
 const char *event_severity_name(enum event_severity s)
 {
     return SEVERITIES[s];
@@ -183,7 +179,7 @@ static void add_entry_json(struct buf *out, const struct entry *x)
     buf_addc(out, '{');
     add_member(out, "id", id);
     add_member(out, "at", at);
-    add_member(out, "kind", event_kind_name(x->ev.kind));
+    add_member(out, "kind", KINDS[x->ev.kind]);
     add_member(out, "severity", event_severity_name(x->ev.severity));
     add_member(out, "subject", x->ev.subject);
     add_member(out, "text", x->ev.text);
@@ -365,8 +361,8 @@ static void log_own(struct events *e, struct entry *some)
         for (size_t i = 0; i < n; i++) {
             const struct event *ev = &some[i].ev;
 
-            log_msg(ev->severity == EVENT_INFO ? LOG_INFO : LOG_WARN, "event: %s: %s: %s",
-                    event_kind_name(ev->kind), ev->subject, ev->text);
+            log_msg(ev->severity == EVENT_INFO ? LOG_INFO : LOG_WARN, "event: %s: %s: %s", KINDS[ev->kind],
+                    ev->subject, ev->text);
         }
         e->logged = some[n - 1].place;
     }

@@ -22,7 +22,6 @@ enum event_kind {
     EVENT_BREAKER,
     EVENT_HEALTH,
     EVENT_BUDGET,
-    EVENT_LIMIT,
     EVENT_PROVIDER,
     EVENT_STORE,
     EVENT_ANOMALY,
@@ -31,7 +30,6 @@ enum event_kind {
     EVENT_KINDS
 };
 enum event_severity { EVENT_INFO, EVENT_WARNING, EVENT_CRITICAL, EVENT_SEVERITIES };
-const char *event_kind_name(enum event_kind k); /* "breaker" … */
 const char *event_severity_name(enum event_severity s);
 
 #define EVENT_FACTS       6u

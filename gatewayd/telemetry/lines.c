@@ -9,6 +9,7 @@
 
 #include "libshared/base/hash.h"
 
+#define LE_CAP       24 /* of the text of a bound */
 #define NUMBER_MAX   32
 #define EXEMPLAR_MAX 128
 
@@ -62,7 +63,8 @@ static char *put_bytes(char *p, const void *from, size_t n)
     return p + n;
 }
 
-size_t lines_le(char dst[LINES_LE_CAP], int64_t us)
+/* `le` text of a bound: seconds with a decimal point. */
+static size_t le_text(char dst[LE_CAP], int64_t us)
 {
     char *p = put_decimal(dst, (uint64_t)us, 6);
 
@@ -252,7 +254,7 @@ static char *put_exemplar(char *p, const struct latest *x)
 /* name_bucket{labels,le="…"} cumulated */
 static void bucket_line(struct lines *l, struct span le, uint64_t cumulated, const struct latest *exemplar)
 {
-    char *p = line_begin(l, NUMBER_MAX + LINES_LE_CAP + EXEMPLAR_MAX + 24);
+    char *p = line_begin(l, NUMBER_MAX + LE_CAP + EXEMPLAR_MAX + 24);
 
     if (!p)
         return;
@@ -290,10 +292,10 @@ void lines_histogram(struct lines *l, const struct metric_bounds *b, const uint6
     uint64_t cumulated = 0;
 
     for (size_t i = 0; i <= b->n; i++) {
-        char le[LINES_LE_CAP];
+        char le[LE_CAP];
 
         cumulated += n[i];
-        bucket_line(l, i < b->n ? span_make(le, lines_le(le, b->us[i] * scale)) : SPAN_LIT("+Inf"), cumulated,
+        bucket_line(l, i < b->n ? span_make(le, le_text(le, b->us[i] * scale)) : SPAN_LIT("+Inf"), cumulated,
                     exemplars ? &exemplars[i] : NULL);
     }
     suffix_line(l, "_sum", b->is_whole ? LINES_COUNT : LINES_US, sum_us);

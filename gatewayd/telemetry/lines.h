@@ -8,8 +8,6 @@
 #include "gatewayd/telemetry/snapshot.h"
 #include "libshared/catalog/metrics.h"
 
-#define LINES_LE_CAP 24
-
 struct lines {
     struct buf *out;
     enum exposition_format format;
@@ -28,8 +26,6 @@ enum lines_unit { LINES_COUNT, LINES_US /* as seconds */, LINES_NANOUSD /* as do
 
 void lines_init(struct lines *l, struct buf *out, enum exposition_format format);
 void lines_release(struct lines *l);
-/* `le` text of a bound: seconds with a decimal point. */
-size_t lines_le(char dst[LINES_LE_CAP], int64_t us);
 /* Escaped text of an interned label, valid until release. */
 struct span lines_text(struct lines *l, label text);
 

@@ -8,14 +8,11 @@ static void test_every_byte_of_a_value_is_either_allowed_or_refused(void **state
 {
     (void)state;
     for (int c = 0; c < 256; c++) {
-        struct buf b = {0};
-        char value[3] = {'a', (char)c, 'b'};
+        char line[] = {'X', '-', 'A', ':', ' ', 'a', (char)c, 'b'};
         bool is_fine = c == '\t' || (c >= 0x20 && c != 0x7f);
-        enum err_code e = header_lines_add(&b, "X-A", span_make(value, 3));
 
-        assert_int_equal(e, is_fine ? ERR_OK : ERR_BAD_REQUEST);
-        assert_int_equal(b.len, is_fine ? 9 : 0);
-        buf_release(&b);
+        assert_int_equal(header_line_check(span_make(line, sizeof(line))),
+                         is_fine ? HEADER_OK : HEADER_MALFORMED);
     }
 }
 
@@ -23,26 +20,22 @@ static void test_every_byte_of_a_name_is_either_of_a_token_or_refused(void **sta
 {
     (void)state;
     for (int c = 1; c < 256; c++) {
-        struct buf b = {0};
-        char name[4] = {'a', (char)c, 'b', '\0'};
+        char line[] = {'a', (char)c, 'b', ':', ' ', 'v'};
         bool is_token = strchr("!#$%&'*+-.^_`|~", c) || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
                         (c >= 'A' && c <= 'Z');
 
-        assert_int_equal(header_lines_add(&b, name, SPAN_LIT("v")), is_token ? ERR_OK : ERR_BAD_REQUEST);
-        buf_release(&b);
+        if (c != ':') /* it ends the name */
+            assert_int_equal(header_line_check(span_make(line, sizeof(line))),
+                             is_token ? HEADER_OK : HEADER_MALFORMED);
     }
 }
 
 static void test_lines_come_back_one_by_one(void **state)
 {
-    struct buf b = {0};
-    struct span rest, line;
+    struct span rest = SPAN_LIT("A: 1\0Content-Type: x/y\0"), line;
 
     (void)state;
-    assert_int_equal(header_lines_add(&b, "A", SPAN_LIT("1")), ERR_OK);
-    assert_int_equal(header_lines_add(&b, "Content-Type", SPAN_LIT("x/y")), ERR_OK);
-    assert_int_equal(header_lines_add(&b, "", SPAN_LIT("1")), ERR_BAD_REQUEST);
-    rest = buf_span(&b);
+    assert_int_equal(header_line_check(SPAN_LIT(": 1")), HEADER_MALFORMED);
     assert_true(header_lines_next(&rest, &line));
     assert_true(span_is(line, "A: 1"));
     assert_int_equal(header_line_check(line), HEADER_OK);
@@ -50,7 +43,6 @@ static void test_lines_come_back_one_by_one(void **state)
     assert_true(span_is(line, "Content-Type: x/y"));
     assert_int_equal(header_line_check(line), HEADER_OK);
     assert_false(header_lines_next(&rest, &line));
-    buf_release(&b);
 }
 
 static void test_framing_headers_are_not_the_callers(void **state)

@@ -88,10 +88,10 @@ static void open_stage(struct stage *s, uint64_t total)
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct server_options o = {.max_connections = 8,
                                .max_body = 1024,
-                               .header_time_us = LIMIT_HEADER_TIME_US,
-                               .body_time_us = LIMIT_BODY_TIME_US,
-                               .keepalive_us = LIMIT_KEEPALIVE_US,
-                               .write_stall_us = LIMIT_WRITE_STALL_US,
+                               .header_time_us = 10000000,
+                               .body_time_us = 30000000,
+                               .keepalive_us = 75000000,
+                               .write_stall_us = 60000000,
                                .handler = &HANDLER,
                                .user = s};
     static const int SMALL = 4096;

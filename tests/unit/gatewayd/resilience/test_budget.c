@@ -17,14 +17,6 @@ static void set(struct budget_account *a, int64_t limit_nanousd, enum period p)
     budget_account_set(a, &(struct budget_rule){.limit_nanousd = limit_nanousd, .cycle = {p, NULL}});
 }
 
-static struct budget_view view(struct budget_account *a, struct wall now)
-{
-    struct budget_view v;
-
-    budget_account_view(a, now, &v);
-    return v;
-}
-
 static void test_a_chain_is_held_as_a_whole_or_not_at_all(void **state)
 {
     struct budget_book *b = budget_book_new();
@@ -42,13 +34,13 @@ static void test_a_chain_is_held_as_a_whole_or_not_at_all(void **state)
     assert_string_equal(why.account, "tenant:acme");
     assert_string_equal(why.window, "2025-11-20");
     assert_int_equal(why.held_nanousd, 50);
-    assert_int_equal(view(key, NOON).held_nanousd, 50); /* nothing of the second */
-    budget_settle(&two, 20);                            /* never was */
+    assert_int_equal(budget_account_sums(key, NOON).held_nanousd, 50); /* nothing of the second */
+    budget_settle(&two, 20);                                           /* never was */
     budget_settle(&one, 30);
     budget_settle(&one, 30); /* once */
-    assert_int_equal(view(key, NOON).posted_nanousd, 30);
-    assert_int_equal(view(tenant, NOON).posted_nanousd, 30);
-    assert_int_equal(view(tenant, NOON).held_nanousd, 0);
+    assert_int_equal(budget_account_sums(key, NOON).posted_nanousd, 30);
+    assert_int_equal(budget_account_sums(tenant, NOON).posted_nanousd, 30);
+    assert_int_equal(budget_account_sums(tenant, NOON).held_nanousd, 0);
     assert_int_equal(budget_reserve(&chain, 30, NOON, &one, NULL), ERR_OK); /* exactly the rest */
     budget_give_back(&one);
     budget_book_free(b);
@@ -63,9 +55,9 @@ static void test_an_account_named_twice_is_held_once(void **state)
 
     (void)state;
     assert_int_equal(budget_reserve(&chain, 7, NOON, &h, NULL), ERR_OK);
-    assert_int_equal(view(a, NOON).held_nanousd, 7);
+    assert_int_equal(budget_account_sums(a, NOON).held_nanousd, 7);
     budget_settle(&h, 5);
-    assert_int_equal(view(a, NOON).posted_nanousd, 5);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 5);
     assert_ptr_equal(budget_account_get(b, "global"), a);
     budget_book_free(b);
 }
@@ -83,11 +75,11 @@ static void test_a_window_that_ends_takes_its_holds_with_it(void **state)
     assert_int_equal(budget_reserve(&chain, 100, NOON, &early, NULL), ERR_OK);
     assert_int_equal(budget_reserve(&chain, 100, later, &late, NULL), ERR_OK); /* a new hour, a new budget */
     budget_settle(&early, 90);                                                 /* belongs to the old one */
-    assert_int_equal(view(a, later).posted_nanousd, 0);
-    assert_int_equal(view(a, later).held_nanousd, 100);
-    assert_int_equal(view(a, much_later).held_nanousd, 0);
+    assert_int_equal(budget_account_sums(a, later).posted_nanousd, 0);
+    assert_int_equal(budget_account_sums(a, later).held_nanousd, 100);
+    assert_int_equal(budget_account_sums(a, much_later).held_nanousd, 0);
     budget_settle(&late, 10);
-    assert_int_equal(view(a, much_later).posted_nanousd, 0);
+    assert_int_equal(budget_account_sums(a, much_later).posted_nanousd, 0);
     budget_book_free(b);
 }
 
@@ -110,9 +102,9 @@ static void test_a_clock_that_steps_back_finds_what_was_spent_there(void **state
     assert_int_equal(budget_raise(&h, 31, NULL), ERR_OVER_BUDGET); /* nor later, when that hour is over */
     budget_settle(&h, 30);
     budget_settle(&held, 60);
-    assert_int_equal(view(a, before).posted_nanousd, 100);
-    assert_int_equal(view(a, NOON).posted_nanousd, 60);
-    assert_int_equal(view(a, NOON).held_nanousd, 0);
+    assert_int_equal(budget_account_sums(a, before).posted_nanousd, 100);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 60);
+    assert_int_equal(budget_account_sums(a, NOON).held_nanousd, 0);
     budget_book_free(b);
 }
 
@@ -136,8 +128,8 @@ static void test_a_window_that_was_never_read_is_not_known(void **state)
     assert_false(budget_account_knows(a, before));
     budget_account_follow(a, &mark, true, 20);
     assert_true(budget_account_knows(a, before));
-    assert_int_equal(view(a, before).posted_nanousd, 20);
-    assert_int_equal(view(a, NOON).posted_nanousd, 10);
+    assert_int_equal(budget_account_sums(a, before).posted_nanousd, 20);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 10);
     budget_book_free(b);
 }
 
@@ -158,7 +150,7 @@ static void test_of_many_windows_the_oldest_is_forgotten_and_not_known(void **st
             budget_reserve(&chain, 100 - (i == 0), (struct wall){NOON.us + i * HOUR_US}, &h, NULL), ERR_OK);
         budget_settle(&h, 50);
     }
-    assert_int_equal(view(a, (struct wall){NOON.us + 6 * HOUR_US}).posted_nanousd, 50);
+    assert_int_equal(budget_account_sums(a, (struct wall){NOON.us + 6 * HOUR_US}).posted_nanousd, 50);
     assert_true(budget_account_knows(a, (struct wall){NOON.us + 6 * HOUR_US}));
     assert_false(budget_account_knows(a, NOON));
     budget_book_free(b);
@@ -179,7 +171,7 @@ static void test_amounts_near_the_end_of_integers_do_not_wrap(void **state)
     assert_int_equal(budget_reserve(&chain, 6, NOON, &h, NULL), ERR_OVER_BUDGET);
     assert_int_equal(budget_reserve(&chain, 5, NOON, &h, NULL), ERR_OK);
     budget_settle(&h, INT64_MAX);
-    assert_int_equal(view(a, NOON).posted_nanousd, INT64_MAX);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, INT64_MAX);
     assert_int_equal(budget_reserve(&chain, 1, NOON, &h, NULL), ERR_OVER_BUDGET);
     budget_book_free(b);
 }
@@ -205,14 +197,14 @@ static void *race(void *user)
         struct budget_chain chain = {.at = {i % 2 ? r->own : r->shared, i % 2 ? r->shared : r->own}};
         int64_t bound = 1 + rand_r(&r->seed) % 50, cost = rand_r(&r->seed) % (bound + 1);
         struct budget_hold h;
-        struct budget_view v;
+        struct budget_sums sums;
 
         if (budget_reserve(&chain, bound, NOON, &h, NULL) == ERR_OK) {
             budget_settle(&h, cost);
             r->spent += cost;
         }
-        budget_account_view(r->shared, NOON, &v);
-        r->saw_overshoot |= v.posted_nanousd + v.held_nanousd > v.limit_nanousd;
+        sums = budget_account_sums(r->shared, NOON);
+        r->saw_overshoot |= sums.posted_nanousd + sums.held_nanousd > sums.limit_nanousd;
     }
     return NULL;
 }
@@ -237,11 +229,11 @@ static void test_racing_reservations_never_pass_a_limit(void **state)
     for (unsigned i = 0; i < THREADS; i++) {
         (void)pthread_join(threads[i], NULL);
         assert_false(racers[i].saw_overshoot);
-        assert_int_equal(view(racers[i].own, NOON).posted_nanousd, racers[i].spent);
+        assert_int_equal(budget_account_sums(racers[i].own, NOON).posted_nanousd, racers[i].spent);
         spent += racers[i].spent;
     }
-    assert_int_equal(view(shared, NOON).posted_nanousd, spent);
-    assert_int_equal(view(shared, NOON).held_nanousd, 0);
+    assert_int_equal(budget_account_sums(shared, NOON).posted_nanousd, spent);
+    assert_int_equal(budget_account_sums(shared, NOON).held_nanousd, 0);
     assert_true(spent <= 400000 && spent > 399000);
     budget_book_free(b);
 }
@@ -257,7 +249,7 @@ static void test_thousands_of_accounts_are_found_again(void **state)
             (void)snprintf(name, sizeof(name), "tenant:%d", i);
             if (pass == 0)
                 set(budget_account_get(b, name), i, PERIOD_DAY);
-            assert_int_equal(view(budget_account_get(b, name), NOON).limit_nanousd, i);
+            assert_int_equal(budget_account_sums(budget_account_get(b, name), NOON).limit_nanousd, i);
         }
     }
     memset(name, 'x', BUDGET_ACCOUNT);
@@ -278,24 +270,25 @@ static void test_following_a_store_that_lags_loses_nothing_and_learns_of_others(
     set(a, 1000, PERIOD_MONTH);
     mark = budget_account_mark(a, NOON);
     budget_account_follow(a, &mark, false, 100); /* what was spent before the start */
-    assert_int_equal(view(a, NOON).posted_nanousd, 100);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 100);
     assert_int_equal(budget_reserve(&chain, 50, NOON, &h, NULL), ERR_OK);
     budget_settle(&h, 50);
     budget_account_follow(a, &mark, true, 100); /* the store has not heard of the 50 */
-    assert_int_equal(view(a, NOON).posted_nanousd, 150);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 150);
     budget_account_follow(a, &mark, true, 150); /* now it has */
-    assert_int_equal(view(a, NOON).posted_nanousd, 150);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 150);
     budget_account_follow(a, &mark, true, 210); /* and 60 of another node */
-    assert_int_equal(view(a, NOON).posted_nanousd, 210);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 210);
     mark = budget_account_mark(a, NOON);
     budget_account_follow(a, &mark, false, 180); /* a credit elsewhere, or a store that lags: not sure yet */
-    assert_int_equal(view(a, NOON).posted_nanousd, 210);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 210);
     budget_account_follow(a, &mark, true, 180);
-    assert_int_equal(view(a, NOON).posted_nanousd, 180);
-    (void)view(a, (struct wall){NOON.us + (int64_t)40 * 24 * HOUR_US});
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 180);
+    (void)budget_account_sums(a, (struct wall){NOON.us + (int64_t)40 * 24 * HOUR_US});
     budget_account_follow(a, &mark, true, 900); /* of a window that is over */
-    assert_int_equal(view(a, NOON).posted_nanousd, 900);
-    assert_int_equal(view(a, (struct wall){NOON.us + (int64_t)40 * 24 * HOUR_US}).posted_nanousd, 0);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 900);
+    assert_int_equal(
+        budget_account_sums(a, (struct wall){NOON.us + (int64_t)40 * 24 * HOUR_US}).posted_nanousd, 0);
     budget_book_free(b);
 }
 
@@ -314,12 +307,12 @@ static void test_a_hold_is_raised_on_the_whole_chain_or_not_at_all(void **state)
     assert_int_equal(budget_reserve(&chain, 50, NOON, &h, NULL), ERR_OK);
     assert_int_equal(budget_raise(&h, 61, &why), ERR_OVER_BUDGET);
     assert_string_equal(why.account, "tenant:acme");
-    assert_int_equal(view(key, NOON).held_nanousd, 50);
+    assert_int_equal(budget_account_sums(key, NOON).held_nanousd, 50);
     assert_int_equal(budget_raise(&h, 60, &why), ERR_OK);
-    assert_int_equal(view(key, NOON).held_nanousd, 60);
+    assert_int_equal(budget_account_sums(key, NOON).held_nanousd, 60);
     budget_settle(&h, 55);
-    assert_int_equal(view(tenant, NOON).held_nanousd, 0);
-    assert_int_equal(view(tenant, NOON).posted_nanousd, 55);
+    assert_int_equal(budget_account_sums(tenant, NOON).held_nanousd, 0);
+    assert_int_equal(budget_account_sums(tenant, NOON).posted_nanousd, 55);
     budget_book_free(b);
 }
 
@@ -335,7 +328,7 @@ static void test_what_is_held_in_a_window_that_was_dropped_is_not_taken_off_its_
     set(a, 100, PERIOD_DAY);
     set(a, 100, PERIOD_MONTH); /* the same window again, with nothing in it */
     budget_settle(&h, 10);
-    assert_int_equal(view(a, NOON).held_nanousd, 0);
+    assert_int_equal(budget_account_sums(a, NOON).held_nanousd, 0);
     assert_int_equal(budget_reserve(&(struct budget_chain){.at = {a}}, 101, NOON, &more, NULL),
                      ERR_OVER_BUDGET);
     budget_book_free(b);
@@ -362,7 +355,7 @@ static void test_a_reset_makes_no_room_in_a_lease(void **state)
     assert_int_equal(budget_reserve(&chain, 40, NOON, &h, &why), ERR_OK);
     budget_settle(&h, 40);
     budget_account_correct(a, NOON, -90); /* what others spent was known where the reset was asked for */
-    assert_int_equal(view(a, NOON).posted_nanousd, 0);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 0);
     assert_int_equal(budget_reserve(&chain, 1, NOON, &h, &why), ERR_OVER_BUDGET);
     assert_true(why.lacks_lease);
     budget_book_free(b);

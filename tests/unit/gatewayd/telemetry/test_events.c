@@ -210,13 +210,13 @@ static void test_the_oldest_give_way_and_are_counted_when_no_store_has_them(void
 
     (void)state;
     for (unsigned i = 0; i < EVENTS_KEPT + 7; i++)
-        tell(e, EVENT_LIMIT, EVENT_INFO, "l", 1 + (int)i);
+        tell(e, EVENT_CONFIG, EVENT_INFO, "l", 1 + (int)i);
     assert_int_equal(events_stats_mt(e).dropped, 7);
     doc = list(e, (struct events_query){0}, NULL);
     assert_int_equal(json_array_size(doc), EVENTS_KEPT);
     json_decref(doc);
     assert_int_equal(events_sync(e, kv, NULL), ERR_OK);
-    tell(e, EVENT_LIMIT, EVENT_INFO, "l", 5000);
+    tell(e, EVENT_CONFIG, EVENT_INFO, "l", 5000);
     assert_int_equal(events_stats_mt(e).dropped, 7);
 }
 
@@ -275,7 +275,7 @@ static void test_what_was_told_of_a_window_is_known(void **state)
     events_tell_mt(e, &ev);
     assert_true(events_has_mt(e, EVENT_BUDGET, "global", "window", "2026-11"));
     assert_false(events_has_mt(e, EVENT_BUDGET, "global", "window", "2026-12"));
-    assert_false(events_has_mt(e, EVENT_LIMIT, "global", "window", "2026-11"));
+    assert_false(events_has_mt(e, EVENT_CONFIG, "global", "window", "2026-11"));
     assert_false(events_has_mt(e, EVENT_BUDGET, "tenant:a", "window", "2026-11"));
     assert_false(events_has_mt(NULL, EVENT_BUDGET, "global", "window", "2026-11"));
 }
