@@ -17,18 +17,35 @@ static void set(struct budget_account *a, int64_t limit_nanousd, enum period p)
     budget_account_set(a, &(struct budget_rule){.limit_nanousd = limit_nanousd, .cycle = {p, NULL}});
 }
 
+/* Of every test: a book, and an account in it. */
+static struct budget_book *b;
+static struct budget_account *a;
+
+static int setup(void **state)
+{
+    (void)state;
+    b = budget_book_new();
+    a = budget_account_get(b, "tenant:acme");
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    budget_book_free(b);
+    return 0;
+}
+
 static void test_a_chain_is_held_as_a_whole_or_not_at_all(void **state)
 {
-    struct budget_book *b = budget_book_new();
-    struct budget_account *key = budget_account_get(b, "key:acme/web"),
-                          *tenant = budget_account_get(b, "tenant:acme");
-    struct budget_chain chain = {.at = {key, tenant}};
+    struct budget_account *key = budget_account_get(b, "key:acme/web");
+    struct budget_chain chain = {.at = {key, a}};
     struct budget_hold one, two;
     struct budget_view why;
 
     (void)state;
     set(key, 100, PERIOD_DAY);
-    set(tenant, 60, PERIOD_DAY);
+    set(a, 60, PERIOD_DAY);
     assert_int_equal(budget_reserve(&chain, 50, NOON, &one, NULL), ERR_OK);
     assert_int_equal(budget_reserve(&chain, 20, NOON, &two, &why), ERR_OVER_BUDGET);
     assert_string_equal(why.account, "tenant:acme");
@@ -39,17 +56,14 @@ static void test_a_chain_is_held_as_a_whole_or_not_at_all(void **state)
     budget_settle(&one, 30);
     budget_settle(&one, 30); /* once */
     assert_int_equal(budget_account_sums(key, NOON).posted_nanousd, 30);
-    assert_int_equal(budget_account_sums(tenant, NOON).posted_nanousd, 30);
-    assert_int_equal(budget_account_sums(tenant, NOON).held_nanousd, 0);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 30);
+    assert_int_equal(budget_account_sums(a, NOON).held_nanousd, 0);
     assert_int_equal(budget_reserve(&chain, 30, NOON, &one, NULL), ERR_OK); /* exactly the rest */
     budget_give_back(&one);
-    budget_book_free(b);
 }
 
 static void test_an_account_named_twice_is_held_once(void **state)
 {
-    struct budget_book *b = budget_book_new();
-    struct budget_account *a = budget_account_get(b, "global");
     struct budget_chain chain = {.at = {a, NULL, a, a}};
     struct budget_hold h;
 
@@ -58,14 +72,11 @@ static void test_an_account_named_twice_is_held_once(void **state)
     assert_int_equal(budget_account_sums(a, NOON).held_nanousd, 7);
     budget_settle(&h, 5);
     assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 5);
-    assert_ptr_equal(budget_account_get(b, "global"), a);
-    budget_book_free(b);
+    assert_ptr_equal(budget_account_get(b, "tenant:acme"), a);
 }
 
 static void test_a_window_that_ends_takes_its_holds_with_it(void **state)
 {
-    struct budget_book *b = budget_book_new();
-    struct budget_account *a = budget_account_get(b, "tenant:acme");
     struct budget_chain chain = {.at = {a}};
     struct wall later = {NOON.us + HOUR_US}, much_later = {NOON.us + 3 * HOUR_US};
     struct budget_hold early, late;
@@ -80,13 +91,10 @@ static void test_a_window_that_ends_takes_its_holds_with_it(void **state)
     assert_int_equal(budget_account_sums(a, much_later).held_nanousd, 0);
     budget_settle(&late, 10);
     assert_int_equal(budget_account_sums(a, much_later).posted_nanousd, 0);
-    budget_book_free(b);
 }
 
 static void test_a_clock_that_steps_back_finds_what_was_spent_there(void **state)
 {
-    struct budget_book *b = budget_book_new();
-    struct budget_account *a = budget_account_get(b, "tenant:acme");
     struct budget_chain chain = {.at = {a}};
     struct wall before = {NOON.us - 1};
     struct budget_hold h, held;
@@ -105,13 +113,10 @@ static void test_a_clock_that_steps_back_finds_what_was_spent_there(void **state
     assert_int_equal(budget_account_sums(a, before).posted_nanousd, 100);
     assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 60);
     assert_int_equal(budget_account_sums(a, NOON).held_nanousd, 0);
-    budget_book_free(b);
 }
 
 static void test_a_window_that_was_never_read_is_not_known(void **state)
 {
-    struct budget_book *b = budget_book_new();
-    struct budget_account *a = budget_account_get(b, "tenant:acme");
     struct wall before = {NOON.us - 1};
     struct budget_mark mark;
 
@@ -130,13 +135,10 @@ static void test_a_window_that_was_never_read_is_not_known(void **state)
     assert_true(budget_account_knows(a, before));
     assert_int_equal(budget_account_sums(a, before).posted_nanousd, 20);
     assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 10);
-    budget_book_free(b);
 }
 
 static void test_of_many_windows_the_oldest_is_forgotten_and_not_known(void **state)
 {
-    struct budget_book *b = budget_book_new();
-    struct budget_account *a = budget_account_get(b, "tenant:acme");
     struct budget_chain chain = {.at = {a}};
     struct budget_mark mark;
     struct budget_hold h;
@@ -153,13 +155,10 @@ static void test_of_many_windows_the_oldest_is_forgotten_and_not_known(void **st
     assert_int_equal(budget_account_sums(a, (struct wall){NOON.us + 6 * HOUR_US}).posted_nanousd, 50);
     assert_true(budget_account_knows(a, (struct wall){NOON.us + 6 * HOUR_US}));
     assert_false(budget_account_knows(a, NOON));
-    budget_book_free(b);
 }
 
 static void test_amounts_near_the_end_of_integers_do_not_wrap(void **state)
 {
-    struct budget_book *b = budget_book_new();
-    struct budget_account *a = budget_account_get(b, "tenant:acme");
     struct budget_chain chain = {.at = {a}};
     struct budget_mark mark;
     struct budget_hold h;
@@ -173,7 +172,6 @@ static void test_amounts_near_the_end_of_integers_do_not_wrap(void **state)
     budget_settle(&h, INT64_MAX);
     assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, INT64_MAX);
     assert_int_equal(budget_reserve(&chain, 1, NOON, &h, NULL), ERR_OVER_BUDGET);
-    budget_book_free(b);
 }
 
 /* ---- many threads ---- */
@@ -211,7 +209,6 @@ static void *race(void *user)
 
 static void test_racing_reservations_never_pass_a_limit(void **state)
 {
-    struct budget_book *b = budget_book_new();
     struct budget_account *shared = budget_account_get(b, "global");
     struct racer racers[THREADS];
     pthread_t threads[THREADS];
@@ -235,12 +232,10 @@ static void test_racing_reservations_never_pass_a_limit(void **state)
     assert_int_equal(budget_account_sums(shared, NOON).posted_nanousd, spent);
     assert_int_equal(budget_account_sums(shared, NOON).held_nanousd, 0);
     assert_true(spent <= 400000 && spent > 399000);
-    budget_book_free(b);
 }
 
 static void test_thousands_of_accounts_are_found_again(void **state)
 {
-    struct budget_book *b = budget_book_new();
     char name[BUDGET_ACCOUNT + 1];
 
     (void)state;
@@ -255,13 +250,10 @@ static void test_thousands_of_accounts_are_found_again(void **state)
     memset(name, 'x', BUDGET_ACCOUNT);
     name[BUDGET_ACCOUNT] = '\0';
     assert_null(budget_account_get(b, name));
-    budget_book_free(b);
 }
 
 static void test_following_a_store_that_lags_loses_nothing_and_learns_of_others(void **state)
 {
-    struct budget_book *b = budget_book_new();
-    struct budget_account *a = budget_account_get(b, "tenant:acme");
     struct budget_chain chain = {.at = {a}};
     struct budget_hold h;
     struct budget_mark mark = budget_account_mark(a, NOON);
@@ -289,21 +281,18 @@ static void test_following_a_store_that_lags_loses_nothing_and_learns_of_others(
     assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 900);
     assert_int_equal(
         budget_account_sums(a, (struct wall){NOON.us + (int64_t)40 * 24 * HOUR_US}).posted_nanousd, 0);
-    budget_book_free(b);
 }
 
 static void test_a_hold_is_raised_on_the_whole_chain_or_not_at_all(void **state)
 {
-    struct budget_book *b = budget_book_new();
-    struct budget_account *key = budget_account_get(b, "key:acme/web"),
-                          *tenant = budget_account_get(b, "tenant:acme");
-    struct budget_chain chain = {.at = {key, tenant}};
+    struct budget_account *key = budget_account_get(b, "key:acme/web");
+    struct budget_chain chain = {.at = {key, a}};
     struct budget_hold h;
     struct budget_view why;
 
     (void)state;
     set(key, 100, PERIOD_DAY);
-    set(tenant, 60, PERIOD_DAY);
+    set(a, 60, PERIOD_DAY);
     assert_int_equal(budget_reserve(&chain, 50, NOON, &h, NULL), ERR_OK);
     assert_int_equal(budget_raise(&h, 61, &why), ERR_OVER_BUDGET);
     assert_string_equal(why.account, "tenant:acme");
@@ -311,15 +300,12 @@ static void test_a_hold_is_raised_on_the_whole_chain_or_not_at_all(void **state)
     assert_int_equal(budget_raise(&h, 60, &why), ERR_OK);
     assert_int_equal(budget_account_sums(key, NOON).held_nanousd, 60);
     budget_settle(&h, 55);
-    assert_int_equal(budget_account_sums(tenant, NOON).held_nanousd, 0);
-    assert_int_equal(budget_account_sums(tenant, NOON).posted_nanousd, 55);
-    budget_book_free(b);
+    assert_int_equal(budget_account_sums(a, NOON).held_nanousd, 0);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 55);
 }
 
 static void test_what_is_held_in_a_window_that_was_dropped_is_not_taken_off_its_successor(void **state)
 {
-    struct budget_book *b = budget_book_new();
-    struct budget_account *a = budget_account_get(b, "tenant:acme");
     struct budget_hold h, more;
 
     (void)state;
@@ -331,14 +317,11 @@ static void test_what_is_held_in_a_window_that_was_dropped_is_not_taken_off_its_
     assert_int_equal(budget_account_sums(a, NOON).held_nanousd, 0);
     assert_int_equal(budget_reserve(&(struct budget_chain){.at = {a}}, 101, NOON, &more, NULL),
                      ERR_OVER_BUDGET);
-    budget_book_free(b);
 }
 
 /* The store takes a reset off what is posted there: room for all nodes, which each has to ask for. */
 static void test_a_reset_makes_no_room_in_a_lease(void **state)
 {
-    struct budget_book *b = budget_book_new();
-    struct budget_account *a = budget_account_get(b, "tenant:acme");
     struct mono now = {1000000};
     struct budget_terms terms = {true, true, now};
     struct budget_chain chain = {.at = {a}, .terms = terms};
@@ -358,25 +341,25 @@ static void test_a_reset_makes_no_room_in_a_lease(void **state)
     assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 0);
     assert_int_equal(budget_reserve(&chain, 1, NOON, &h, &why), ERR_OVER_BUDGET);
     assert_true(why.lacks_lease);
-    budget_book_free(b);
 }
 
 int main(void)
 {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_chain_is_held_as_a_whole_or_not_at_all),
-        cmocka_unit_test(test_an_account_named_twice_is_held_once),
-        cmocka_unit_test(test_a_window_that_ends_takes_its_holds_with_it),
-        cmocka_unit_test(test_a_clock_that_steps_back_finds_what_was_spent_there),
-        cmocka_unit_test(test_a_window_that_was_never_read_is_not_known),
-        cmocka_unit_test(test_of_many_windows_the_oldest_is_forgotten_and_not_known),
-        cmocka_unit_test(test_amounts_near_the_end_of_integers_do_not_wrap),
-        cmocka_unit_test(test_racing_reservations_never_pass_a_limit),
-        cmocka_unit_test(test_thousands_of_accounts_are_found_again),
-        cmocka_unit_test(test_following_a_store_that_lags_loses_nothing_and_learns_of_others),
-        cmocka_unit_test(test_a_hold_is_raised_on_the_whole_chain_or_not_at_all),
-        cmocka_unit_test(test_what_is_held_in_a_window_that_was_dropped_is_not_taken_off_its_successor),
-        cmocka_unit_test(test_a_reset_makes_no_room_in_a_lease),
+        T(test_a_chain_is_held_as_a_whole_or_not_at_all),
+        T(test_an_account_named_twice_is_held_once),
+        T(test_a_window_that_ends_takes_its_holds_with_it),
+        T(test_a_clock_that_steps_back_finds_what_was_spent_there),
+        T(test_a_window_that_was_never_read_is_not_known),
+        T(test_of_many_windows_the_oldest_is_forgotten_and_not_known),
+        T(test_amounts_near_the_end_of_integers_do_not_wrap),
+        T(test_racing_reservations_never_pass_a_limit),
+        T(test_thousands_of_accounts_are_found_again),
+        T(test_following_a_store_that_lags_loses_nothing_and_learns_of_others),
+        T(test_a_hold_is_raised_on_the_whole_chain_or_not_at_all),
+        T(test_what_is_held_in_a_window_that_was_dropped_is_not_taken_off_its_successor),
+        T(test_a_reset_makes_no_room_in_a_lease),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

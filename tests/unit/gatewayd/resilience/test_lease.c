@@ -16,16 +16,26 @@ static void grant(struct lease *l, struct lease_use u, const struct lease_ask *a
     lease_hear(l, u, a, &r);
 }
 
-static void test_nothing_is_spent_before_it_is_granted(void **state)
+static const struct lease_use NOTHING = {0};
+
+/* Of a lease with nothing in it, for a reservation of 10 at 0 ms. */
+static struct lease asked(struct lease_ask *out)
 {
     struct lease l = {0};
+
+    assert_true(lease_note(&l, NOTHING, 10, false, at(0)));
+    assert_true(lease_plan(&l, NOTHING, true, false, at(0), out));
+    return l;
+}
+
+static void test_nothing_is_spent_before_it_is_granted(void **state)
+{
     struct lease_use u = {0, 0};
     struct lease_ask ask;
+    struct lease l = asked(&ask);
 
     (void)state;
     assert_false(lease_has_room(&l, u, 10, true, 0));
-    assert_true(lease_note(&l, u, 10, false, at(0)));
-    assert_true(lease_plan(&l, u, true, false, at(0), &ask));
     assert_int_equal(ask.granted, 0);
     assert_int_equal(ask.need, 10);
     assert_int_equal(ask.want, 10 + 16 * 10);
@@ -56,14 +66,11 @@ static void test_a_session_holds_from_before_its_call_was_sent(void **state)
 
 static void test_more_is_asked_for_before_it_runs_out_and_all_goes_back_when_idle(void **state)
 {
-    struct lease l = {0};
     struct lease_use u = {0, 0};
     struct lease_ask ask;
+    struct lease l = asked(&ask);
 
     (void)state;
-    (void)lease_note(&l, u, 10, false, at(0));
-    (void)lease_plan(&l, u, true, false, at(0), &ask);
-    l.rest = 0;
     lease_hear(&l, u, &ask, &(struct lease_reply){.granted = 170, .outstanding = 170, .rest = 1000});
     u.held = 80;
     assert_false(lease_note(&l, u, 10, true, at(1)));
@@ -138,20 +145,17 @@ static void test_who_asks_gives_back_what_does_not_reach(void **state)
 
 static void test_what_was_asked_for_stays_until_it_is_taken(void **state)
 {
-    struct lease l = {0};
-    struct lease_use u = {0, 0};
     struct lease_ask ask;
+    struct lease l = asked(&ask);
 
     (void)state;
-    (void)lease_note(&l, u, 10, false, at(0));
-    (void)lease_plan(&l, u, true, false, at(0), &ask);
-    lease_hear(&l, u, &ask, &(struct lease_reply){.granted = 10, .outstanding = 10});
+    lease_hear(&l, NOTHING, &ask, &(struct lease_reply){.granted = 10, .outstanding = 10});
     (void)lease_is_wanted(&l, at(1));
-    (void)lease_plan(&l, u, true, false, at(2), &ask);
+    (void)lease_plan(&l, NOTHING, true, false, at(2), &ask);
     assert_int_equal(ask.granted, 10);
     assert_int_equal(ask.need, 0); /* it says that not all is in use */
     (void)lease_is_wanted(&l, at(200));
-    (void)lease_plan(&l, u, true, false, at(201), &ask);
+    (void)lease_plan(&l, NOTHING, true, false, at(201), &ask);
     assert_int_equal(ask.granted, 0);
 }
 
@@ -202,30 +206,26 @@ static void test_what_is_known_to_be_posted_is_outstanding_no_more(void **state)
 
 static void test_what_was_asked_and_not_answered_is_stated_again(void **state)
 {
-    struct lease l = {0};
-    struct lease_use u = {0, 0};
     struct lease_ask ask;
+    struct lease l = asked(&ask); /* granted, and the answer is lost */
 
     (void)state;
-    assert_true(lease_note(&l, u, 10, false, at(0)));
-    assert_true(lease_plan(&l, u, true, false, at(0), &ask)); /* granted, and the answer is lost */
-    assert_true(lease_plan(&l, u, true, false, at(9000), &ask));
+    assert_true(lease_plan(&l, NOTHING, true, false, at(9000), &ask));
     assert_int_equal(ask.granted, 0);
     assert_int_equal(ask.want, 0);
-    lease_hear(&l, u, &ask, &(struct lease_reply){.rest = 1000});
-    assert_false(lease_plan(&l, u, true, false, at(9000), &ask));
+    lease_hear(&l, NOTHING, &ask, &(struct lease_reply){.rest = 1000});
+    assert_false(lease_plan(&l, NOTHING, true, false, at(9000), &ask));
 }
 
 /* A window that was not planned for a while, as when a clock was stepped. */
 static void test_what_was_denied_long_ago_is_not_asked_for(void **state)
 {
     struct lease l = {0};
-    struct lease_use u = {0};
     struct lease_ask ask;
 
     (void)state;
-    assert_true(lease_note(&l, u, 10, false, at(0)));
-    assert_false(lease_plan(&l, u, true, false, at(60000), &ask));
+    assert_true(lease_note(&l, NOTHING, 10, false, at(0)));
+    assert_false(lease_plan(&l, NOTHING, true, false, at(60000), &ask));
     assert_int_equal(ask.need, 0);
     assert_int_equal(ask.want, 0);
 }
