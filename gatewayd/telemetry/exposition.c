@@ -262,7 +262,7 @@ static void render_window(struct render *r, const struct projection *p)
 
     for (size_t i = 0; i < k->n; i++) {
         series(r, p->kind, k->keys[i], "");
-        lines_double(&r->lines, p->window(&k->stats[i]));
+        lines_double(&r->lines, *(const double *)((const char *)&k->stats[i] + p->window_offset));
     }
 }
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tables first, then the state families, which read a struct of the process instead of cells. Api thread. */
+/* The tables; state families, which read a struct of the process instead of cells, are in the files beside this. Api thread. */
 #include "gatewayd/telemetry/projections_priv.h"
 
-#include <math.h>
 #include <stdio.h>
 
 #define WORD(words, member) (offsetof(struct words, member) / sizeof(uint64_t))
@@ -105,35 +104,6 @@ static const char *subset_child(unsigned i)
     return token_subset_name((enum token_subset)i);
 }
 
-static double window_avg(const struct window_stats *st)
-{
-    return st->avg;
-}
-static double window_p50(const struct window_stats *st)
-{
-    return st->p50;
-}
-static double window_p95(const struct window_stats *st)
-{
-    return st->p95;
-}
-static double window_p99(const struct window_stats *st)
-{
-    return st->p99;
-}
-static double window_min(const struct window_stats *st)
-{
-    return st->min;
-}
-static double window_max(const struct window_stats *st)
-{
-    return st->max;
-}
-static double window_error_rate(const struct window_stats *st)
-{
-    return st->error_rate;
-}
-
 /* ---- state families ---- */
 
 void sample_u64(struct lines *l, uint64_t v)
@@ -142,7 +112,7 @@ void sample_u64(struct lines *l, uint64_t v)
     lines_number(l, LINES_COUNT, v);
 }
 
-static void sample_us(struct lines *l, uint64_t us)
+void sample_us(struct lines *l, uint64_t us)
 {
     lines_series(l, NULL);
     lines_number(l, LINES_US, us);
@@ -163,419 +133,6 @@ static void state_active_streams(struct lines *l, const struct scrape *s)
     for (size_t w = 0; w < s->snapshot->n_workers; w++)
         n += cells_load(&s->snapshot->workers[w]->active_streams);
     sample_u64(l, n);
-}
-
-static void state_task_depth(struct lines *l, const struct scrape *s)
-{
-    char name[3] = "p1";
-
-    for (unsigned p = 1; p <= QUEUE_PRIORITIES; p++, name[1]++)
-        labelled_u64(l, name, s->state->queued.depth[p]);
-}
-
-/* One series per provider. */
-#define STATE_QUEUE(fn, member)                                                                              \
-    static void fn(struct lines *l, const struct scrape *s)                                                  \
-    {                                                                                                        \
-        for (size_t i = 0; i < s->state->n_queues; i++) {                                                    \
-            struct span provider = lines_text(l, s->state->queues[i].provider);                              \
-                                                                                                             \
-            lines_series(l, &provider);                                                                      \
-            lines_number(l, LINES_COUNT, s->state->queues[i].report.member);                                 \
-        }                                                                                                    \
-    }
-STATE_QUEUE(state_queue_depth, depth)
-STATE_QUEUE(state_in_flight, used)
-STATE_QUEUE(state_slots, slots)
-#undef STATE_QUEUE
-
-static void state_queue_refusals(struct lines *l, const struct scrape *s)
-{
-    for (unsigned v = QUEUE_FULL; v < QUEUE_VERDICTS; v++)
-        labelled_u64(l, queue_reason((enum queue_verdict)v), s->state->queued.refused[v]);
-    for (unsigned r = OVERLOAD_REQUESTS; r < OVERLOAD_REASONS; r++)
-        labelled_u64(l, overload_reason_name((enum overload_reason)r), s->state->overload.refused[r]);
-}
-static void state_open_requests(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->overload.requests);
-}
-static void state_buffered(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->overload.bytes);
-}
-
-/* The breakers are sorted: those of a provider stand together. */
-static size_t provider_end(const struct metrics_state *s, size_t from)
-{
-    size_t i = from;
-
-    while (i < s->n_breakers && s->breakers[i].provider == s->breakers[from].provider)
-        i++;
-    return i;
-}
-
-static enum breaker_state worst_of(const struct metrics_state *s, size_t from, size_t to)
-{
-    enum breaker_state worst = BREAKER_CLOSED;
-
-    for (size_t i = from; i < to; i++)
-        worst = s->breakers[i].state > worst ? s->breakers[i].state : worst;
-    return worst;
-}
-
-static struct span breaker_state_label(unsigned state)
-{
-    static const char *const NAMES[] = {"closed", "half_open", "open"};
-
-    return span_of(NAMES[state]);
-}
-
-static void state_breaker_worst(struct lines *l, const struct scrape *s)
-{
-    for (size_t i = 0, end; i < s->state->n_breakers; i = end) {
-        struct span provider = lines_text(l, s->state->breakers[i].provider);
-
-        end = provider_end(s->state, i);
-        lines_series(l, &provider);
-        lines_number(l, LINES_COUNT, worst_of(s->state, i, end));
-    }
-}
-
-static void state_breaker_provider(struct lines *l, const struct scrape *s)
-{
-    for (size_t i = 0, end; i < s->state->n_breakers; i = end) {
-        enum breaker_state is;
-
-        end = provider_end(s->state, i);
-        is = worst_of(s->state, i, end);
-        for (unsigned v = 0; v < BREAKER_STATES; v++) {
-            struct span values[] = {lines_text(l, s->state->breakers[i].provider), breaker_state_label(v)};
-
-            lines_series(l, values);
-            lines_number(l, LINES_COUNT, v == (unsigned)is);
-        }
-    }
-}
-
-/* One series per state of each breaker. */
-static void each_breaker_state(struct lines *l, const struct scrape *s, bool is_transitions)
-{
-    for (size_t i = 0; i < s->state->n_breakers; i++) {
-        const struct breaker_view *b = &s->state->breakers[i];
-
-        for (unsigned v = 0; v < BREAKER_STATES; v++) {
-            struct span values[] = {lines_text(l, b->provider), lines_text(l, b->model),
-                                    breaker_state_label(v)};
-
-            lines_series(l, values);
-            lines_number(l, LINES_COUNT, is_transitions ? b->transitions[v] : v == (unsigned)b->state);
-        }
-    }
-}
-static void state_breaker_model(struct lines *l, const struct scrape *s)
-{
-    each_breaker_state(l, s, false);
-}
-static void state_breaker_transitions(struct lines *l, const struct scrape *s)
-{
-    each_breaker_state(l, s, true);
-}
-
-static void state_breaker_failures(struct lines *l, const struct scrape *s)
-{
-    for (size_t i = 0; i < s->state->n_breakers; i++) {
-        const struct breaker_view *b = &s->state->breakers[i];
-        struct span values[] = {lines_text(l, b->provider), lines_text(l, b->model)};
-
-        lines_series(l, values);
-        lines_number(l, LINES_COUNT, b->failures);
-    }
-}
-
-static void state_breaker_recovery(struct lines *l, const struct scrape *s)
-{
-    const struct metric_bounds *bounds = metric_bounds(METRIC_BUCKETS_recovery_seconds);
-
-    for (size_t i = 0, end; i < s->state->n_breakers; i = end) {
-        struct span provider = lines_text(l, s->state->breakers[i].provider);
-        uint64_t n[METRIC_BUCKETS_MAX + 1] = {0}, sum_us = 0, count = 0;
-
-        end = provider_end(s->state, i);
-        for (size_t b = i; b < end; b++) {
-            sum_us += s->state->breakers[b].recovery_sum_us;
-            for (size_t k = 0; k <= bounds->n; k++) {
-                n[k] += s->state->breakers[b].recoveries[k];
-                count += s->state->breakers[b].recoveries[k];
-            }
-        }
-        if (!count)
-            continue;
-        lines_series(l, &provider);
-        lines_histogram(l, bounds, n, sum_us, NULL);
-    }
-}
-
-/* A provider of which nothing is known has its series, too: NaN. */
-#define STATE_HEALTH(fn, value)                                                                              \
-    static void fn(struct lines *l, const struct scrape *s)                                                  \
-    {                                                                                                        \
-        for (size_t i = 0; s->state->health && i < s->state->health->n; i++) {                               \
-            const struct health_row *row = &s->state->health->rows[i];                                       \
-            const struct health *h = &row->health;                                                           \
-            struct span provider = lines_text(l, row->provider);                                             \
-                                                                                                             \
-            lines_series(l, &provider);                                                                      \
-            lines_double(l, value);                                                                          \
-        }                                                                                                    \
-    }
-STATE_HEALTH(state_availability, h->availability)
-STATE_HEALTH(state_error_rate, h->error_rate)
-STATE_HEALTH(state_score, h->is_known ? health_rounded(h->score) : (double)NAN)
-STATE_HEALTH(state_score_ratio, h->is_known ? health_rounded(h->score) / 100 : (double)NAN)
-#undef STATE_HEALTH
-
-static void state_probes(struct lines *l, const struct scrape *s)
-{
-    static const char *const OUTCOMES[] = {"ok", "failed", "unclear"};
-
-    for (size_t i = 0; i < s->state->n_probes; i++)
-        for (unsigned o = 0; o < METRICS_PROBE_OUTCOMES; o++) {
-            struct span values[] = {lines_text(l, s->state->probes[i].provider), span_of(OUTCOMES[o])};
-
-            lines_series(l, values);
-            lines_number(l, LINES_COUNT, s->state->probes[i].n[o]);
-        }
-}
-
-static void state_uptime(struct lines *l, const struct scrape *s)
-{
-    int64_t us = s->state->now.us - s->state->started.us;
-
-    sample_us(l, us > 0 ? (uint64_t)us : 0);
-}
-
-static void state_cpu(struct lines *l, const struct scrape *s)
-{
-    sample_us(l, s->process.cpu_us);
-}
-static void state_resident(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->process.resident_bytes);
-}
-static void state_started(struct lines *l, const struct scrape *s)
-{
-    sample_us(l, (uint64_t)s->state->started.us);
-}
-static void state_open_fds(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->process.open_fds);
-}
-static void state_max_fds(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->process.max_fds);
-}
-static void state_memory_limit(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->process.memory_limit_bytes);
-}
-
-static void state_cpu_limit(struct lines *l, const struct scrape *s)
-{
-    lines_series(l, NULL);
-    lines_double(l, s->process.cpu_cores);
-}
-
-static void state_build(struct lines *l, const struct scrape *s)
-{
-    const char *version = s->state->version ? s->state->version : "";
-    const char *revision = s->state->revision ? s->state->revision : "";
-    /* Interned for their cleaning: a bad byte would cost the whole scrape. */
-    struct span values[] = {lines_text(l, intern_z(version)), lines_text(l, intern_z(revision)),
-                            SPAN_LIT("1.41")};
-
-    lines_series(l, values);
-    lines_number(l, LINES_COUNT, 1);
-}
-
-static void state_reloads(struct lines *l, const struct scrape *s)
-{
-    labelled_u64(l, "ok", s->state->reloads_ok);
-    labelled_u64(l, "failed", s->state->reloads_failed);
-}
-
-static void state_config_version(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->config_version);
-}
-static void state_connections(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->connections);
-}
-static void state_connections_refused(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->connections_refused);
-}
-static void state_guard_refusals(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->guard_refusals);
-}
-
-/* One series per worker. */
-#define STATE_LOOP(name, member, unit)                                                                       \
-    static void name(struct lines *l, const struct scrape *s)                                                \
-    {                                                                                                        \
-        for (size_t w = 0; w < s->state->n_workers && w < ARRAY_LEN(s->state->loops); w++) {                 \
-            char text[24];                                                                                   \
-            struct span value = span_make(text, (size_t)snprintf(text, sizeof(text), "%zu", w));             \
-                                                                                                             \
-            lines_series(l, &value);                                                                         \
-            lines_number(l, unit, s->state->loops[w].member);                                                \
-        }                                                                                                    \
-    }
-STATE_LOOP(state_loop_turns, turns, LINES_COUNT)
-STATE_LOOP(state_loop_empty, empty_turns, LINES_COUNT)
-STATE_LOOP(state_loop_busy, busy_us, LINES_US)
-STATE_LOOP(state_loop_max, max_turn_us, LINES_US)
-#undef STATE_LOOP
-
-static void state_journal_records(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->journal.appended);
-}
-static void state_journal_bytes(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->journal.bytes);
-}
-static void state_journal_read(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->journal.read);
-}
-static void state_journal_used(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->journal.used_bytes);
-}
-static void state_journal_limit(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->journal.max_bytes);
-}
-static void state_journal_refusals(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->journal.full_refusals);
-}
-
-/* One series per store. */
-#define STATE_STORE(fn, unit, value)                                                                         \
-    static void fn(struct lines *l, const struct scrape *s)                                                  \
-    {                                                                                                        \
-        for (size_t i = 0; i < s->state->n_stores && i < METRICS_STORES; i++) {                              \
-            const struct metrics_store *store = &s->state->stores[i];                                        \
-            struct span label_value = span_of(store->name);                                                  \
-                                                                                                             \
-            lines_series(l, &label_value);                                                                   \
-            lines_number(l, unit, value);                                                                    \
-        }                                                                                                    \
-    }
-STATE_STORE(state_store_lag, LINES_US, store->lag_us > 0 ? (uint64_t)store->lag_us : 0)
-STATE_STORE(state_store_up, LINES_COUNT, store->is_up)
-STATE_STORE(state_store_batches, LINES_COUNT, store->batches)
-STATE_STORE(state_store_records, LINES_COUNT, store->records)
-STATE_STORE(state_store_last_records, LINES_COUNT, store->last_records)
-STATE_STORE(state_store_errors, LINES_COUNT, store->errors)
-STATE_STORE(state_store_duplicates, LINES_COUNT, store->duplicates)
-STATE_STORE(state_store_gaps, LINES_COUNT, store->gaps)
-#undef STATE_STORE
-
-static void state_book_drift(struct lines *l, const struct scrape *s)
-{
-    for (size_t i = 0; i < s->state->n_pairs && i < METRICS_PAIRS; i++) {
-        struct span value = span_of(s->state->pairs[i].name);
-
-        lines_series(l, &value);
-        lines_double(l, s->state->pairs[i].drift);
-    }
-}
-
-static void state_aggregation_success(struct lines *l, const struct scrape *s)
-{
-    sample_us(l, (uint64_t)s->state->aggregation.last_success.us);
-}
-static void state_aggregation_failures(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->aggregation.failures);
-}
-static void state_aggregation_lag(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->aggregation.lag_hours);
-}
-
-static void state_degraded(struct lines *l, const struct scrape *s)
-{
-    for (size_t i = 0; i < s->state->n_parts && i < METRICS_PARTS; i++)
-        labelled_u64(l, s->state->parts[i].name, s->state->parts[i].is_degraded);
-}
-
-static void tenant_series(struct lines *l, const struct metrics_tenant *t)
-{
-    struct span value = lines_text(l, t->tenant);
-
-    lines_series(l, &value);
-}
-
-static void state_limited(struct lines *l, const struct scrape *s)
-{
-    for (size_t i = 0; i < s->state->n_limited; i++) {
-        tenant_series(l, &s->state->limited[i]);
-        lines_number(l, LINES_COUNT, s->state->limited[i].limited);
-    }
-}
-
-static void state_limit_types(struct lines *l, const struct scrape *s)
-{
-    for (size_t i = 0; i < METRICS_LIMIT_TYPES; i++)
-        if (s->state->limit_types[i].name)
-            labelled_u64(l, s->state->limit_types[i].name, s->state->limit_types[i].hits);
-}
-
-static void state_shadow(struct lines *l, const struct scrape *s)
-{
-    for (size_t i = 0; i < METRICS_LIMIT_TYPES; i++)
-        if (s->state->limit_types[i].name)
-            labelled_u64(l, s->state->limit_types[i].name, s->state->limit_types[i].shadow_hits);
-}
-
-static void put_instant(struct lines *l, struct wall t)
-{
-    if (t.us == INT64_MAX)
-        lines_double(l, (double)INFINITY);
-    else
-        lines_number(l, LINES_US, (uint64_t)t.us);
-}
-
-/* Tenants without a budget have no series. */
-#define STATE_BUDGET(fn, has, put)                                                                           \
-    static void fn(struct lines *l, const struct scrape *s)                                                  \
-    {                                                                                                        \
-        for (size_t i = 0; i < s->state->n_limited; i++) {                                                   \
-            const struct metrics_tenant *t = &s->state->limited[i];                                          \
-                                                                                                             \
-            if (!(has))                                                                                      \
-                continue;                                                                                    \
-            tenant_series(l, t);                                                                             \
-            put;                                                                                             \
-        }                                                                                                    \
-    }
-STATE_BUDGET(state_budget_usage, t->limit_nanousd, lines_double(l, t->usage_ratio))
-STATE_BUDGET(state_budget_limit, t->limit_nanousd, lines_number(l, LINES_NANOUSD, (uint64_t)t->limit_nanousd))
-STATE_BUDGET(state_budget_rejections, t->limit_nanousd || t->over_budget,
-             lines_number(l, LINES_COUNT, t->over_budget))
-STATE_BUDGET(state_budget_exhaustion, t->limit_nanousd && t->exhausts_at.us, put_instant(l, t->exhausts_at))
-#undef STATE_BUDGET
-
-static void state_overshoot(struct lines *l, const struct scrape *s)
-{
-    lines_series(l, NULL);
-    lines_double(l, s->state->overshoot_bound_usd);
 }
 
 /* A label of the family itself is folded. */
@@ -603,20 +160,6 @@ static uint64_t overflow_of(struct snapshot *s, enum metric m)
     return n;
 }
 
-/* Of the families that are made of what limits say: what was counted for tenants that share a series, and the gauges that they
- * do not have. */
-static void overflow_of_limits(struct lines *l, const struct scrape *s)
-{
-    struct metrics_tenant rest = {0};
-
-    for (size_t i = 0; i < s->state->n_limited; i++)
-        if (s->state->limited[i].n_folded)
-            rest = s->state->limited[i];
-    labelled_u64(l, "aigateway_rate_limit_hits_total", rest.limited);
-    labelled_u64(l, "aigateway_budget_rejections_total", rest.over_budget);
-    labelled_u64(l, "aigateway_budget_usage_ratio", rest.n_folded);
-}
-
 static void state_overflow(struct lines *l, const struct scrape *s)
 {
     for (int m = 0; m < METRIC_COUNT; m++)
@@ -634,8 +177,9 @@ static void state_overflow(struct lines *l, const struct scrape *s)
 #define HISTOGRAM(k, words, member)                                                                          \
     .kind = KIND_##k, .measure = MEASURE_HISTOGRAM, .word = WORD(words, member)
 #define EXEMPLARS(cell, member) .exemplars_offset = offsetof(struct cell, member)
-#define WINDOW(k, fn)           .kind = KIND_##k, .measure = MEASURE_WINDOW, .window = (fn)
-#define STATE(fn)               .measure = MEASURE_STATE, .state = (fn)
+#define WINDOW(k, member)                                                                                    \
+    .kind = KIND_##k, .measure = MEASURE_WINDOW, .window_offset = offsetof(struct window_stats, member)
+#define STATE(fn) .measure = MEASURE_STATE, .state = (fn)
 
 static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_http_requests_total] = {COUNT(HTTP)},
@@ -644,10 +188,10 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_http_response_size_bytes] = {HISTOGRAM(ROUTE, route_words, size)},
     [METRIC_http_request_errors_total] = {COUNT(HTTP), .from_status = 500},
     [METRIC_http_response_status_total] = {COUNT(HTTP)},
-    [METRIC_http_request_latency_avg_seconds] = {WINDOW(ENDPOINT, window_avg)},
-    [METRIC_http_request_latency_p50_seconds] = {WINDOW(ENDPOINT, window_p50)},
-    [METRIC_http_request_latency_p95_seconds] = {WINDOW(ENDPOINT, window_p95)},
-    [METRIC_http_request_latency_p99_seconds] = {WINDOW(ENDPOINT, window_p99)},
+    [METRIC_http_request_latency_avg_seconds] = {WINDOW(ENDPOINT, avg)},
+    [METRIC_http_request_latency_p50_seconds] = {WINDOW(ENDPOINT, p50)},
+    [METRIC_http_request_latency_p95_seconds] = {WINDOW(ENDPOINT, p95)},
+    [METRIC_http_request_latency_p99_seconds] = {WINDOW(ENDPOINT, p99)},
     [METRIC_model_inference_requests_total] = {WORDS_OF(ATTEMPT, attempt_words, status),
                                                CHILDREN(STATUS_REJECTED, status_child)},
     [METRIC_model_inference_duration_seconds] = {HISTOGRAM(ATTEMPT, attempt_words, times),
@@ -655,15 +199,15 @@ static const struct projection PROJECTIONS[METRIC_COUNT] = {
     [METRIC_model_requests_total] = {WORDS_OF(ATTEMPT, attempt_words, status),
                                      CHILDREN(STATUS_REJECTED, status_child)},
     [METRIC_model_errors_total] = {WORDS_OF(ATTEMPT, attempt_words, status[STATUS_ERROR])},
-    [METRIC_model_error_rate] = {WINDOW(MODEL, window_error_rate)},
-    [METRIC_model_latency_avg_seconds] = {WINDOW(MODEL, window_avg)},
+    [METRIC_model_error_rate] = {WINDOW(MODEL, error_rate)},
+    [METRIC_model_latency_avg_seconds] = {WINDOW(MODEL, avg)},
     [METRIC_provider_requests_total] = {WORDS_OF(ATTEMPT, attempt_words, status),
                                         .n_children = STATUS_REJECTED},
     [METRIC_provider_errors_total] = {WORDS_OF(ATTEMPT, attempt_words, status[STATUS_ERROR])},
-    [METRIC_provider_latency_avg_seconds] = {WINDOW(PROVIDER, window_avg)},
-    [METRIC_provider_latency_min_seconds] = {WINDOW(PROVIDER, window_min)},
-    [METRIC_provider_latency_max_seconds] = {WINDOW(PROVIDER, window_max)},
-    [METRIC_provider_latency_p95_seconds] = {WINDOW(PROVIDER, window_p95)},
+    [METRIC_provider_latency_avg_seconds] = {WINDOW(PROVIDER, avg)},
+    [METRIC_provider_latency_min_seconds] = {WINDOW(PROVIDER, min)},
+    [METRIC_provider_latency_max_seconds] = {WINDOW(PROVIDER, max)},
+    [METRIC_provider_latency_p95_seconds] = {WINDOW(PROVIDER, p95)},
     [METRIC_tokens_used_total] = {WORDS_OF(ATTEMPT, attempt_words, tokens),
                                   CHILDREN(TOKEN_TYPE_COUNT, token_child)},
     [METRIC_model_tokens_total] = {WORDS_OF(ATTEMPT, attempt_words, tokens),

@@ -40,7 +40,7 @@ struct span part_text(struct lines *l, enum part_form form, unsigned value, char
 enum measure {
     MEASURE_WORDS,     /* counters: word, n_children, unit */
     MEASURE_HISTOGRAM, /* a times_<set>: word is its sum */
-    MEASURE_WINDOW,    /* window */
+    MEASURE_WINDOW,    /* window_offset */
     MEASURE_STATE,     /* state */
 };
 
@@ -60,7 +60,7 @@ struct projection {
     enum lines_unit unit;
     unsigned from_status;    /* HTTP: only status codes from here on */
     size_t exemplars_offset; /* in the cell */
-    double (*window)(const struct window_stats *st);
+    size_t window_offset;    /* of a double in struct window_stats */
     void (*state)(struct lines *l, const struct scrape *s);
 };
 const struct projection *projection(enum metric m);

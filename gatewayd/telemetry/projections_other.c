@@ -26,14 +26,8 @@ void state_external_errors(struct lines *l, const struct scrape *s)
         external(l, &s->state->probes[i], true);
 }
 
-void state_trials(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->trials.signups);
-}
-void state_conversions(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->trials.conversions);
-}
+STATE_ONE(state_trials, sample_u64, s->state->trials.signups)
+STATE_ONE(state_conversions, sample_u64, s->state->trials.conversions)
 
 void state_subscriptions(struct lines *l, const struct scrape *s)
 {

@@ -68,10 +68,8 @@ void state_db_active(struct lines *l, const struct scrape *s)
     sample_u64(l, n > 0 ? (uint64_t)n : 0);
 }
 
-void state_db_max(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->tally->connections > 0 ? (uint64_t)s->state->tally->connections : 0);
-}
+STATE_ONE(state_db_max, sample_u64,
+          s->state->tally->connections > 0 ? (uint64_t)s->state->tally->connections : 0)
 
 void state_redis_operations(struct lines *l, const struct scrape *s)
 {
@@ -101,7 +99,4 @@ void state_redis_times(struct lines *l, const struct scrape *s)
     }
 }
 
-void state_redis_unreachable(struct lines *l, const struct scrape *s)
-{
-    sample_u64(l, s->state->tally->unreachable);
-}
+STATE_ONE(state_redis_unreachable, sample_u64, s->state->tally->unreachable)
