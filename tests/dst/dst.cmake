@@ -30,7 +30,7 @@ foreach(mutant double_settle ack_before_commit skipped_watermark reset_missed wi
 endforeach()
 
 # The guards in simulation: the libraries as they are, but for clock and chance (guards.c) and what is driven step by step
-# (breaker.c, breaker_share.c …), which are compiled into the scenes.
+# (breaker_share.c …), which are compiled into the scenes.
 file(GLOB DST_GUARDS_SRC CONFIGURE_DEPENDS tests/dst/guards/*.c)
 add_executable(dst_guards ${DST_GUARDS_SRC} tests/dst/kv_wire.c)
 target_compile_options(dst_guards PRIVATE ${BANNED})

@@ -17,7 +17,7 @@
 #include "tests/dst/guards/share_step.h"
 
 /* For the epoch of a breaker. */
-#include "gatewayd/resilience/breaker.c"
+#include "gatewayd/resilience/breaker_priv.h"
 
 #define NODES   4u
 #define PAIRS   3u
@@ -120,7 +120,7 @@ static void look(struct node *n, unsigned p, struct breaker_view *v)
 
 static uint64_t epoch_of(struct node *n, unsigned p)
 {
-    return atomic_load(&find(n->table, scene.provider[p], scene.model[p])->word) >> 1;
+    return atomic_load(&breaker_find(n->table, scene.provider[p], scene.model[p])->word) >> 1;
 }
 
 static void turn(struct node *n)
@@ -191,11 +191,11 @@ static void attempt(struct node *n, unsigned p)
 /* By the rules' words: so many in a row, or so large a part of so many in the window. */
 static bool should_open(const struct side *s)
 {
-    int64_t now = guards.mono_us / (scene.rules.window_us / SLICES + 1);
+    int64_t now = guards.mono_us / (scene.rules.window_us / BREAKER_SLICES + 1);
     unsigned all = 0, bad = 0;
 
     for (unsigned i = s->n_log > LOG ? s->n_log - LOG : 0; i < s->n_log; i++)
-        if (s->log[i % LOG].slice > now - SLICES) {
+        if (s->log[i % LOG].slice > now - BREAKER_SLICES) {
             all++;
             bad += s->log[i % LOG].is_bad;
         }
@@ -230,7 +230,7 @@ static enum breaker_state expect(struct side *s, const struct breaker_view *v, c
         return v->state;
     if (v->state == BREAKER_CLOSED && !h->ticket.probe) {
         s->in_a_row = outcome == BREAKER_FAILURE ? s->in_a_row + 1 : 0;
-        s->log[s->n_log % LOG].slice = guards.mono_us / (scene.rules.window_us / SLICES + 1);
+        s->log[s->n_log % LOG].slice = guards.mono_us / (scene.rules.window_us / BREAKER_SLICES + 1);
         s->log[s->n_log++ % LOG].is_bad = outcome == BREAKER_FAILURE;
         return outcome == BREAKER_FAILURE && should_open(s) ? BREAKER_OPEN : BREAKER_CLOSED;
     }
@@ -250,7 +250,7 @@ static void report(struct node *n, struct held *h, enum breaker_outcome outcome)
     bool is_given_up = h->ticket.probe && guards.mono_us - h->given_us >= BREAKER_PROBE_US;
 
     look(n, h->pair, &v);
-    catch_up(s, find(n->table, scene.provider[h->pair], scene.model[h->pair]));
+    catch_up(s, breaker_find(n->table, scene.provider[h->pair], scene.model[h->pair]));
     want = is_given_up ? v.state : expect(s, &v, h, outcome);
     if (guards.mutant == MUTANT_counts_4xx && outcome == BREAKER_NEITHER)
         outcome = BREAKER_FAILURE;
