@@ -200,7 +200,7 @@ void api_set_cost(json_t *o, const char *usd, const char *exact, int64_t nanousd
 
 static int by_name(const void *a, const void *b)
 {
-    const struct facts_provider_sum *x = a, *y = b;
+    const struct facts_sum *x = a, *y = b;
 
     return strcmp(label_text(x->provider), label_text(y->provider));
 }
@@ -211,7 +211,7 @@ void picture_take(struct picture *p, struct gateway *gw)
     p->n_facts = gateway_facts_mt(gw, p->facts);
     gateway_metrics_state_mt(gw, &p->arena, &p->state);
     p->totals = facts_totals(p->facts, p->n_facts, p->state.now);
-    p->providers = arena_array(&p->arena, struct facts_provider_sum, PICTURE_PROVIDERS);
+    p->providers = arena_array(&p->arena, struct facts_sum, PICTURE_PROVIDERS);
     p->n_providers = facts_sum_providers(p->facts, p->n_facts, &p->state, p->providers, PICTURE_PROVIDERS);
     qsort(p->providers, p->n_providers, sizeof(*p->providers), by_name);
 }

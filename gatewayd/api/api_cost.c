@@ -206,13 +206,10 @@ static json_t *days_of(const struct hourly *h)
 
     for (size_t i = 0; i < h->n; i++) {
         struct hourly_sums s;
-        struct measures nothing = {0};
         json_t *row = json_object();
 
-        if (hourly_sum(h, HOURLY_ALL, i, i + 1, &s))
-            abort();
         SET(row, "day", view_day(h->from + (int64_t)i * VIEW_DAY_S));
-        view_put_measures(row, s.n ? &s.v[0].m : &nothing);
+        view_put_measures(row, &view_sum(h, i, i + 1, &s)->m);
         (void)json_array_append_new(rows, row);
         hourly_sums_release(&s);
     }
@@ -221,6 +218,7 @@ static json_t *days_of(const struct hourly *h)
 
 static void put_previous(struct answer *a)
 {
+    const struct measures *before;
     struct hourly_sums s;
     json_t *o;
 
@@ -228,16 +226,15 @@ static void put_previous(struct answer *a)
         SET(a->o, "previous", json_null());
         return;
     }
-    if (hourly_sum(&a->before.h, HOURLY_ALL, 0, a->before.h.n, &s))
-        abort();
+    before = &view_sum(&a->before.h, 0, a->before.h.n, &s)->m;
     o = json_object();
     SET(o, "from", api_json_time((struct wall){a->before.h.from * 1000000}));
     SET(o, "to", api_json_time((struct wall){a->before.h.to * 1000000}));
-    view_put_measures(o, s.n ? &s.v[0].m : &(struct measures){0});
+    view_put_measures(o, before);
     SET(o, "change",
-        s.n && s.v[0].m.v[MEASURE_cost_nano] > 0
-            ? json_real((double)(a->all.v[MEASURE_cost_nano] - s.v[0].m.v[MEASURE_cost_nano]) /
-                        (double)s.v[0].m.v[MEASURE_cost_nano])
+        before->v[MEASURE_cost_nano] > 0
+            ? json_real((double)(a->all.v[MEASURE_cost_nano] - before->v[MEASURE_cost_nano]) /
+                        (double)before->v[MEASURE_cost_nano])
             : json_null());
     SET(a->o, "previous", o);
     hourly_sums_release(&s);

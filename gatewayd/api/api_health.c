@@ -87,7 +87,7 @@ static const char *tally_name(const struct tally *t)
     return t->degraded ? "degraded" : "healthy";
 }
 
-static json_t *dashboard_row(const struct facts_provider_sum *s, const struct health *h)
+static json_t *dashboard_row(const struct facts_sum *s, const struct health *h)
 {
     json_t *o = json_object();
 

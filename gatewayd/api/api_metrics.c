@@ -31,7 +31,7 @@ static json_t *requests_json(const struct facts_totals *t)
     return o;
 }
 
-static json_t *provider_json(const struct picture *p, const struct facts_provider_sum *s)
+static json_t *provider_json(const struct picture *p, const struct facts_sum *s)
 {
     struct health_row row = provider_health(p, s->provider);
     json_t *o = json_object();

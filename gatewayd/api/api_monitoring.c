@@ -171,12 +171,7 @@ static json_t *head(const struct picture *p)
 
 #define MODELS_MAX 4096u
 
-struct spend {
-    uint64_t attempts, errors, input_tokens, output_tokens, unpriced;
-    int64_t cost_nanousd;
-};
-
-static void set_spend(json_t *o, const struct spend *s, int64_t all_nanousd)
+static void set_spend(json_t *o, const struct facts_sum *s, int64_t all_nanousd)
 {
     double cost = (double)s->cost_nanousd / 1e9, tokens = (double)(s->input_tokens + s->output_tokens);
 
@@ -194,47 +189,35 @@ static void set_spend(json_t *o, const struct spend *s, int64_t all_nanousd)
     (void)json_object_set_new(o, "unpriced_requests", api_json_count(s->unpriced));
 }
 
-static json_t *cost_of_model(const struct facts_model_sum *m, int64_t all_nanousd)
+static json_t *cost_json(const struct facts_sum *s, int64_t all_nanousd)
 {
-    struct spend s = {m->attempts,      m->errors,   m->input_tokens,
-                      m->output_tokens, m->unpriced, m->cost_nanousd};
     json_t *o = json_object();
 
-    (void)json_object_set_new(o, "provider", json_string(label_text(m->provider)));
-    (void)json_object_set_new(o, "model", api_json_label(m->model));
-    set_spend(o, &s, all_nanousd);
+    (void)json_object_set_new(o, "provider", json_string(label_text(s->provider)));
+    if (s->model)
+        (void)json_object_set_new(o, "model", api_json_label(s->model));
+    set_spend(o, s, all_nanousd);
     return o;
 }
 
-static json_t *cost_of_provider(const struct facts_provider_sum *p, int64_t all_nanousd)
+static size_t take_models(struct picture *p, struct facts_sum **out)
 {
-    struct spend s = {p->attempts,      p->errors,   p->input_tokens,
-                      p->output_tokens, p->unpriced, p->cost_nanousd};
-    json_t *o = json_object();
-
-    (void)json_object_set_new(o, "provider", json_string(label_text(p->provider)));
-    set_spend(o, &s, all_nanousd);
-    return o;
-}
-
-static size_t take_models(struct picture *p, struct facts_model_sum **out)
-{
-    *out = arena_array(&p->arena, struct facts_model_sum, MODELS_MAX);
+    *out = arena_array(&p->arena, struct facts_sum, MODELS_MAX);
     return facts_sum_models(p->facts, p->n_facts, p->state.now, *out, MODELS_MAX);
 }
 
 void api_cost_of_process(const struct api_request *rq, struct api_reply *reply)
 {
     struct picture p;
-    struct facts_model_sum *models;
-    struct spend all = {0};
+    struct facts_sum *models;
+    struct facts_sum all = {0};
     json_t *o, *by_provider = json_array(), *by_model = json_array();
     size_t n;
 
     picture_take(&p, rq->gw);
     n = take_models(&p, &models);
     for (size_t i = 0; i < p.n_providers; i++) {
-        const struct facts_provider_sum *s = &p.providers[i];
+        const struct facts_sum *s = &p.providers[i];
 
         all.attempts += s->attempts;
         all.errors += s->errors;
@@ -244,9 +227,9 @@ void api_cost_of_process(const struct api_request *rq, struct api_reply *reply)
         all.cost_nanousd += s->cost_nanousd;
     }
     for (size_t i = 0; i < p.n_providers; i++)
-        (void)json_array_append_new(by_provider, cost_of_provider(&p.providers[i], all.cost_nanousd));
+        (void)json_array_append_new(by_provider, cost_json(&p.providers[i], all.cost_nanousd));
     for (size_t i = 0; i < n; i++)
-        (void)json_array_append_new(by_model, cost_of_model(&models[i], all.cost_nanousd));
+        (void)json_array_append_new(by_model, cost_json(&models[i], all.cost_nanousd));
     o = head(&p);
     set_spend(o, &all, all.cost_nanousd);
     (void)json_object_set_new(o, "providers", by_provider);
@@ -258,7 +241,7 @@ void api_cost_of_process(const struct api_request *rq, struct api_reply *reply)
 void api_error_rates_of_process(const struct api_request *rq, struct api_reply *reply)
 {
     struct picture p;
-    struct facts_model_sum *models;
+    struct facts_sum *models;
     json_t *o, *rows = json_array();
     size_t n;
 

@@ -26,16 +26,6 @@ static const struct api_param *param_of(const struct api_shape *s, struct span n
     return NULL;
 }
 
-static bool is_choice(const char *choices, struct span s)
-{
-    struct span rest = span_of(choices);
-
-    while (rest.p)
-        if (span_eq(span_split(&rest, ' '), s))
-            return s.len > 0;
-    return false;
-}
-
 /* "50,95,99.9" */
 static bool is_percentiles(struct span s)
 {
@@ -60,7 +50,7 @@ static bool is_valid(const struct api_param *p, struct span v)
     case PARAM_COUNT:
         return span_to_u64(v, &n) && n >= (uint64_t)p->min && n <= (uint64_t)p->max;
     case PARAM_CHOICE:
-        return is_choice(p->choices, v);
+        return value_is_choice(v, p->choices);
     case PARAM_PERCENTILES:
         return is_percentiles(v);
     case PARAM_NAME:

@@ -112,14 +112,12 @@ static void put_percentiles(json_t *o, const struct sketch *s)
 static json_t *hour_row_json(const struct hourly *h, size_t i)
 {
     struct hourly_sums s;
-    struct hourly_sum nothing = {0};
+    const struct hourly_sum *sum = view_sum(h, i, i + 1, &s);
     json_t *o = json_object();
 
-    if (hourly_sum(h, HOURLY_ALL, i, i + 1, &s))
-        abort();
     SET(o, "hour", view_hour(h->from + (int64_t)i * h->step_s));
-    view_put_measures(o, s.n ? &s.v[0].m : &nothing.m);
-    put_percentiles(o, s.n ? &s.v[0].sketch : &nothing.sketch);
+    view_put_measures(o, &sum->m);
+    put_percentiles(o, &sum->sketch);
     hourly_sums_release(&s);
     return o;
 }
@@ -144,14 +142,12 @@ static bool read_provider(const struct api_request *rq, int64_t hours, char name
 static json_t *total_json(const struct hourly *h)
 {
     struct hourly_sums s;
-    struct hourly_sum nothing = {0};
+    const struct hourly_sum *sum = view_sum(h, 0, h->n, &s);
     json_t *o = json_object();
 
-    if (hourly_sum(h, HOURLY_ALL, 0, h->n, &s))
-        abort();
-    view_put_measures(o, s.n ? &s.v[0].m : &nothing.m);
-    put_percentiles(o, s.n ? &s.v[0].sketch : &nothing.sketch);
-    SET(o, "unique_models", json_integer(s.n ? s.v[0].models : 0));
+    view_put_measures(o, &sum->m);
+    put_percentiles(o, &sum->sketch);
+    SET(o, "unique_models", json_integer(sum->models));
     hourly_sums_release(&s);
     return o;
 }
@@ -208,12 +204,9 @@ void api_latency_trends(const struct api_request *rq, struct api_reply *reply)
         abort();
     for (size_t i = 0; i < v.h.n; i++) {
         struct hourly_sums s;
-        struct hourly_sum nothing = {0}, *sum = &nothing;
+        const struct hourly_sum *sum = view_sum(&v.h, i, i + 1, &s);
         json_t *row = json_object();
 
-        if (hourly_sum(&v.h, HOURLY_ALL, i, i + 1, &s))
-            abort();
-        sum = s.n ? &s.v[0] : sum;
         p95[i] = sketch_quantile_us(&sum->sketch, 0.95) / 1000;
         SET(row, "hour", view_hour(v.h.from + (int64_t)i * VIEW_HOUR_S));
         SET(row, "count", json_integer(sum->m.v[MEASURE_attempts]));
@@ -249,21 +242,20 @@ static bool split_target(const struct api_request *rq, char provider[256], char 
     return false;
 }
 
-/* The sums of one model; false with the reply written. */
-static bool read_model(const struct api_request *rq, int64_t from, struct view *v, struct hourly_sums *s,
-                       char provider[256], char model[512], struct api_reply *reply)
+/* The sums of one model, borrowed from `s`; NULL with the reply written. */
+static const struct hourly_sum *read_model(const struct api_request *rq, int64_t from, struct view *v,
+                                           struct hourly_sums *s, char provider[256], char model[512],
+                                           struct api_reply *reply)
 {
     struct view_ask ask = {.from = from, .has_sketches = true, .provider = provider, .model = model};
 
     if (!split_target(rq, provider, model, reply) || !view_read(rq, &ask, v, reply))
-        return false;
+        return NULL;
     if (!provider_found(rq, span_of(provider), &v->h, reply)) {
         view_release(v);
-        return false;
+        return NULL;
     }
-    if (hourly_sum(&v->h, HOURLY_ALL, 0, v->h.n, s))
-        abort();
-    return true;
+    return view_sum(&v->h, 0, v->h.n, s);
 }
 
 static void put_asked(json_t *o, const char *list, const struct sketch *sketch)
@@ -283,14 +275,14 @@ static void put_asked(json_t *o, const char *list, const struct sketch *sketch)
 void api_latency(const struct api_request *rq, struct api_reply *reply)
 {
     char provider[256], model[512], list[256];
-    struct hourly_sum nothing = {0}, *sum = &nothing;
+    const struct hourly_sum *sum;
     struct hourly_sums s;
     struct view v;
     json_t *o;
 
-    if (!read_model(rq, view_hours_back(wall_now(), api_count(rq, "hours")), &v, &s, provider, model, reply))
+    sum = read_model(rq, view_hours_back(wall_now(), api_count(rq, "hours")), &v, &s, provider, model, reply);
+    if (!sum)
         return;
-    sum = s.n ? &s.v[0] : sum;
     api_text(rq, "percentiles", list, sizeof(list));
     o = view_head(&v);
     SET(o, "provider", json_string(provider));
@@ -318,22 +310,23 @@ void api_token_efficiency(const struct api_request *rq, struct api_reply *reply)
 {
     int64_t days = api_count(rq, "days");
     char provider[256], model[512];
-    struct hourly_sum nothing = {0};
+    const struct hourly_sum *sum;
     const int64_t *m;
     struct hourly_sums s;
     struct view v;
     double cost;
     json_t *o;
 
-    if (!read_model(rq, view_hours_back(wall_now(), days * 24), &v, &s, provider, model, reply))
+    sum = read_model(rq, view_hours_back(wall_now(), days * 24), &v, &s, provider, model, reply);
+    if (!sum)
         return;
-    m = s.n ? s.v[0].m.v : nothing.m.v;
+    m = sum->m.v;
     cost = (double)m[MEASURE_cost_nano] / 1e9;
     o = view_head(&v);
     SET(o, "provider", json_string(provider));
     SET(o, "model", json_string(model));
     SET(o, "days", json_integer(days));
-    view_put_measures(o, s.n ? &s.v[0].m : &nothing.m);
+    view_put_measures(o, &sum->m);
     SET(o, "reasoning_tokens", json_integer(m[MEASURE_treason]));
     SET(o, "avg_input_tokens", api_json_number(per((double)m[MEASURE_tin], m[MEASURE_attempts])));
     SET(o, "avg_output_tokens", api_json_number(per((double)m[MEASURE_tout], m[MEASURE_attempts])));

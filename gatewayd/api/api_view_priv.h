@@ -27,6 +27,8 @@ struct view {
 bool view_read(const struct api_request *rq, const struct view_ask *ask, struct view *v,
                struct api_reply *reply);
 void view_release(struct view *v);
+/* All of the steps from `from` until before `to` as one sum, zeros where nothing was; borrowed from `s`, which is to be released. */
+const struct hourly_sum *view_sum(const struct hourly *h, size_t from, size_t to, struct hourly_sums *s);
 /* The hour that runs and those before it, `hours` in all. */
 int64_t view_hours_back(struct wall now, int64_t hours);
 /* An object with timestamp, from, to, partial, missing, stale. */

@@ -92,16 +92,6 @@ static bool take_usd(const json_t *v, int64_t *out)
            *out <= USD_MAX;
 }
 
-static bool is_choice(const char *choices, struct span s)
-{
-    struct span rest = span_of(choices);
-
-    while (rest.p)
-        if (span_eq(span_split(&rest, ' '), s))
-            return s.len > 0;
-    return false;
-}
-
 static bool is_models(const json_t *v)
 {
     const json_t *item;
@@ -130,7 +120,7 @@ static bool take_text(const struct field *f, const json_t *v, struct field_value
     if (f->type == FIELD_NAME)
         return value_is_name(s);
     if (f->type == FIELD_CHOICE)
-        return is_choice(f->choices, s);
+        return value_is_choice(s, f->choices);
     if (f->type == FIELD_TEXT)
         return s.len <= (size_t)(f->max ? f->max : 256) && value_is_printable(s);
     if (f->type == FIELD_HOUR) {

@@ -55,7 +55,7 @@ struct picture {
     size_t n_facts;
     struct metrics_state state;
     struct facts_totals totals;
-    struct facts_provider_sum *providers; /* by name */
+    struct facts_sum *providers; /* by name */
     size_t n_providers;
 };
 

@@ -244,6 +244,16 @@ const char *value_cidr(struct span s, struct config_cidr *out)
     return NULL;
 }
 
+bool value_is_choice(struct span s, const char *choices)
+{
+    struct span rest = span_of(choices);
+
+    while (rest.p)
+        if (span_eq(span_split(&rest, ' '), s))
+            return s.len > 0;
+    return false;
+}
+
 bool value_is_name(struct span s)
 {
     if (!s.len || s.len > LIMIT_NAME_BYTES || (!is_alpha(s.p[0]) && !is_digit(s.p[0])))

@@ -29,6 +29,8 @@ struct config_levels levels_unpack(int64_t packed);
 bool value_is_name(struct span s);
 /* Checks a provider's base URL; its normal form has no trailing slash. NULL, or the reason why not. */
 const char *value_base_url(struct span s, size_t *out_len);
+/* One of these words, which are divided by blanks. */
+bool value_is_choice(struct span s, const char *choices);
 /* Valid UTF-8 without control characters. */
 bool value_is_printable(struct span s);
 

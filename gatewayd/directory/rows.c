@@ -180,12 +180,9 @@ static const char *name_of(struct maker *m, const char *name)
 
 static const char *choice(struct maker *m, const char *name, const char *choices)
 {
-    struct span s = text(m, name), rest = span_of(choices);
-    bool found = false;
+    struct span s = text(m, name);
 
-    while (rest.p)
-        found |= span_eq(span_split(&rest, ' '), s);
-    m->is_bad |= !found;
+    m->is_bad |= !value_is_choice(s, choices);
     return arena_dup(m->a, s);
 }
 

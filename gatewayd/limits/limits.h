@@ -5,8 +5,8 @@
  *
  * admit ──► hold ──► settle, exactly once. Headers, refusals, `explain` and metrics read the very counters that admit decides by.
  *
- * The seam for several nodes is limits_follow.h: what others spent is learned from the store and laid under what is spent here.
- * A lease would take the place of that number, nothing else would change. */
+ * Several nodes: what others spent is learned from the store (limits_follow.h), and what may be spent here is leased of what is
+ * left (limits_lease.h). */
 #ifndef LIMITS_LIMITS_H
 #define LIMITS_LIMITS_H
 

@@ -130,6 +130,15 @@ static bool is_providers_fault(enum err_code code)
     }
 }
 
+static void note_failure(struct attempt *a, enum err_code code, const char *detail)
+{
+    a->failure = (struct failure){.code = code,
+                                  .is_retryable = err_row(code)->retry == ERR_RETRY_NEXT,
+                                  .is_breaker_failure = is_providers_fault(code),
+                                  .retry_after_ms = -1};
+    (void)span_copy(a->detail, sizeof(a->detail), span_of(detail));
+}
+
 static void on_done(void *user, enum err_code code, const char *detail)
 {
     struct attempt *a = user;
@@ -138,13 +147,8 @@ static void on_done(void *user, enum err_code code, const char *detail)
     a->call = NULL;
     a->has_ended = true;
     a->is_clean_end = code == ERR_OK;
-    if (code != ERR_OK && a->state != ATTEMPT_FAILED) {
-        a->failure = (struct failure){.code = code,
-                                      .is_retryable = err_row(code)->retry == ERR_RETRY_NEXT,
-                                      .is_breaker_failure = is_providers_fault(code),
-                                      .retry_after_ms = -1};
-        (void)span_copy(a->detail, sizeof(a->detail), span_of(detail));
-    }
+    if (code != ERR_OK && a->state != ATTEMPT_FAILED)
+        note_failure(a, code, detail);
     pipeline_resume(a->rq);
 }
 
@@ -256,11 +260,7 @@ void attempt_fail(struct attempt *a, enum err_code code, const char *detail)
     if (a->state == ATTEMPT_FAILED)
         return;
     a->state = ATTEMPT_FAILED;
-    a->failure = (struct failure){.code = code,
-                                  .is_retryable = err_row(code)->retry == ERR_RETRY_NEXT,
-                                  .is_breaker_failure = is_providers_fault(code),
-                                  .retry_after_ms = -1};
-    (void)span_copy(a->detail, sizeof(a->detail), span_of(detail));
+    note_failure(a, code, detail);
     pipeline_resume(a->rq);
 }
 

@@ -138,8 +138,8 @@ void exposition_render(struct buf *out, enum exposition_format format, struct fa
                        size_t n_workers, const struct metrics_state *state);
 
 /* Sums for the monitoring API, since process start. */
-struct facts_provider_sum {
-    label provider;
+struct facts_sum {
+    label provider, model; /* model 0: all of the provider */
     uint64_t attempts, errors;
     uint64_t input_tokens, output_tokens;
     int64_t cost_nanousd;
@@ -147,17 +147,10 @@ struct facts_provider_sum {
 };
 /* Fills at most `cap` rows (one per provider of `state->targets` and any seen), returns their number. */
 size_t facts_sum_providers(struct facts *const *workers, size_t n_workers, const struct metrics_state *state,
-                           struct facts_provider_sum *out, size_t cap);
-struct facts_model_sum { /* since process start */
-    label provider, model;
-    uint64_t attempts, errors;
-    uint64_t input_tokens, output_tokens;
-    int64_t cost_nanousd;
-    uint64_t unpriced;
-};
+                           struct facts_sum *out, size_t cap);
 /* At most `cap` rows, one per provider and model that was tried, by provider and model name. */
 size_t facts_sum_models(struct facts *const *workers, size_t n_workers, struct wall now,
-                        struct facts_model_sum *out, size_t cap);
+                        struct facts_sum *out, size_t cap);
 /* What one provider's attempts of the last `slots` of ten seconds were, for whoever adds up nodes. */
 struct facts_provider_window {
     label provider;

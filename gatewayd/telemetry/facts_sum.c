@@ -5,19 +5,18 @@
 #include "gatewayd/telemetry/exposition.h"
 #include "gatewayd/telemetry/snapshot.h"
 
-static struct facts_provider_sum *row_of(struct facts_provider_sum *out, size_t cap, size_t *n,
-                                         label provider)
+static struct facts_sum *row_of(struct facts_sum *out, size_t cap, size_t *n, label provider)
 {
     for (size_t i = 0; i < *n; i++)
         if (out[i].provider == provider)
             return &out[i];
     if (*n == cap)
         return NULL;
-    out[*n] = (struct facts_provider_sum){.provider = provider};
+    out[*n] = (struct facts_sum){.provider = provider};
     return &out[(*n)++];
 }
 
-static void add_attempts(struct facts_provider_sum *row, const struct attempt_words *w)
+static void add_attempts(struct facts_sum *row, const struct attempt_words *w)
 {
     for (size_t s = 0; s < ARRAY_LEN(w->status); s++)
         row->attempts += w->status[s];
@@ -29,11 +28,11 @@ static void add_attempts(struct facts_provider_sum *row, const struct attempt_wo
 }
 
 size_t facts_sum_providers(struct facts *const *workers, size_t n_workers, const struct metrics_state *state,
-                           struct facts_provider_sum *out, size_t cap)
+                           struct facts_sum *out, size_t cap)
 {
     struct snapshot s AUTO(snapshot_release);
     const struct snapshot_kind *attempts;
-    struct facts_provider_sum *row;
+    struct facts_sum *row;
     size_t n = 0;
 
     snapshot_init(&s, workers, n_workers, state->now);
@@ -86,14 +85,14 @@ size_t facts_provider_windows(struct facts *const *workers, size_t n_workers, st
 
 static int by_provider_and_model(const void *a, const void *b)
 {
-    const struct facts_model_sum *x = a, *y = b;
+    const struct facts_sum *x = a, *y = b;
     int c = strcmp(label_text(x->provider), label_text(y->provider));
 
     return c ? c : strcmp(label_text(x->model), label_text(y->model));
 }
 
 size_t facts_sum_models(struct facts *const *workers, size_t n_workers, struct wall now,
-                        struct facts_model_sum *out, size_t cap)
+                        struct facts_sum *out, size_t cap)
 {
     struct snapshot s AUTO(snapshot_release);
     const struct snapshot_kind *k;
@@ -102,18 +101,9 @@ size_t facts_sum_models(struct facts *const *workers, size_t n_workers, struct w
     snapshot_init(&s, workers, n_workers, now);
     k = snapshot_kind(&s, KIND_ATTEMPT);
     for (n = 0; n < k->n && n < cap; n++) {
-        const struct attempt_words *w = (const struct attempt_words *)(const void *)snapshot_words(k, n);
-        struct facts_provider_sum sum = {0};
-
-        add_attempts(&sum, w);
-        out[n] = (struct facts_model_sum){.provider = cells_part(k->keys[n], 0),
-                                          .model = cells_part(k->keys[n], 1),
-                                          .attempts = sum.attempts,
-                                          .errors = sum.errors,
-                                          .input_tokens = sum.input_tokens,
-                                          .output_tokens = sum.output_tokens,
-                                          .cost_nanousd = sum.cost_nanousd,
-                                          .unpriced = sum.unpriced};
+        out[n] =
+            (struct facts_sum){.provider = cells_part(k->keys[n], 0), .model = cells_part(k->keys[n], 1)};
+        add_attempts(&out[n], (const struct attempt_words *)(const void *)snapshot_words(k, n));
     }
     if (n)
         qsort(out, n, sizeof(*out), by_provider_and_model);

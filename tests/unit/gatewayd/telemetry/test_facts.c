@@ -496,7 +496,7 @@ static void test_all_families_together_stay_near_the_limit(void **unused)
 static void test_the_sums_of_the_monitoring_api_agree_with_the_exposition(void **unused)
 {
     const struct metrics_label_set targets[] = {{intern_z("idle"), intern_z("m")}};
-    struct facts_provider_sum row[8];
+    struct facts_sum row[8];
     struct facts_totals t;
     uint64_t attempts = 0;
     size_t n;
