@@ -14,6 +14,7 @@
 #include "gatewayd/books/books.h"
 #include "gatewayd/config/config_show.h"
 #include "gatewayd/core/loop.h"
+#include "gatewayd/core/notify.h"
 #include "gatewayd/demo.h"
 #include "gatewayd/gateway.h"
 #include "gatewayd/http/client.h"
@@ -210,11 +211,16 @@ static void on_signal(struct loop_watch *w, uint32_t events)
     while (read(w->fd, &info, sizeof(info)) == sizeof(info)) {
         switch (info.ssi_signo) {
         case SIGHUP:
+            if (!s->is_draining)
+                notify_reloading();
             gateway_reload(s->gw);
             gateway_reopen_logs(s->gw);
+            if (!s->is_draining)
+                notify_ready();
             break;
         case SIGTERM:
         case SIGINT:
+            notify_stopping();
             if (s->is_draining)
                 gateway_cut(s->gw);
             else
@@ -278,6 +284,7 @@ static int serve(const struct arguments *a, const struct demo *demo)
         print_warnings(c);
         warn_of_few_files(c);
         config_unref(c);
+        notify_ready();
         loop_run(go.loop);
     } else {
         (void)fprintf(stderr, "gatewayd: %s\n", err_text(&err));

@@ -328,6 +328,8 @@ static void add_topup(struct call *c, const char *account)
         (void)call_refuse(c, ERR_BAD_REQUEST, "'add' needs 'amount_usd' above 0, and 'until'");
     else if (c->v[D_UNTIL].i <= wall_now().us / 1000000)
         (void)call_refuse(c, ERR_BAD_REQUEST, "'until' is over already");
+    else if (!rows_budget(c->rows, account) && !budget_of_file(c->file, account))
+        (void)call_refuse(c, ERR_NOT_FOUND, "account '%s' has no budget", account);
     else if (active_topups(c->rows, account) >= BUDGET_TOPUPS)
         (void)call_refuse(c, ERR_CONFLICT, "account '%s' is topped up %u times already, which is the most",
                           account, BUDGET_TOPUPS);

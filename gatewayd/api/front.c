@@ -196,6 +196,8 @@ static bool may(const struct exchange *ex, const struct config *c, enum api_scop
 static void answer(struct job *j, struct exchange *ex)
 {
     exchange_set_header(ex, "content-type", SPAN_LIT("application/json"));
+    if (j->reply.status == 503)
+        exchange_set_header(ex, "retry-after", SPAN_LIT("1"));
     count(j, j->reply.body.len);
     exchange_reply_adopt(ex, j->reply.status, &j->reply.body);
 }

@@ -298,6 +298,8 @@ def test_a_dry_run_says_what_would_be_and_changes_nothing(stage, upstream):
     assert everything() == before
     assert status_of(gateway, key) == 200
     assert "does not exist" in admin(gateway, "DELETE", "/api/admin/tenants/nobody?dry_run=true", status=404)["error"]["message"]
+    more = {"action": "add", "amount_usd": 1, "until": "2100-01-01T00:00:00Z"}
+    assert "has no budget" in admin(gateway, "POST", "/api/admin/budgets/tenant:acme", more, 404)["error"]["message"]
     env = {"GATEWAYD_URL": f"unix:{gateway.ready['admin_socket']}"}
     done = run(["aigwctl", "tenants", "update", "new", "--rpm", "9", "--dry-run=server"], env=env)
     assert done.returncode == 0 and "nothing was changed" in done.stdout and "\n  rpm: 5 → 9\n" in done.stdout, done

@@ -5,10 +5,13 @@ it looks for them, and each is whole."""
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 
 import pytest
 
+from support.gateway import model, provider
 from support.process import BIN, ROOT, is_sanitized
 
 BUILD = BIN.parent
@@ -68,3 +71,23 @@ def test_units_and_the_cron_line_name_the_programs_of_their_prefix(tmp_path):
     assert "ExecStart=/opt/gw/bin/gatewayd -c" in (units / "gatewayd.service").read_text()
     assert "ExecStart=/opt/gw/bin/aigwctl aggregate hourly" in (units / "gatewayd-aggregate.service").read_text()
     assert "\nPATH=/opt/gw/bin:" in (tmp_path / "opt/gw/etc/cron.d/gatewayd-tools").read_text()
+
+
+@pytest.mark.parametrize("abstract", [False, True], ids=["path", "abstract"])
+def test_the_service_manager_hears_when_it_serves_reloads_and_drains(stage, abstract):
+    upstream = stage.upstream()
+    heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    stage.endings.append(heard.close)
+    heard.bind(f"\0gatewayd-test-{os.getpid()}" if abstract else str(stage.directory / "notify"))
+    heard.settimeout(10)
+    name = f"@gatewayd-test-{os.getpid()}" if abstract else str(stage.directory / "notify")
+    gateway = stage.gateway([provider("up", upstream.url)], [model("chat", "up/m")], env={"NOTIFY_SOCKET": name})
+
+    def word():
+        return heard.recv(4096).decode().split("\n")[0]
+
+    assert word() == "READY=1" and gateway.get("/readyz").status == 200
+    gateway.signal(signal.SIGHUP)
+    assert [word(), word()] == ["RELOADING=1", "READY=1"] and gateway.metric("gatewayd_config_version") == 2
+    gateway.signal(signal.SIGTERM)
+    assert word() == "STOPPING=1" and gateway.wait() == 0
