@@ -173,7 +173,7 @@ static bool take_window(void *user, const struct db_value *c, unsigned n)
 {
     struct refill *f = user;
     char account[FOLD_ACCOUNT_CAP], window[PERIOD_WINDOW_CAP], key[KV_KEY_CAP];
-    int64_t left = c[4].type == DB_INT ? c[4].i - f->now_s : KV_TTL_WATERMARK_S;
+    int64_t ttl_s = c[4].type == DB_INT ? c[4].i - f->now_s + KV_TTL_BUDGET_S : KV_TTL_TOTAL_S;
 
     (void)n;
     (void)span_copy(account, sizeof(account), c[0].s);
@@ -181,7 +181,7 @@ static bool take_window(void *user, const struct db_value *c, unsigned n)
     kv_key_budget(key, account, window);
     put_number(f->batch, key, "posted", c[2].i);
     put_number(f->batch, key, "held", c[3].i);
-    kv_batch_expire(f->batch, key, left + KV_TTL_BUDGET_S, false);
+    kv_batch_expire(f->batch, key, ttl_s, false);
     return true;
 }
 

@@ -364,7 +364,7 @@ static void put_budgets(const struct realtime *r, struct kv_batch *b, int64_t no
             kv_batch_add(b, key, "held", w.held_nano);
         if (w.settled_nano > 0) /* what this node had leased for it: see kv_lease.h */
             kv_batch_drain(b, key, lease, "leased", w.settled_nano);
-        kv_batch_expire(b, key, (w.ends_s ? w.ends_s - now_s : KV_TTL_WATERMARK_S) + KV_TTL_BUDGET_S, false);
+        kv_batch_expire(b, key, w.ends_s ? w.ends_s - now_s + KV_TTL_BUDGET_S : KV_TTL_TOTAL_S, false);
     }
 }
 

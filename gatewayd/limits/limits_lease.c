@@ -71,7 +71,7 @@ struct limits_lease {
 static int64_t ttl_of(const struct budget_lease *l, struct wall now)
 {
     if (l->cycle.period == PERIOD_TOTAL || l->end_us == INT64_MAX)
-        return KV_TTL_WATERMARK_S + KV_TTL_BUDGET_S;
+        return KV_TTL_TOTAL_S;
     return (l->end_us > now.us ? (l->end_us - now.us) / 1000000 : 0) + KV_TTL_BUDGET_S;
 }
 

@@ -17,7 +17,8 @@
 #define KV_TTL_EVENTS_S    (7 * 86400)
 #define KV_TTL_LIVE_S      3600 /* {gw}:ten, {gw}:health, {gw}:brk, refreshed while used */
 #define KV_TTL_LEASES_S    (7 * 86400)
-#define KV_TTL_BUDGET_S    (48 * 3600) /* beyond the window's end */
+#define KV_TTL_BUDGET_S    (48 * 3600)    /* beyond the window's end */
+#define KV_TTL_TOTAL_S     (3650 * 86400) /* of a window without an end: it may rest for years */
 #define KV_ERRORS_KEPT     100u
 #define KV_EVENTS_KEPT     1000u
 

@@ -202,6 +202,32 @@ static void test_a_store_that_is_emptied_under_way_is_filled_again(void **state)
     assert_budgets_are_true(0);
 }
 
+static void note_total(void *user, struct span key, struct span ttl)
+{
+    if (span_is(key, "{gw}:bud:global:total"))
+        *(int64_t *)user = strtoll(ttl.p, NULL, 10);
+}
+
+static int64_t ttl_of_total(void)
+{
+    int64_t ttl_s = 0;
+
+    assert_ok(kv_scan(look, "{gw}:bud:", note_total, &ttl_s, &why));
+    return ttl_s;
+}
+
+/* Whatever else is written meanwhile keeps the store from being taken for an emptied one. */
+static void test_a_window_without_an_end_is_kept_for_years_written_or_filled(void **state)
+{
+    (void)state;
+    play_many(0, 50);
+    run();
+    assert_in_range(ttl_of_total(), KV_TTL_TOTAL_S - 5, KV_TTL_TOTAL_S);
+    wipe();
+    run();
+    assert_in_range(ttl_of_total(), KV_TTL_TOTAL_S - 5, KV_TTL_TOTAL_S);
+}
+
 /* It was others that the store was filled with; our first records came into the history only then, and before ours came into
  * the store the process died. */
 static void test_a_store_that_never_heard_of_a_node_gets_all_that_its_journal_has(void **state)
@@ -683,6 +709,7 @@ static const struct CMUnitTest TESTS[] = {
     T(test_failures_in_the_middle_leave_nothing_half_done),
     T(test_memory_that_begins_empty_is_filled_from_the_history),
     T(test_a_store_that_is_emptied_under_way_is_filled_again),
+    T(test_a_window_without_an_end_is_kept_for_years_written_or_filled),
     T(test_a_store_that_never_heard_of_a_node_gets_all_that_its_journal_has),
     T(test_nodes_that_are_gone_are_filled_in_for),
     T(test_late_rows_mark_their_hours),
