@@ -29,6 +29,7 @@
     20000000                    /* of one statement, which may read a whole hour; a stop waits for it */
 #define LEASES_WAIT_US  2000000 /* that a start waits for the first answer of the realtime store */
 #define BUDGETS_WAIT_US 5000000 /* that a start waits for what was spent before it */
+#define CATCH_UP_NAP_NS 5000000
 
 /* ---- snapshot ------------------------------------------------------------------------------------------------------ */
 
@@ -449,6 +450,20 @@ static int history_has(void *user, const struct watermark *end)
 static int realtime_has(void *user, const struct watermark *end)
 {
     return books_realtime_has_mt(((struct gateway *)user)->books, end);
+}
+
+bool gateway_catch_up_mt(struct gateway *gw, int64_t wait_us)
+{
+    const struct timespec nap = {.tv_nsec = CATCH_UP_NAP_NS};
+    struct mono until = mono_add_us(mono_now(), wait_us);
+    struct watermark end;
+    int has;
+
+    journals_end(gw, &end);
+    books_wake_mt(gw->books);
+    while (!(has = history_has(gw, &end)) && mono_now().us < until.us)
+        (void)nanosleep(&nap, NULL);
+    return has > 0;
 }
 
 /* With memory this process is alone, and its limits are its own. */

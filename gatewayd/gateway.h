@@ -81,6 +81,8 @@ struct events *gateway_events_mt(struct gateway *gw);
 struct queues *gateway_queues_mt(struct gateway *gw);
 /* Books a correction, durably when it returns. May wait: not for a worker's or the api thread. */
 NODISCARD enum err_code gateway_adjust_mt(struct gateway *gw, const struct fact_adjust *a, struct err *err);
+/* Until the history store has all that the journals hold now; false: it is down, or not within `wait_us`. Likewise. */
+bool gateway_catch_up_mt(struct gateway *gw, int64_t wait_us);
 /* Of the main listener. */
 uint16_t gateway_port_mt(struct gateway *gw);
 /* Base URL of the simulated provider in demo mode, NULL otherwise. */

@@ -176,7 +176,7 @@ struct adjustment { /* freed by who lets go of it last */
     struct letter letter;
     struct worker *worker;
     struct fact_adjust fact;
-    enum err_code result;
+    _Atomic enum err_code result;
     _Atomic unsigned holders;
     sem_t done;
 };
@@ -208,10 +208,10 @@ enum err_code worker_adjust_mt(struct worker *w, const struct fact_adjust *fact,
         abort();
     *a = (struct adjustment){.letter.fn = take_adjustment, .worker = w, .fact = *fact, .holders = 2};
     (void)sem_init(&a->done, 0, 0);
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until); /* the wall clock may step meanwhile */
     until.tv_sec += ADJUST_WAIT_S;
     mailbox_post_mt(w->mailbox, &a->letter);
-    if (sem_timedwait(&a->done, &until) == 0)
+    if (sem_clockwait(&a->done, CLOCK_MONOTONIC, &until) == 0)
         e = a->result;
     let_go(a);
     if (e == ERR_TIMEOUT)

@@ -276,6 +276,7 @@ static const struct field DEED_FIELDS[D_COUNT] = {
 };
 const struct api_body BODY_BUDGET_DEED = {DEED_FIELDS, D_COUNT};
 
+#define CATCH_UP_US  3000000      /* a reset waits so long for the books to have what was spent here */
 #define TOPUP_KEPT_S (30 * 86400) /* after its end, for those who look; the audit log keeps it for ever */
 
 static void tell(struct call *c, const char *account, const char *text, const char *fact, int64_t nanousd)
@@ -382,7 +383,7 @@ static bool take_posted(void *user, const struct db_value *v, unsigned n)
     return false;
 }
 
-/* Writes nothing: what other nodes spent may be in the books before this one heard of it. */
+/* Writes nothing: what other nodes spent may be in the books before this one heard of it. A window with nothing in it is not reset. */
 static enum err_code learn_posted(struct db *db, int64_t now_s, void *user, struct err *err)
 {
     struct call *c = user;
@@ -398,16 +399,20 @@ static enum err_code learn_posted(struct db *db, int64_t now_s, void *user, stru
         (struct db_value[]){db_textz(c->id), db_textz(period_name(c->resets.cycle.period)), db_textz(window)},
         3, take_posted, &posted, err);
     if (!e)
-        limits_learn_mt(gateway_limits_mt(c->rq->gw), c->id, &c->resets, posted);
+        limits_learn_mt(gateway_limits_mt(c->rq->gw), c->id, &c->mark, c->has_mark, posted, &c->resets);
+    if (!e && c->resets.posted_nanousd <= 0)
+        e = err_set(err, ERR_CONFLICT, "nothing is spent of account '%s' in its %s", c->id,
+                    period_name(c->resets.cycle.period));
     (void)json_object_set_new(c->detail, "was_nanousd", json_integer(c->resets.posted_nanousd));
     return e;
 }
 
 /* What is posted in its window is taken off by a record of its own: the audit row first, then the journal and with it every book,
- * and then the counter here. Other nodes follow the books. */
+ * and then the counter here. Other nodes follow the books. When the window has ended meanwhile, it is taken off that one
+ * nevertheless: in the next it would be money that nobody gave. */
 static bool book_reset(struct call *c, const struct limits_view *v)
 {
-    struct fact_adjust a = {.at = wall_now(),
+    struct fact_adjust a = {.at = budget_sums_at(&c->resets, wall_now()),
                             .is_reset = true,
                             .cycle = v->sums.cycle,
                             .amount_nanousd = -v->sums.posted_nanousd};
@@ -441,11 +446,10 @@ static void reset(struct call *c, const char *account)
         (void)call_refuse(c, ERR_NOT_FOUND, "account '%s' has no budget", account);
     else if (!limits_is_loaded_mt(gateway_limits_mt(c->rq->gw)))
         (void)call_refuse(c, ERR_UNAVAILABLE, "what was spent of account '%s' is not known yet", account);
-    else if (f.view.sums.posted_nanousd <= 0)
-        (void)call_refuse(c, ERR_CONFLICT, "nothing is spent of account '%s' in its %s", account,
-                          period_name(f.view.period));
     else {
         c->resets = f.view.sums;
+        c->mark = limits_mark_mt(gateway_limits_mt(c->rq->gw), account, (struct wall){c->resets.start_us});
+        c->has_mark = gateway_catch_up_mt(c->rq->gw, CATCH_UP_US);
         if (!call_change(c, "budget.reset", account, learn_posted))
             return;
         f.view.sums = c->resets;

@@ -24,6 +24,8 @@ struct call {
     bool is_dry;                        /* ?dry_run=true: answer what would be, and do nothing */
     struct directory_would would;       /* then, after call_change() */
     struct budget_sums resets;          /* of a budget: the window that is reset, with what was spent in it */
+    struct budget_mark mark;            /* of that window, and */
+    bool has_mark;                      /* the books have it */
     struct err err;
 };
 

@@ -437,26 +437,26 @@ enum err_code limits_raise(struct limits *l, struct limits_hold *h, int64_t amou
     return over_budget(l, &v, amount_nanousd - h->money.amount_nanousd, why);
 }
 
-static bool cuts(const struct limits_point *p, int64_t cost_nanousd, struct wall now, struct explain *why)
+static bool cuts(const struct limits_point *p, int64_t cost_nanousd, struct wall arrived, struct explain *why)
 {
     struct budget_sums sums;
 
     if (!p->budget || !p->budget->cuts_streams)
         return false;
-    sums = budget_account_sums(p->scope->account, now);
+    sums = budget_account_sums(p->scope->account, arrived);
     if ((__int128)sums.posted_nanousd + cost_nanousd <= sums.limit_nanousd)
         return false;
     explain_money(why, p->scope, &sums, cost_nanousd)->verdict = VERDICT_REFUSED;
     return true;
 }
 
-bool limits_cuts(const struct limits_hold *h, int64_t cost_nanousd, struct wall now, struct explain *why)
+bool limits_cuts(const struct limits_hold *h, int64_t cost_nanousd, struct wall arrived, struct explain *why)
 {
     why->n = 0;
     for (unsigned i = 0; h->chain && i < LINK_COUNT; i++)
-        if (cuts(&h->chain->at[i], cost_nanousd, now, why))
+        if (cuts(&h->chain->at[i], cost_nanousd, arrived, why))
             return true;
-    return h->provider && cuts(h->provider, cost_nanousd, now, why);
+    return h->provider && cuts(h->provider, cost_nanousd, arrived, why);
 }
 
 /* ---- settling ---- */
@@ -477,18 +477,19 @@ static void say(const struct limits *l, const struct limits_scope *s, const stru
     events_tell_mt(l->events, &ev);
 }
 
-/* Whoever is the first to see a window past a mark tells of it. */
+/* Whoever is the first to see a window past a mark tells of it. Requests of the window before may end in between, and the clock
+ * may step: what is older than what was told of is not told any more. */
 static bool is_first_to_see(_Atomic int64_t *told_at, int64_t start_us)
 {
     int64_t seen = *told_at;
 
-    return seen != start_us && atomic_compare_exchange_strong(told_at, &seen, start_us);
+    return seen < start_us && atomic_compare_exchange_strong(told_at, &seen, start_us);
 }
 
 /* Only the highest mark is told of that is passed by now; what lies below is taken for told. */
-static void warn(const struct limits *l, struct limits_scope *s, struct wall now)
+static void warn(const struct limits *l, struct limits_scope *s, struct wall arrived)
 {
-    struct budget_sums sums = budget_account_sums(s->account, now);
+    struct budget_sums sums = budget_account_sums(s->account, arrived);
     struct config_levels levels = s->levels;
     bool is_told = false;
 
@@ -505,7 +506,7 @@ static void warn(const struct limits *l, struct limits_scope *s, struct wall now
     }
 }
 
-void limits_settle(struct limits_hold *h, int64_t cost_nanousd, uint64_t tokens, struct wall now,
+void limits_settle(struct limits_hold *h, int64_t cost_nanousd, uint64_t tokens, struct wall arrived,
                    struct mono mono)
 {
     bool held = h->money.is_open && cost_nanousd;
@@ -514,9 +515,9 @@ void limits_settle(struct limits_hold *h, int64_t cost_nanousd, uint64_t tokens,
     budget_settle(&h->money, cost_nanousd);
     for (unsigned i = 0; held && h->chain && i < LINK_COUNT; i++)
         if (h->chain->at[i].budget)
-            warn(h->limits, h->chain->at[i].scope, now);
+            warn(h->limits, h->chain->at[i].scope, arrived);
     if (held && h->provider)
-        warn(h->limits, h->provider->scope, now);
+        warn(h->limits, h->provider->scope, arrived);
 }
 
 void limits_give_back(struct limits_hold *h)
@@ -535,15 +536,22 @@ void limits_correct_mt(struct limits *l, const char *account, struct wall at, in
     limits_tell_again(s);
 }
 
-void limits_learn_mt(struct limits *l, const char *account, struct budget_sums *w, int64_t stored_nanousd)
+struct budget_mark limits_mark_mt(struct limits *l, const char *account, struct wall at)
 {
     struct limits_scope *s = limits_find_mt(l, account);
-    const struct budget_mark mark = {.start_us = w->start_us, .cycle = w->cycle};
+
+    return s ? budget_account_mark(s->account, at) : (struct budget_mark){0};
+}
+
+void limits_learn_mt(struct limits *l, const char *account, const struct budget_mark *mark, bool has_mark,
+                     int64_t stored_nanousd, struct budget_sums *out)
+{
+    struct limits_scope *s = limits_find_mt(l, account);
 
     if (!s)
         return;
-    budget_account_follow(s->account, &mark, false, stored_nanousd);
-    *w = budget_account_sums(s->account, (struct wall){w->start_us});
+    budget_account_follow(s->account, mark, has_mark, stored_nanousd);
+    *out = budget_account_sums(s->account, (struct wall){mark->start_us});
 }
 
 void limits_set_store_mt(struct limits *l, bool is_up)

@@ -125,10 +125,11 @@ void limits_remember_mt(struct limits *l, const struct id *request, const struct
 /* The request turned out to cost more at most: what failed attempts cost, and one more. */
 NODISCARD enum err_code limits_raise(struct limits *l, struct limits_hold *h, int64_t amount_nanousd,
                                      struct explain *why);
-/* A stream that has cost so much by now has to end: one of its budgets that cut streams has nothing left. */
-bool limits_cuts(const struct limits_hold *h, int64_t cost_nanousd, struct wall now, struct explain *why);
-/* Once the end is on record. Any further call changes nothing. */
-void limits_settle(struct limits_hold *h, int64_t cost_nanousd, uint64_t tokens, struct wall now,
+/* A stream that has cost so much by now has to end: one of its budgets that cut streams has nothing left in the window in which the
+ * request arrived. */
+bool limits_cuts(const struct limits_hold *h, int64_t cost_nanousd, struct wall arrived, struct explain *why);
+/* Once the end is on record. Any further call changes nothing. Marks are told of the window in which the request arrived. */
+void limits_settle(struct limits_hold *h, int64_t cost_nanousd, uint64_t tokens, struct wall arrived,
                    struct mono mono);
 /* Nothing was sent. */
 void limits_give_back(struct limits_hold *h);
@@ -164,8 +165,11 @@ void limits_each_mt(struct limits *l, limits_view_fn fn, void *user);
 /* A correction that was just put on record, in the window that holds `at`; without effect for an account without a scope. */
 void limits_correct_mt(struct limits *l, const char *account, struct wall at, int64_t amount_nanousd);
 
-/* The books say that so much was posted in a window, of which this process may not have heard yet: `w` is what is known now. */
-void limits_learn_mt(struct limits *l, const char *account, struct budget_sums *w, int64_t stored_nanousd);
+/* What others spent in a window, of which this process may not have heard yet. `mark`: of it, by now; then the books say that so
+ * much was posted in it, and whether they had all that the mark tells; `out` is what is known after that. */
+struct budget_mark limits_mark_mt(struct limits *l, const char *account, struct wall at);
+void limits_learn_mt(struct limits *l, const char *account, const struct budget_mark *mark, bool has_mark,
+                     int64_t stored_nanousd, struct budget_sums *out);
 
 /* ---- for limits_follow.c ---- */
 

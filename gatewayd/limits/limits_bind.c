@@ -29,9 +29,10 @@ static void set_budget(struct limits_scope *s, const struct config_budget *b, co
     most = rule.limit_nanousd;
     for (unsigned i = 0; i < rule.n_topups; i++)
         most += rule.topups[i].amount_nanousd;
-    if (most != s->most)
+    if (most != s->most || !cycle_is(rule.cycle, s->cycle))
         limits_tell_again(s);
     s->most = most;
+    s->cycle = rule.cycle;
     s->open_cap_nanousd = b && b->when_store_down && b->when_store_down[0] == 'o'
                               ? (b->open_cap_nanousd ? b->open_cap_nanousd : b->limit_nanousd)
                               : -1;

@@ -17,6 +17,7 @@ struct limits_scope {
     struct ratelimit *rate, *throttle;
     uint64_t generation; /* of the binding that named it last; under the lock of reloads */
     int64_t most;        /* that its budget and top-ups made when it was bound last; likewise */
+    struct cycle cycle;  /* likewise */
     _Atomic bool has_budget, is_rated;
     _Atomic struct config_levels levels;
     _Atomic int64_t

@@ -358,7 +358,7 @@ static void settle_hold(struct attempt *a)
 {
     if (a->timing.was_sent || a->fact.cost_nanousd)
         limits_settle(&a->hold, a->fact.cost_nanousd, a->fact.usage.input + a->fact.usage.output,
-                      loop_wall(a->rq->proxy->loop), loop_now(a->rq->proxy->loop));
+                      a->rq->arrived_wall, loop_now(a->rq->proxy->loop));
     else
         limits_give_back(&a->hold);
 }

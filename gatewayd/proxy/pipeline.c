@@ -161,7 +161,7 @@ void pipeline_begin(struct proxy *p, struct exchange *ex, enum operation op, str
                            .resume_task.fn = on_resume,
                            .timer.fn = on_timer,
                            .arrived = exchange_started(ex),
-                           .arrived_wall = loop_wall(p->loop),
+                           .arrived_wall = wall_now(), /* what the loop read is as old as its turn */
                            .op = op,
                            .model_from_path = model,
                            .first_content_us = -1,

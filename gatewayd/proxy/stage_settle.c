@@ -253,8 +253,8 @@ enum step stage_settle(struct request *rq)
     if (journal_settle(rq->proxy->journal, &fact, attempts) != ERR_OK && rq->n_attempts)
         log_error("journal: the end of request '%s' could not be recorded", rq->id_text);
     if (rq->n_attempts) /* behind the record, so that the store has what was settled here before we believe it has */
-        limits_settle(&rq->hold, fact.cost_nanousd, fact.usage.input + fact.usage.output,
-                      loop_wall(rq->proxy->loop), loop_now(rq->proxy->loop));
+        limits_settle(&rq->hold, fact.cost_nanousd, fact.usage.input + fact.usage.output, rq->arrived_wall,
+                      loop_now(rq->proxy->loop));
     else
         limits_give_back(&rq->hold);
     if (rq->is_streaming && rq->plan.is_stream)

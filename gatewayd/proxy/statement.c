@@ -217,13 +217,12 @@ bool statement_attempt(struct request *rq)
 /* Only where a budget says so: what is held bounds a request anyhow, unless limits were lowered or nothing is held. */
 static void cut_when_spent(struct request *rq, struct attempt *a)
 {
-    struct wall now = loop_wall(rq->proxy->loop);
     struct explain why, *kept;
     char text[EXPLAIN_TEXT_CAP];
 
     if (rq->error || !rq->is_streaming ||
-        (!limits_cuts(&rq->hold, rq->cost_so_far, now, &why) &&
-         !limits_cuts(&a->hold, rq->cost_so_far, now, &why)))
+        (!limits_cuts(&rq->hold, rq->cost_so_far, rq->arrived_wall, &why) &&
+         !limits_cuts(&a->hold, rq->cost_so_far, rq->arrived_wall, &why)))
         return;
     kept = arena_new(rq->arena, struct explain);
     *kept = why;

@@ -96,6 +96,13 @@ struct budget_sums {
     struct cycle cycle;
 };
 struct budget_sums budget_account_sums(struct budget_account *a, struct wall now);
+/* The instant of that window that is nearest to `t`. */
+static inline struct wall budget_sums_at(const struct budget_sums *s, struct wall t)
+{
+    if (t.us < s->start_us)
+        return (struct wall){s->start_us};
+    return t.us < s->end_us ? t : (struct wall){s->end_us - 1};
+}
 
 /* Posts an amount, negative for a credit, to the window that holds `at`: a correction that is on its way into the books. */
 void budget_account_correct(struct budget_account *a, struct wall at, int64_t amount_nanousd);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gatewayd/telemetry/events.h"
 #include "libshared/base/buf.h"
 #include "tests/unit/cm.h"
 
@@ -240,6 +241,54 @@ static void test_a_budget_that_warns_lets_through_and_one_that_throttles_a_few(v
     end(w);
 }
 
+static const struct wall DECEMBER = {INT64_C(1764547200000000)};
+
+static void test_a_stream_is_cut_by_the_window_in_which_it_arrived(void **state)
+{
+    struct world *w = world(USD, PERIOD_MONTH, "throttle");
+    struct limits_hold old, new;
+    struct explain why;
+
+    (void)state;
+    w->tenant.budget.cuts_streams = true;
+    bind(w);
+    assert_int_equal(ask(w, 0, USD, NOON, &old, &why), ERR_OK);
+    assert_int_equal(ask(w, 0, USD, DECEMBER, &new, &why), ERR_OK);
+    settle(&new, USD);
+    assert_false(limits_cuts(&old, USD, NOON, &why));
+    assert_true(limits_cuts(&old, USD + 1, NOON, &why));
+    assert_string_equal(explain_refusal(&why)->window, "2025-11");
+    assert_true(limits_cuts(&new, 1, DECEMBER, &why));
+    limits_give_back(&old);
+    end(w);
+}
+
+static void test_marks_are_told_once_a_window_although_older_requests_end_later(void **state)
+{
+    struct world *w = world(USD, PERIOD_MONTH, "warn");
+    struct events *events = events_new("here");
+    const struct wall arrived[] = {NOON, DECEMBER, NOON, DECEMBER};
+    struct limits_hold h[ARRAY_LEN(arrived)];
+    struct explain why;
+
+    (void)state;
+    limits_tell_to(w->l, events);
+    for (size_t i = 0; i < ARRAY_LEN(arrived); i++)
+        assert_int_equal(ask(w, 0, USD, arrived[i], &h[i], &why), ERR_OK);
+    limits_settle(&h[0], USD, 10, arrived[0], START);
+    assert_int_equal(events_stats_mt(events).told, 1);
+    for (size_t i = 1; i < ARRAY_LEN(arrived); i++)
+        limits_settle(&h[i], USD, 10, arrived[i], START);
+    assert_int_equal(events_stats_mt(events).told, 2);
+    w->tenant.budget.period = PERIOD_TOTAL; /* begins before both */
+    bind(w);
+    assert_int_equal(ask(w, 0, USD, NOON, &h[0], &why), ERR_OK);
+    limits_settle(&h[0], USD, 10, NOON, START);
+    assert_int_equal(events_stats_mt(events).told, 3);
+    end(w);
+    events_free(events);
+}
+
 static void test_nothing_is_admitted_before_the_books_are_read_unless_told_so(void **state)
 {
     static const struct {
@@ -400,6 +449,8 @@ int main(void)
         cmocka_unit_test(test_rates_are_refused_before_money_is_held_and_given_back_after),
         cmocka_unit_test(test_a_key_has_limits_of_its_own),
         cmocka_unit_test(test_a_budget_that_warns_lets_through_and_one_that_throttles_a_few),
+        cmocka_unit_test(test_a_stream_is_cut_by_the_window_in_which_it_arrived),
+        cmocka_unit_test(test_marks_are_told_once_a_window_although_older_requests_end_later),
         cmocka_unit_test(test_nothing_is_admitted_before_the_books_are_read_unless_told_so),
         cmocka_unit_test(test_a_refusal_can_be_explained_afterwards),
         cmocka_unit_test(test_ten_thousand_schedules_never_pass_the_limit),

@@ -283,6 +283,35 @@ static void test_following_a_store_that_lags_loses_nothing_and_learns_of_others(
         budget_account_sums(a, (struct wall){NOON.us + (int64_t)40 * 24 * HOUR_US}).posted_nanousd, 0);
 }
 
+/* What a reset asks: until the store is known to have the one before, others may have spent more than can be told. */
+static void test_after_a_credit_the_books_tell_what_others_spent_once_they_have_it(void **state)
+{
+    struct budget_hold h;
+    struct budget_mark mark;
+
+    (void)state;
+    set(a, 1000, PERIOD_MONTH);
+    assert_int_equal(budget_reserve(&(struct budget_chain){.at = {a}}, 50, NOON, &h, NULL), ERR_OK);
+    budget_settle(&h, 50);
+    budget_account_correct(a, NOON, -50);
+    mark = budget_account_mark(a, NOON);
+    budget_account_follow(a, &mark, false, 30); /* it may lack the credit */
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 0);
+    budget_account_follow(a, &mark, true, 30);
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 30);
+}
+
+static void test_an_instant_of_a_window_is_within_it(void **state)
+{
+    const struct budget_sums sums = {.start_us = 100, .end_us = 200};
+
+    (void)state;
+    assert_int_equal(budget_sums_at(&sums, (struct wall){99}).us, 100);
+    assert_int_equal(budget_sums_at(&sums, (struct wall){150}).us, 150);
+    assert_int_equal(budget_sums_at(&sums, (struct wall){199}).us, 199);
+    assert_int_equal(budget_sums_at(&sums, (struct wall){200}).us, 199);
+}
+
 static void test_a_hold_is_raised_on_the_whole_chain_or_not_at_all(void **state)
 {
     struct budget_account *key = budget_account_get(b, "key:acme/web");
@@ -357,6 +386,8 @@ int main(void)
         T(test_racing_reservations_never_pass_a_limit),
         T(test_thousands_of_accounts_are_found_again),
         T(test_following_a_store_that_lags_loses_nothing_and_learns_of_others),
+        T(test_after_a_credit_the_books_tell_what_others_spent_once_they_have_it),
+        T(test_an_instant_of_a_window_is_within_it),
         T(test_a_hold_is_raised_on_the_whole_chain_or_not_at_all),
         T(test_what_is_held_in_a_window_that_was_dropped_is_not_taken_off_its_successor),
         T(test_a_reset_makes_no_room_in_a_lease),
