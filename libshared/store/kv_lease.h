@@ -7,7 +7,7 @@
  *                           "w:KEY": somebody found no room there
  *   {gw}:bud:ACCOUNT:WINDOW posted, held (the journal's batches), leased = sum of all "l:INSTANCE" (outstanding), and for
  *                           each node "g:INSTANCE" = life, granted, last call that took nothing and kept nothing
- *   {gw}:lim:ACCOUNT:KIND   tat (requests, tokens), or "c:INSTANCE" = life, slots
+ *   {gw}:lim:ACCOUNT:KIND   tat, and the instant of the last call, at (requests, tokens), or "c:INSTANCE" = life, slots
  *
  * The clock is milliseconds in which somebody called: each call moves it by the time since the last one, but by two seconds at
  * most. So nobody's session ends because the store stood still. What a node has ends with its session, that is when the

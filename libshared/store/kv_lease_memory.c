@@ -308,8 +308,9 @@ static int64_t move_us(int64_t n, int64_t limit, bool up)
 
 static bool judge_rate(struct work *w, struct kv_lease_row *r)
 {
-    bool ok = true;
-    int64_t ahead = above_0(field_of(w, r->key, "tat", &ok) - w->now_us), room;
+    bool ok = true, is_at = true;
+    int64_t tat = field_of(w, r->key, "tat", &ok), at = field_of(w, r->key, "at", &is_at), room;
+    int64_t ahead = above_0(tat - (at > w->now_us ? at : w->now_us)); /* the clock may have stepped back */
 
     ahead = r->granted > 0 ? ahead + move_us(r->granted, r->limit, true)
                            : above_0(ahead - move_us(-r->granted, r->limit, false));
@@ -322,7 +323,7 @@ static bool judge_rate(struct work *w, struct kv_lease_row *r)
     r->outstanding = r->silent_ms = 0;
     r->rest = room - r->got;
     r->others = ahead;
-    return ok;
+    return ok && is_at;
 }
 
 static bool judge_slots(struct work *w, struct kv_lease_row *r)
@@ -459,6 +460,7 @@ static void write_row(struct work *w, const struct kv_lease_row *r)
         break;
     case KV_LEASE_RATE:
         put_number(w, r, "tat", w->now_us + r->others);
+        put_number(w, r, "at", w->now_us);
         break;
     case KV_LEASE_SLOTS:
         write_slots(w, r);

@@ -273,7 +273,7 @@ def test_a_day_in_berlin_ends_when_its_clocks_show_midnight(stage, servers, day,
 
 @STORES
 def test_a_clock_that_steps_over_the_instant_grants_no_month_twice(stage, servers, embedded):
-    t = Town(stage, servers, 6 * COST + BOUND, nodes=1 if embedded else 2, embedded=embedded)
+    t = Town(stage, servers, 6 * COST + BOUND, nodes=1 if embedded else 2, embedded=embedded, limits={"rpm": 6000})
     spent = [0, 0]
     steps = (-HOUR, HOUR, -HOUR, 0, -1000, 0, -SECOND, SECOND, -1000000, 1000000, -1000, 1000, -HOUR, HOUR, -1000, HOUR, -HOUR, 0)
     for i, step in enumerate(steps):

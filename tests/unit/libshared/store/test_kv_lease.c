@@ -380,6 +380,37 @@ static void test_a_rate_is_shared(void **state)
     kv_free(kv);
 }
 
+static void set_number(struct kv_batch *b, const char *field, int64_t v)
+{
+    char text[24];
+
+    (void)snprintf(text, sizeof(text), "%" PRId64, v);
+    kv_batch_set(b, RATE, field, span_of(text));
+}
+
+/* As the bucket looks to a store whose clock was an hour ahead until now. */
+static void test_a_rate_goes_on_when_the_store_s_clock_steps_back(void **state)
+{
+    struct kv *kv = kv_fresh();
+    struct node a = {.name = "a"};
+    struct kv_batch *b = kv_batch_new();
+    struct kv_lease_row r = {
+        .kind = KV_LEASE_RATE, .key = RATE, .limit = 600, .ttl_s = 100, .need = 1, .want = 600};
+    int64_t later = wall_now().us + INT64_C(3600000000);
+
+    (void)state;
+    set_number(b, "tat", later + 40000000);
+    set_number(b, "at", later);
+    kv_batch_expire(b, RATE, 100, false);
+    assert_int_equal(kv_write(kv, b, NULL), ERR_OK);
+    kv_batch_free(b);
+    assert_int_equal(call(kv, &a, &r, 1), ERR_OK);
+    assert_int_equal(r.got, 200);
+    assert_int_equal(call(kv, &a, &r, 1), ERR_OK);
+    assert_in_range(r.got, 0, 60); /* and time passes again */
+    kv_free(kv);
+}
+
 static void test_slots_are_shared_and_free_themselves(void **state)
 {
     struct kv *kv = kv_fresh();
@@ -458,6 +489,7 @@ int main(void)
         cmocka_unit_test(test_who_says_all_in_several_calls_is_heard_with_the_last),
         cmocka_unit_test(test_a_store_that_has_not_begun_grants_no_money),
         cmocka_unit_test(test_a_rate_is_shared),
+        cmocka_unit_test(test_a_rate_goes_on_when_the_store_s_clock_steps_back),
         cmocka_unit_test(test_slots_are_shared_and_free_themselves),
         cmocka_unit_test(test_nonsense_changes_nothing),
     };
