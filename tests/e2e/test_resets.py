@@ -52,7 +52,7 @@ class Servers:
 
     def database(self):
         self.count += 1
-        self.postgres.execute(f"CREATE DATABASE test{self.count}")
+        self.postgres.execute(f"CREATE DATABASE test{self.count} TEMPLATE postgres")
         return self.postgres.url().rpartition("/")[0] + f"/test{self.count}"
 
 
@@ -254,6 +254,18 @@ def test_redis_is_away_while_the_month_ends(stage, servers, policy, is_killed):
     t.settled(w2026_11=before, w2026_12=after)
 
 
+def test_the_history_store_is_away_while_the_month_ends(stage, servers):
+    t = Town(stage, servers, 2 * COST + BOUND, nodes=2)
+    before = t.spend(1) + t.spend(1, node=1)
+    stage.endings.append(servers.postgres.resume)
+    servers.postgres.pause()
+    before = t.spend_all(before)
+    t.stand(ENDS)
+    after = t.spend_all(0)
+    servers.postgres.resume()
+    t.settled(w2026_11=before, w2026_12=after)
+
+
 DAYS = [("2026-03-29", "2026-03-28T23:00", "2026-03-29T22:00"), ("2026-10-25", "2026-10-24T22:00", "2026-10-25T23:00")]
 
 
@@ -267,7 +279,9 @@ def test_a_day_in_berlin_ends_when_its_clocks_show_midnight(stage, servers, day,
         t.spend(n)
         b = t.api().json
         assert b["window"] == names[window] and b["resets_at"] == text_of([start, end, end + DAY][window]), (at, b)
-    t.settled(**dict(zip(("w" + n for n in names), (COST, 4 * COST, COST))))
+    r = t.api(method="POST", body={"action": "reset", "reason": "test"})
+    assert r.status == 200 and r.json["spent_nanousd"] == 0, r
+    t.settled(**dict(zip(("w" + n for n in names), (COST, 4 * COST, 0))))
     assert t.spans() == dict(zip(names, ((start - DAY, start), (start, end), (end, end + DAY))))
 
 
@@ -278,6 +292,9 @@ def test_a_clock_that_steps_over_the_instant_grants_no_month_twice(stage, server
     steps = (-HOUR, HOUR, -HOUR, 0, -1000, 0, -SECOND, SECOND, -1000000, 1000000, -1000, 1000, -HOUR, HOUR, -1000, HOUR, -HOUR, 0)
     for i, step in enumerate(steps):
         t.stand(ENDS + step)
+        if embedded and i == 6:  # in the old month, with some spent in the new one
+            t.gw.stop()
+            t.gw.start()
         r = t.ask(i % len(t.nodes))
         assert r.status == (200 if spent[step >= 0] + BOUND <= t.limit else 402), (spent, r)
         spent[step >= 0] += COST if r.status == 200 else 0
