@@ -46,7 +46,7 @@ class Servers:
     def new_redis(self, stage):
         self.clock.run(ENDS - HOUR)
         with preloaded(self.clock):
-            redis = stage.redis()
+            redis = stage.redis(settings=[("--databases", "100")])
         stage.endings.append(redis.resume)
         return redis
 
