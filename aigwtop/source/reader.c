@@ -150,19 +150,19 @@ static int64_t turn(struct reader *r, const struct ask *ask, int64_t interval_ms
     struct sample *s = read_any(r, ask);
     int64_t rest_ms = interval_ms - mono_diff_us(mono_now(), began) / 1000;
 
-    if (s->state == SOURCE_DOWN || s->state == SOURCE_AUTH) {
+    if (r->source.ops->is_recording) { /* as it was told then */
+        rest_ms = source_replay_gap_ms(&r->source);
+        rest_ms = rest_ms < 0 || rest_ms > REPLAY_GAP_MS ? REPLAY_GAP_MS : rest_ms;
+    } else if (s->state == SOURCE_DOWN || s->state == SOURCE_AUTH) {
         s->tries = ++r->tries;
         rest_ms = s->retry_in_ms = retry_ms(s->state, r->tries);
     } else {
         r->tries = 0;
     }
-    tell(r, s);
+    if (!r->source.ops->is_recording)
+        tell(r, s);
     r->state = s->state;
     hand_over(r, s);
-    if (r->source.ops->is_recording) {
-        rest_ms = source_replay_gap_ms(&r->source);
-        rest_ms = rest_ms < 0 || rest_ms > REPLAY_GAP_MS ? REPLAY_GAP_MS : rest_ms;
-    }
     return rest_ms > 0 ? rest_ms : 1;
 }
 

@@ -118,28 +118,36 @@ static const char *reason_of(const struct sample *h)
     return strncmp(h->text, "redis: '", 8) == 0 && end ? end + 3 : h->text;
 }
 
+/* The second line is the table's heading where there is little room. */
+static void draw_advice(struct screen *s, const char *text)
+{
+    if (s->w >= WIDE)
+        (void)screen_put(s, 1, 2, 0, STYLE_PLAIN, text);
+}
+
 static void draw_trouble(struct screen *s, const struct scene *sc)
 {
     const struct sample *h = &sc->model->head;
     const char *what = strcmp(h->source, "api") == 0 ? "The gateway" : "Redis";
-    char since[VALUE_CAP], retry[VALUE_CAP];
+    char since[VALUE_CAP], retry[VALUE_CAP], text[300];
 
     clock_text(since, sc->model->live_now.us);
     short_age(retry, ceil((double)sc->fresh.retry_us / 1e6));
     if (sc->fresh.kind == FRESH_NO_WRITER) {
         (void)screen_putf(s, 1, 1, 0, STYLE_CRIT, "%s %s answers, but no gateway has written for %.0f s.",
                           glyph(s, GLYPH_CRIT), what, floor((double)sc->fresh.age_us / 1e6));
-        (void)screen_put(s, 1, 2, 0, STYLE_PLAIN, "Is it running?  systemctl status gatewayd");
+        draw_advice(s, "Is it running?  systemctl status gatewayd");
         return;
     }
     (void)screen_putf(s, 1, 1, 0, STYLE_CRIT, "%s %s: %s. Try %u, next in %s.  r now  : go to  q quit",
                       glyph(s, GLYPH_CRIT), what, reason_of(h), h->tries, retry);
     if (sc->model->has_live)
-        (void)screen_putf(s, 1, 2, 0, STYLE_PLAIN,
-                          "Rows below date from %sZ and are dimmed. Rates are blank, not zero.", since);
+        (void)snprintf(text, sizeof(text),
+                       "Rows below date from %sZ and are dimmed. Rates are blank, not zero.", since);
     else
-        (void)screen_putf(s, 1, 2, 0, STYLE_PLAIN,
-                          "%s has not answered yet. Addresses: --redis, --url, :ctx NAME.", what);
+        (void)snprintf(text, sizeof(text), "%s has not answered yet. Addresses: --redis, --url, :ctx NAME.",
+                       what);
+    draw_advice(s, text);
 }
 
 /* ---- sums ------------------------------------------------------------------------------------------------------------ */
@@ -181,6 +189,7 @@ static void draw_sums(struct screen *s, const struct scene *sc)
 {
     const struct figures *f = &sc->model->all.figures;
     struct buf b AUTO(buf_release) = {0};
+    struct tally t;
     float trend[8];
     unsigned x;
 
@@ -199,6 +208,9 @@ static void draw_sums(struct screen *s, const struct scene *sc)
         put_or_dash(&b, "  ", f->tokens_per_s, as_count, " tok/s");
         put_or_dash(&b, "  ", sc->model->head.streams < 0 ? NAN : (double)sc->model->head.streams, as_count,
                     " streams");
+    } else if (s->w >= NARROW && sc->model->lists->has & HAS_BREAKERS) {
+        model_tally(sc->model, &t);
+        buf_addf(&b, "  brk %u/%u", t.breakers_open, t.breakers);
     }
     (void)screen_put(s, x, 1, 0, STYLE_PLAIN, b.p);
 }

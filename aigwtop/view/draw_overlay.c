@@ -217,8 +217,9 @@ static void draw_error(struct screen *s, const struct scene *sc)
     (void)screen_putf(s, 3, y + 3, w - 4, STYLE_PLAIN, "%s",
                       e->detail[0] ? e->detail
                                    : "no detail is stored: the request went on to another target");
-    (void)screen_putf(s, 3, y + 4, w - 4, STYLE_PLAIN, "at %s   the whole story: aigwctl explain %s", at,
-                      e->request);
+    (void)screen_putf(s, 3, y + 4, w - 4, STYLE_PLAIN, "the whole story: aigwctl explain %s", e->request);
+    if (h > 6)
+        (void)screen_putf(s, 3, y + 5, w - 4, STYLE_PLAIN, "at %s", at);
 }
 
 /* ---- the command ----------------------------------------------------------------------------------------------------- */

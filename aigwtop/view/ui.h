@@ -25,6 +25,7 @@ enum overlay {
 /* Cells. Below the least nothing is drawn but that; from WIDE on there are tabs, and a line of function keys. */
 #define LEAST_WIDTH  40u
 #define LEAST_HEIGHT 10u
+#define NARROW       60u /* more than names and states */
 #define WIDE         80u
 
 /* A view, or the models of one provider. */

@@ -26,6 +26,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.gateway import model, provider, run
+from support.golden import same
 from support.process import BIN, ROOT, Process
 from support.wait import eventually
 
@@ -317,9 +318,7 @@ def test_a_page_looks_as_it_did(recorded, tmp_path, name):
     if name in TABLES:
         assert all(len(line) <= 80 for line in text.splitlines()), text
     golden = GOLDEN / f"{name}.txt"
-    if os.environ.get("GOLDEN") == "write" and not os.environ.get("CI"):
-        golden.parent.mkdir(parents=True, exist_ok=True)
-        golden.write_text(text)
+    same(golden, text)
     assert text == golden.read_text()
 
 

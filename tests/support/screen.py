@@ -14,11 +14,18 @@ class Screen:
 
     def __init__(self, directory, args, env=None, width=80, height=24, locale="C.UTF-8"):
         self.socket, self.directory = str(directory / "tmux.sock"), directory
-        program = shlex.join([str(BIN / "aigwtop"), "--no-config", *args])
-        line = f"stty -a > before; {program}; echo EXIT $?; stty -a > after; sleep 600"
         variables = {"LC_ALL": locale, **(env or {})}
         settings = [x for name, value in variables.items() for x in ("-e", f"{name}={value}")]
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), *settings, "sh", "-c", line)
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), *settings, "sh", "-c", self.line(args))
+
+    @staticmethod
+    def line(args):
+        program = shlex.join([str(BIN / "aigwtop"), "--no-config", *args])
+        return f"stty -a > before; {program}; echo EXIT $?; stty -a > after; sleep 600"
+
+    def again(self, args):
+        """Another run in the same window, which begins empty."""
+        self.tmux("respawn-pane", "-k", "sh", "-c", self.line(args))
 
     def tmux(self, *words):
         scrubbed = {k: v for k, v in os.environ.items() if not SCRUBBED.match(k) and k != "TMUX"}
