@@ -145,8 +145,10 @@ static void begin_anew(struct limits_lease *s, struct mono now)
 {
     log_warn(
         "leases: the realtime store came back without what it knew; what is leased here is stated again");
-    for (size_t i = 0; i < s->n_scopes; i++)
+    for (size_t i = 0; i < s->n_scopes; i++) {
         budget_account_forgotten(s->scopes[i]->account);
+        ratelimit_state_again(s->scopes[i]->rate);
+    }
     s->is_fresh = true;
     s->full = (struct mono){0}; /* the next call says all: others wait for that */
     s->has_mark = false;

@@ -25,6 +25,7 @@ struct ratelimit {
         int64_t short_of[RATE_KINDS], short_sum[RATE_KINDS]; /* of takes that found no credit since then */
         int64_t denied[RATE_KINDS], denied_until_ns[RATE_KINDS];
         int64_t planned_ns;
+        int64_t stated_ns; /* the store heard of the slots */
     } share;
 };
 
@@ -386,6 +387,8 @@ void rate_give_back(struct rate_hold *h)
 #define SETTLE_NS INT64_C(100000000) /* plans that follow sooner say nothing about what is used */
 #define SURE_NS   INT64_C(200000000) /* so long a no of the store is believed, */
 #define SLOT_NS   INT64_C(50000000)  /* and so long for a slot */
+/* Slots that stay open are stated again after that; the store forgets what nobody states for three times as long. */
+#define STATE_NS INT64_C(60000000000)
 
 static void smooth(struct share *s, unsigned k, int64_t elapsed)
 {
@@ -422,7 +425,7 @@ static bool plan_units(struct ratelimit *r, enum rate_kind k, bool is_due, struc
 }
 
 /* What was not open at once since the last plan goes back. */
-static bool plan_slots(struct ratelimit *r, bool is_due, struct rate_ask *a)
+static bool plan_slots(struct ratelimit *r, bool is_due, int64_t now_ns, struct rate_ask *a)
 {
     struct share *s = &r->share;
     int64_t had = s->slots, short_sum = s->short_sum[RATE_CONCURRENT];
@@ -441,7 +444,7 @@ static bool plan_slots(struct ratelimit *r, bool is_due, struct rate_ask *a)
         a->need = (int64_t)r->open + 1 > s->slots ? (int64_t)r->open + 1 : s->slots;
         a->want = (int64_t)r->open + short_sum > a->need ? (int64_t)r->open + short_sum : a->need;
     }
-    return s->slots != had || a->want > a->granted;
+    return s->slots != had || a->want > a->granted || (s->slots && now_ns - s->stated_ns >= STATE_NS);
 }
 
 unsigned ratelimit_plan(struct ratelimit *r, struct mono now, struct rate_ask out[RATE_KINDS])
@@ -461,7 +464,7 @@ unsigned ratelimit_plan(struct ratelimit *r, struct mono now, struct rate_ask ou
     }
     n += plan_units(r, RATE_REQUESTS, is_due, &out[n]);
     n += plan_units(r, RATE_TOKENS, is_due, &out[n]);
-    n += plan_slots(r, is_due, &out[n]);
+    n += plan_slots(r, is_due, now_ns, &out[n]);
     for (unsigned k = 0; k < RATE_KINDS; k++)
         s->short_of[k] = s->short_sum[k] = 0;
     (void)pthread_mutex_unlock(&r->lock);
@@ -485,6 +488,7 @@ void ratelimit_hear(struct ratelimit *r, const struct rate_ask *ask, int64_t got
     if (ask->kind == RATE_CONCURRENT) {
         s->slots = got;
         s->elsewhere = elsewhere;
+        s->stated_ns = now_ns;
         if (got < ask->need)
             deny(r, ask, now_ns + SLOT_NS);
     } else {
@@ -503,6 +507,13 @@ void ratelimit_hear(struct ratelimit *r, const struct rate_ask *ask, int64_t got
 void ratelimit_forget(struct ratelimit *r)
 {
     (void)pthread_mutex_lock(&r->lock);
-    r->share = (struct share){.slots = (int64_t)r->open, .peak = (int64_t)r->open};
+    r->share = (struct share){.slots = (int64_t)r->open, .peak = (int64_t)r->open, .stated_ns = -STATE_NS};
+    (void)pthread_mutex_unlock(&r->lock);
+}
+
+void ratelimit_state_again(struct ratelimit *r)
+{
+    (void)pthread_mutex_lock(&r->lock);
+    r->share.stated_ns = -STATE_NS;
     (void)pthread_mutex_unlock(&r->lock);
 }

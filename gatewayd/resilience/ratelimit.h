@@ -88,5 +88,7 @@ void ratelimit_hear(struct ratelimit *r, const struct rate_ask *ask, int64_t got
                     struct mono now);
 /* Nothing is had any more: another life of the store, or a session that was over. */
 void ratelimit_forget(struct ratelimit *r);
+/* The store came back empty: the next plan says which slots are had. */
+void ratelimit_state_again(struct ratelimit *r);
 
 #endif

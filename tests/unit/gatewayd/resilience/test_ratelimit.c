@@ -267,6 +267,39 @@ static void test_only_what_is_leased_is_used_and_the_rest_goes_back(void **state
     ratelimit_free(r);
 }
 
+static void test_slots_that_stay_open_are_stated_again(void **state)
+{
+    struct ratelimit *r = ratelimit_new();
+    struct rate_chain c = {.at = {r}, .is_leased = true};
+    struct mono now = {1000000000};
+    struct rate_ask asks[RATE_KINDS];
+    struct rate_report report;
+    struct rate_hold h;
+
+    (void)state;
+    ratelimit_set(r, &(struct rate_rules){.of = {[RATE_CONCURRENT] = 3}});
+    assert_false(rate_take(&c, 0, now, &h, &report));
+    assert_int_equal(ratelimit_plan(r, now, asks), 1);
+    ratelimit_hear(r, &asks[0], 1, 0, now);
+    assert_true(rate_take(&c, 0, now, &h, &report));
+    now.us += 59000000;
+    assert_int_equal(ratelimit_plan(r, now, asks), 0);
+    now.us += 1000000; /* before the store forgets them */
+    assert_int_equal(ratelimit_plan(r, now, asks), 1);
+    assert_int_equal(asks[0].granted, 1);
+    ratelimit_hear(r, &asks[0], 1, 0, now);
+    assert_int_equal(ratelimit_plan(r, now, asks), 0);
+    ratelimit_state_again(r); /* it was emptied */
+    assert_int_equal(ratelimit_plan(r, now, asks), 1);
+    assert_int_equal(asks[0].granted, 1);
+    ratelimit_hear(r, &asks[0], 1, 0, now);
+    ratelimit_forget(r); /* the session was over, what is open goes on */
+    assert_int_equal(ratelimit_plan(r, now, asks), 1);
+    assert_int_equal(asks[0].granted, 1);
+    rate_settle(&h, 0, now);
+    ratelimit_free(r);
+}
+
 static void test_a_limit_is_divided_while_the_store_is_away(void **state)
 {
     struct ratelimit *r = ratelimit_new();
@@ -297,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_in_shadow_nothing_is_refused_and_all_is_seen),
         cmocka_unit_test(test_a_huge_limit_still_counts_each_token),
         cmocka_unit_test(test_only_what_is_leased_is_used_and_the_rest_goes_back),
+        cmocka_unit_test(test_slots_that_stay_open_are_stated_again),
         cmocka_unit_test(test_a_limit_is_divided_while_the_store_is_away),
         cmocka_unit_test(test_racing_takes_never_pass_a_limit),
     };
