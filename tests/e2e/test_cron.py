@@ -4,6 +4,7 @@ then the line runs, and at the end every row equals sums made here. Meanwhile Re
 with others and with the gateway's own roll-up, and an hour is left out."""
 
 import contextlib
+import fcntl
 import json
 import math
 import random
@@ -373,3 +374,22 @@ def test_the_same_day_in_a_file(stage):
     pairs = json.loads(site.home("reconcile", "-o", "json", "--from", hour_of(site, 0)).stdout)["data"]["pairs"]
     differ = {p["pair"]: p["different"] for p in pairs}
     assert differ["ledger_self"] == differ["ledger_hourly"] == 0, pairs  # budgets were not part of what was inserted
+
+
+@pytest.mark.asan
+def test_a_file_that_a_command_has_is_waited_for(stage):
+    """By lines that say so, and by a gateway that starts; nobody is asked who is not there."""
+    site = Embedded(stage)
+    site.insert(site.day.add(0))
+    with open(f"{site.path}.lock", "ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        busy = site.home("aggregate", "hourly", code=CONFLICT).stderr
+        assert busy.splitlines() == ["aigwctl: the history store is in use, and no gateway answers for it", f"  '{site.path}'"]
+        line = site.home.cron()
+        site.gateway.spawn()
+        with pytest.raises(subprocess.TimeoutExpired):
+            line.wait(0.5)
+        assert site.gateway.is_running() and not site.gateway.ready_file.exists()
+    ended([line])
+    eventually(site.gateway.ready_file.exists, 20 * SLOWNESS, what="the gateway starts")
+    assert site.execute("SELECT hour FROM aggregated_hours") == [(site.day.first,)]
