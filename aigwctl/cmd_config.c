@@ -423,22 +423,29 @@ static json_t *address_json(const char *z)
     return json_string(shown);
 }
 
+static json_t *context_json(const struct context *x, const char *current)
+{
+    return json_pack("{s:s, s:s, s:o, s:b, s:o, s:o, s:o, s:o}", "current",
+                     strcmp(x->name, current) == 0 ? "*" : "", "name", x->name, "url", text_json(x->url),
+                     "read_only", x->is_read_only, "token_file", text_json(x->token_file), "database",
+                     address_json(x->database), "redis", address_json(x->redis), "prometheus",
+                     text_json(x->prometheus));
+}
+
+static void add_running(void *user, const struct context *x)
+{
+    (void)json_array_append_new(user, context_json(x, ""));
+}
+
 static int contexts(struct ctl *ctl, struct contexts *c)
 {
     json_t *rows = json_array();
 
-    for (size_t i = 0; i < c->n; i++) {
-        const struct context *x = &c->list[i];
-
-        (void)json_array_append_new(
-            rows, json_pack("{s:s, s:s, s:o, s:b, s:o, s:o, s:o, s:o}", "current",
-                            strcmp(x->name, c->current) == 0 ? "*" : "", "name", x->name, "url",
-                            text_json(x->url), "read_only", x->is_read_only, "token_file",
-                            text_json(x->token_file), "database", address_json(x->database), "redis",
-                            address_json(x->redis), "prometheus", text_json(x->prometheus)));
-    }
+    for (size_t i = 0; i < c->n; i++)
+        (void)json_array_append_new(rows, context_json(&c->list[i], c->current));
+    contexts_running(add_running, rows);
     ctl_print(ctl, stdout, "contexts", CONTEXT_COLUMNS, rows, NULL);
-    if (!c->n && ctl->output == OUTPUT_TABLE && !ctl->is_quiet)
+    if (!json_array_size(rows) && ctl->output == OUTPUT_TABLE && !ctl->is_quiet)
         (void)fprintf(stderr, "none yet in %s; aigwctl config set NAME --url http://HOST:PORT\n", c->path);
     json_decref(rows);
     return CLI_OK;

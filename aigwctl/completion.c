@@ -167,6 +167,11 @@ static void put_words(const char *words, const char *begun)
     }
 }
 
+static void put_running(void *user, const struct context *c)
+{
+    put(c->name, "a demo that runs", user);
+}
+
 static void put_contexts(const char *begun)
 {
     struct contexts c;
@@ -176,7 +181,7 @@ static void put_contexts(const char *begun)
     for (size_t i = 0; i < c.n; i++)
         put(c.list[i].name, c.list[i].url, begun);
     contexts_release(&c);
-    put("demo", "a demo that runs", begun);
+    contexts_running(put_running, (void *)(uintptr_t)begun);
 }
 
 static void put_catalog(const char *kind, const char *begun)

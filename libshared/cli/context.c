@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where to find a gateway that nobody named: a context file that a running one left, or the usual places. */
-#include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
+#include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "libshared/cli/context.h"
 
@@ -44,6 +44,7 @@ static void take_member(const json_t *o, const char *name, char dst[CONTEXT_TEXT
         (void)span_copy(dst, CONTEXT_TEXT_CAP, span_of(z));
 }
 
+/* One that was killed could not take its file away. */
 static bool read_registered(const char *name, struct context *out, int *out_pid)
 {
     json_t *o = context_path(name, out->file, sizeof(out->file))
@@ -55,7 +56,33 @@ static bool read_registered(const char *name, struct context *out, int *out_pid)
     take_member(o, "database", out->database);
     *out_pid = (int)json_integer_value(json_object_get(o, "pid"));
     json_decref(o);
-    return out->url[0];
+    (void)span_copy(out->name, sizeof(out->name), span_of(name));
+    out->is_running = out->url[0] && (*out_pid <= 0 || kill(*out_pid, 0) == 0 || errno == EPERM);
+    return out->is_running;
+}
+
+void contexts_running(void (*fn)(void *user, const struct context *c), void *user)
+{
+    char path[CONTEXT_TEXT_CAP];
+    DIR *d = NULL;
+    int pid;
+
+    if (context_path("x", path, sizeof(path))) {
+        *strrchr(path, '/') = '\0';
+        d = opendir(path);
+    }
+    for (struct dirent *e; d && (e = readdir(d));) {
+        struct context c = {0};
+        size_t n = strlen(e->d_name);
+
+        if (n <= 5 || strcmp(e->d_name + n - 5, ".json") != 0)
+            continue;
+        e->d_name[n - 5] = '\0';
+        if (context_is_name(e->d_name) && read_registered(e->d_name, &c, &pid))
+            fn(user, &c);
+    }
+    if (d)
+        (void)closedir(d);
 }
 
 bool context_read(const char *name, char *url, size_t cap, int *out_pid)
@@ -84,11 +111,8 @@ enum err_code context_load(const char *name, struct context *out, struct err *er
     int pid;
 
     *out = (struct context){0};
-    if (name && read_registered(name, out, &pid)) {
-        (void)span_copy(out->name, sizeof(out->name), span_of(name));
-        out->is_running = true;
+    if (name && read_registered(name, out, &pid))
         return ERR_OK;
-    }
     *out = (struct context){0};
     e = contexts_read(&c, err);
     if (e)

@@ -45,6 +45,8 @@ NODISCARD enum err_code contexts_write(const struct contexts *c, struct err *err
 /* A gateway that registered itself, or a context of the file; `name` NULL: the current one, or the one of GATEWAYD_CONTEXT.
  * ERR_NOT_FOUND when there is none. */
 NODISCARD enum err_code context_load(const char *name, struct context *out, struct err *err);
+/* Gateways that registered themselves and live, in no order. */
+void contexts_running(void (*fn)(void *user, const struct context *c), void *user);
 /* Letters, digits and `_.-`. */
 bool context_is_name(const char *z);
 

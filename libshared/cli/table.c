@@ -480,14 +480,16 @@ static const char *second_name(const struct table_column *columns)
 void table_print_names(FILE *f, const struct table_column *columns, const json_t *rows)
 {
     static const struct table_style STYLE = {.is_exact = true};
-    const char *second = columns[0].key ? second_name(columns) : NULL;
+    const struct table_column *first =
+        columns[0].key && !columns[0].heading[0] ? columns + 1 : columns; /* a mark */
+    const char *second = first->key ? second_name(first) : NULL;
     char text[512];
     size_t i;
     json_t *row;
 
     json_array_foreach(rows, i, row)
     {
-        table_cell(text, sizeof(text), FORM_TEXT, json_object_get(row, columns[0].key), &STYLE);
+        table_cell(text, sizeof(text), FORM_TEXT, json_object_get(row, first->key), &STYLE);
         term_put(f, text);
         if (second && json_is_string(json_object_get(row, second))) {
             (void)fputc('/', f);

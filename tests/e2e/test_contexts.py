@@ -2,6 +2,9 @@
 """Contexts name stores, too: which of them a command takes, what it says of a key that is missing or wrong, and that one which is
 read-only protects the stores as well."""
 
+import json
+import os
+
 import pytest
 import yaml
 
@@ -119,6 +122,15 @@ def test_a_gateway_that_is_reached_by_a_socket_has_its_history_beside_it(home):
     database(home, "state")
     home.write("local", local={"socket": str(home.directory / "state/admin.sock")})
     assert where(home(*STATUS)) == "state" and home(*LINE).stdout == ""
+
+
+def test_a_demo_that_was_killed_is_no_context(home):
+    left = home.directory / ".local/state/gatewayd/contexts/demo.json"
+    left.parent.mkdir(parents=True)
+    for pid, code in ((os.getpid(), NO_ANSWER), (2**22 + 1, NOT_FOUND)):  # ours lives, and beyond the largest there is none
+        left.write_text(json.dumps({"url": f"unix:{home.directory}/none.sock", "pid": pid}))
+        home("-c", "demo", "health", code=code)
+        assert ("demo" in home("config", "contexts", "-o", "name").stdout) == (code == NO_ANSWER)
 
 
 def test_a_context_that_is_read_only_protects_the_stores(home):

@@ -121,6 +121,7 @@ def test_others_find_it_by_name_and_change_its_providers(demo):
     eventually(lambda: statuses()["sim-fast"] != "healthy", 30 * SLOWNESS, what="sim-fast is no longer healthy")
     assert "sim-fast" in ctl("mock", "list")
     ctl("mock", "heal", "sim-fast")
+    assert [r["name"] for r in json.loads(ctl("config", "contexts", "-o", "json"))["data"]] == ["demo"]
     # Its stores go by that name, too.
     assert ctl("aggregate", "hourly", "--quiet", "--lock-wait", "30s") == "" and "ledger_hourly" in ctl("reconcile")
     ctl("aggregate", "status"), ctl("db", "verify"), ctl("db", "migrate", "status")
