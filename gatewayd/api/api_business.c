@@ -17,7 +17,10 @@ struct anomaly_list {
     size_t n_found;
     char severity[16], type[32], provider[132];
     uint64_t critical, warning;
+    unsigned n_rows; /* of closed hours */
 };
+
+#define ANOMALIES_MAX 1000u
 
 static bool is_asked(const struct anomaly_list *l, const char *severity, const char *type,
                      struct span provider)
@@ -61,10 +64,10 @@ static bool take_anomaly(void *user, const struct db_value *c, unsigned n)
     json_t *detail, *o;
 
     (void)n;
+    if (++l->n_rows > ANOMALIES_MAX)
+        return false;
     (void)span_copy(type, sizeof(type), c[0].s);
     (void)span_copy(severity, sizeof(severity), c[3].s);
-    if (!is_asked(l, severity, type, c[1].s))
-        return true;
     detail = json_loadb(c[4].s.p ? c[4].s.p : "", c[4].s.len, 0, NULL);
     o = anomaly_json(type, c[1].s, c[2].i, severity);
     for (unsigned i = 0; i < ARRAY_LEN(NAMES); i++) {
@@ -130,9 +133,11 @@ void api_anomalies(const struct api_request *rq, struct api_reply *reply)
     add_running(l, looked);
     e = db_query(
         stores->db, "anomalies_list",
-        "SELECT kind, provider, hour, severity, detail, at FROM anomalies WHERE hour >= $1 ORDER BY hour "
-        "DESC, provider, kind LIMIT 1000",
-        &from, 1, take_anomaly, l, &err);
+        "SELECT kind, provider, hour, severity, detail, at FROM anomalies WHERE hour >= $1 AND "
+        "($2 = '' OR severity = $2) AND ($3 = '' OR kind = $3) AND ($4 = '' OR provider = $4) ORDER BY hour "
+        "DESC, provider, kind LIMIT 1001",
+        (struct db_value[]){from, db_textz(l->severity), db_textz(l->type), db_textz(l->provider)}, 4,
+        take_anomaly, l, &err);
     if (e && !looked.us) {
         view_fail(reply, &err);
         json_decref(l->rows);
@@ -146,7 +151,10 @@ void api_anomalies(const struct api_request *rq, struct api_reply *reply)
     SET(o, "critical_count", api_json_count(l->critical));
     SET(o, "warning_count", api_json_count(l->warning));
     SET(o, "computed_at", api_json_time(looked));
-    view_put_state(o, e || !looked.us, e ? err_text(&err) : "the hours were not looked at yet",
+    view_put_state(o, e || !looked.us || l->n_rows > ANOMALIES_MAX,
+                   e            ? err_text(&err)
+                   : !looked.us ? "the hours were not looked at yet"
+                                : "those before the newest 1000",
                    view_is_stale(rq->gw));
     free(l);
     api_reply_json(reply, o);

@@ -8,6 +8,7 @@ import math
 import os
 import random
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -372,6 +373,21 @@ def test_a_store_that_is_away_makes_answers_partial_and_not_zero(stage):
     assert api.call("/api/monitoring/health").status == 200
     gateway.kill()  # it would wait for its stores
     stage.endings.remove(gateway.stop)
+
+
+def test_more_anomalies_than_an_answer_holds_are_said_to_be_missing(stage):
+    gateway = stage.gateway([provider("up", stage.upstream().url)], [model("chat", "up/m")])
+    gateway.stop()
+    hour = int(time.time()) // 3600 * 3600
+    with sqlite3.connect(f"{gateway.state_dir}/history.db") as db:
+        db.executemany("INSERT INTO anomalies (kind, provider, model, hour, severity, detail, at) VALUES (?, ?, '', ?, ?, '{}', ?)",
+                       [("cost_spike", "up" if i else "rare", hour - (i + 2) * 3600, "critical" if i % 2 else "warning", hour) for i in reversed(range(1100))])
+    api = Api(gateway.start())
+    answer = eventually(lambda: a if (a := api.get("/api/monitoring/anomalies?hours=9600"))["computed_at"] else None, 10 * SLOWNESS)
+    assert (answer["total_count"], answer["partial"], answer["missing"]) == (1000, True, "those before the newest 1000")
+    half = api.get("/api/monitoring/anomalies?hours=9600&severity=critical")
+    assert (half["critical_count"], half["warning_count"], half["partial"]) == (550, 0, False)
+    assert api.get("/api/monitoring/anomalies?hours=9600&provider=rare")["total_count"] == 1
 
 
 @pytest.mark.parametrize("stores", ["sqlite", "postgres"])
