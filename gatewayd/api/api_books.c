@@ -114,6 +114,25 @@ static struct books_job *job_new(enum books_kind kind)
     return j;
 }
 
+#define RANGE_MAX_S                                                                                          \
+    ((int64_t)366 * 86400) /* each hour is looked at by itself, and the hourly run waits meanwhile */
+
+/* What is wrong with the hours that are asked for, or NULL. */
+static const char *range_trouble(const struct field_value *v)
+{
+    int64_t now_s = wall_now().us / 1000000, to = v[A_TO].is_given ? v[A_TO].i : v[A_FROM].i;
+
+    if (v[A_TO].is_given && !v[A_FROM].is_given)
+        return "'to' needs 'from'";
+    if (v[A_FROM].is_given && v[A_FROM].i > now_s)
+        return "'from' is in the future";
+    if (v[A_FROM].i > to)
+        return "'from' is after 'to'";
+    return (to < now_s ? to : now_s) - v[A_FROM].i > RANGE_MAX_S && v[A_FROM].is_given
+               ? "'from' to 'to' may be 366 days at most; take them one after the other"
+               : NULL;
+}
+
 static json_t *rolled_json(const struct books_job *j)
 {
     return json_pack("{s:I, s:I, s:I, s:I, s:s}", "hours", (json_int_t)j->rolled.hours, "rows",
@@ -128,6 +147,11 @@ void api_aggregate(const struct api_request *rq, struct api_reply *reply)
     json_t *body = body_of(rq, &BODY_AGGREGATE, v, reply), *o;
     struct books_job *j;
 
+    if (body && range_trouble(v)) {
+        api_reply_error(reply, ERR_BAD_REQUEST, "%s", range_trouble(v));
+        json_decref(body);
+        body = NULL;
+    }
     if (!body)
         return;
     j = job_new(BOOKS_ROLL_UP);

@@ -298,6 +298,9 @@ def test_a_dry_run_says_what_would_be_and_changes_nothing(stage, upstream):
     assert everything() == before
     assert status_of(gateway, key) == 200
     assert "does not exist" in admin(gateway, "DELETE", "/api/admin/tenants/nobody?dry_run=true", status=404)["error"]["message"]
+    for wrong, why in (({"from": "2000-01-01T00", "to": "2099-12-31T23"}, "366 days"), ({"to": "2026-01-01T00"}, "needs 'from'"),
+                       ({"from": "2026-01-02T00", "to": "2026-01-01T00"}, "is after"), ({"from": "2099-01-01T00"}, "in the future")):
+        assert why in admin(gateway, "POST", "/api/admin/aggregate", wrong, 400)["error"]["message"]
     more = {"action": "add", "amount_usd": 1, "until": "2100-01-01T00:00:00Z"}
     assert "has no budget" in admin(gateway, "POST", "/api/admin/budgets/tenant:acme", more, 404)["error"]["message"]
     env = {"GATEWAYD_URL": f"unix:{gateway.ready['admin_socket']}"}
