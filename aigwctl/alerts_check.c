@@ -448,11 +448,15 @@ static int check_file(struct ctl *ctl, const char *file, struct check *c)
     if (tool > 0)
         complain(c, GRADE_INVALID, NULL, "promtool: %.400s", said.p ? said.p : "");
     if (ctl->output == OUTPUT_TABLE) {
-        (void)printf("%s: %u alerts, %u recorded series; built-in lint",
-                     strcmp(file, "-") == 0 ? "standard input" : file, c->alerts, c->records);
-        (void)puts(tool >= 0         ? " and promtool check rules"
-                   : c->is_operators ? " (promtool does not read a PrometheusRule)"
-                                     : " (promtool is not installed)");
+        struct buf line AUTO(buf_release) = {0};
+
+        buf_addf(&line, "%s: %u alerts, %u recorded series; built-in lint%s",
+                 strcmp(file, "-") == 0 ? "standard input" : file, c->alerts, c->records,
+                 tool >= 0         ? " and promtool check rules"
+                 : c->is_operators ? " (promtool does not read a PrometheusRule)"
+                                   : " (promtool is not installed)");
+        ctl_put_text(stdout, line.p, 0);
+        (void)putchar('\n');
     }
     return CLI_OK;
 }
@@ -478,17 +482,13 @@ static void report(struct ctl *ctl, const struct check *c)
     json_array_foreach(c->found, i, row)
     {
         const char *rule = json_string_value(json_object_get(row, "rule"));
+        struct buf line AUTO(buf_release) = {0};
 
-        ctl_put_member(stdout, row, "place");
-        (void)fputs(": ", stdout);
-        ctl_put_member(stdout, row, "grade");
-        (void)fputs(": ", stdout);
-        if (rule && *rule) {
-            ctl_put_member(stdout, row, "rule");
-            (void)fputs(": ", stdout);
-        }
-        ctl_put_member(stdout, row, "message");
-        (void)fputc('\n', stdout);
+        buf_addf(&line, "%s: %s: %s%s%s", json_string_value(json_object_get(row, "place")),
+                 json_string_value(json_object_get(row, "grade")), rule ? rule : "",
+                 rule && *rule ? ": " : "", json_string_value(json_object_get(row, "message")));
+        ctl_put_text(stdout, line.p, 0);
+        (void)putchar('\n');
     }
 }
 

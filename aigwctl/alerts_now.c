@@ -27,8 +27,8 @@ struct scrape {
 };
 
 static const struct table_column COLUMNS[] = {
-    {"rule", "RULE", FORM_TEXT},   {"severity", "SEVERITY", FORM_TEXT}, {"verdict", "NOW", FORM_TEXT},
-    {"value", "VALUE", FORM_TEXT}, {"where", "WHERE", FORM_TEXT},       {0}};
+    {"rule", "RULE", FORM_NAME},   {"severity", "SEVERITY", FORM_TEXT},       {"verdict", "NOW", FORM_TEXT},
+    {"value", "VALUE", FORM_TEXT}, {"where", "WHERE", FORM_TEXT | FORM_WRAP}, {0}};
 
 /* ---- a scrape ------------------------------------------------------------------------------------------------------- */
 
@@ -357,8 +357,8 @@ static const struct table_column FIRING[] = {{"rule", "RULE", FORM_TEXT},
                                              {"severity", "SEVERITY", FORM_TEXT},
                                              {"state", "STATE", FORM_TEXT},
                                              {"since", "SINCE", FORM_AGE},
-                                             {"where", "WHERE", FORM_TEXT},
-                                             {"summary", "SUMMARY", FORM_TEXT},
+                                             {"where", "WHERE", FORM_TEXT | FORM_WRAP},
+                                             {"summary", "SUMMARY", FORM_TEXT | FORM_WRAP},
                                              {0}};
 
 static const char *text_at(const json_t *o, const char *member, const char *name)

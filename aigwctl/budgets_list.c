@@ -278,9 +278,9 @@ int budgets_list(struct ctl *ctl, FILE *f)
               : budgets_view.forecast == FORECAST_HIDDEN ? TABLE_WITHOUT
                                                          : TABLE,
               rows, NULL);
-    if (!json_array_size(json_object_get(doc, "budgets")))
-        ctl_put_none(ctl, "No budget is set. To set one: aigwctl budgets set TENANT --limit USD");
-    else if (is_tty)
+    ctl_put_none(ctl, json_object_get(doc, "budgets"),
+                 "No budget is set. To set one: aigwctl budgets set TENANT --limit USD");
+    if (is_tty && json_array_size(json_object_get(doc, "budgets")))
         footer(f, rows, hidden);
     rc = exit_of(ctl, rows);
     json_decref(rows);

@@ -56,12 +56,22 @@ void ctl_put_text(FILE *f, const char *text, unsigned indent)
     term_put_wrapped(f, text, indent, term_is_tty(stdout) ? term_width(stdout) : 0);
 }
 
-void ctl_put_none(const struct ctl *ctl, const char *text)
+void ctl_note(const char *fmt, ...)
 {
-    if (ctl->output != OUTPUT_TABLE || ctl->is_quiet)
-        return;
+    char text[1024];
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
     term_put_wrapped(stderr, text, 0, term_is_tty(stderr) ? term_width(stderr) : 0);
     (void)fputc('\n', stderr);
+}
+
+void ctl_put_none(const struct ctl *ctl, const json_t *rows, const char *text)
+{
+    if (!json_array_size(rows) && ctl->output == OUTPUT_TABLE && !ctl->is_quiet)
+        ctl_note("%s", text);
 }
 
 /* ---- reaching the gateway ------------------------------------------------------------------------------------------ */

@@ -134,16 +134,28 @@ static int call(struct ctl *ctl, const struct change *c, const char *path, const
     return rc;
 }
 
-static void put_value(FILE *f, const json_t *v)
+static void add_value(struct buf *out, const json_t *v)
 {
     char *text =
         json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(12));
 
     if (!v || json_is_null(v))
-        (void)fputs("-", f);
+        buf_addc(out, '-');
     else
-        term_put(f, json_is_string(v) ? json_string_value(v) : text ? text : "?");
+        buf_addz(out, json_is_string(v) ? json_string_value(v) : text ? text : "?");
     free(text);
+}
+
+/* "plan: gold → silver" behind so many blanks. */
+static void put_change(FILE *f, int indent, const char *name, const json_t *was, const json_t *is)
+{
+    struct buf line AUTO(buf_release) = {0};
+
+    add_value(&line, was);
+    buf_addz(&line, " → ");
+    add_value(&line, is);
+    ctl_put_text(f, line.p, (unsigned)fprintf(f, "%*s%s: ", indent, "", name));
+    (void)fputc('\n', f);
 }
 
 /* Members that say when and by whom, rather than what. */
@@ -175,11 +187,7 @@ static void show_would_be(const struct change *c, const json_t *doc)
         if (!is_told(name) || json_equal(before, v) || (!before && (json_is_object(was) || is_nothing)))
             continue;
         any = true;
-        (void)printf("  %s: ", name);
-        put_value(stdout, before);
-        (void)fputs(" → ", stdout);
-        put_value(stdout, v);
-        (void)fputc('\n', stdout);
+        put_change(stdout, 2, name, before, v);
     }
     v = json_object_get(doc, "status");
     if (!any && json_is_object(was) && json_is_string(v))
@@ -251,11 +259,7 @@ void change_show(FILE *f, const json_t *was, const json_t *is, const char *const
         if (json_equal(a, b))
             continue;
         any = true;
-        (void)fprintf(f, "%s: ", *names);
-        put_value(f, a);
-        (void)fputs(" → ", f);
-        put_value(f, b);
-        (void)fputc('\n', f);
+        put_change(f, 0, *names, a, b);
     }
     if (!any)
         (void)fputs("nothing changed\n", f);

@@ -288,31 +288,41 @@ static int list(struct ctl *ctl)
     return CLI_OK;
 }
 
+/* A paragraph, or with an indent what follows `head`; empties `text`. */
+static void put_paragraph(struct buf *text, const char *head)
+{
+    ctl_put_text(stdout, text->len ? text->p : "", (unsigned)printf("%s", head));
+    (void)putchar('\n');
+    text->len = 0;
+}
+
 static void print_runbook(const struct alert_row *row)
 {
     struct buf text AUTO(buf_release) = {0};
     struct span steps = span_of(row->steps);
+    char head[16];
 
-    buf_addf(&text, "%s  %s, %s, for %s\n\n  ", row->name, alert_category_name(row->category),
-             alert_severity_name(row->severity), alert_value(&opt.pick.settings, row, "for"));
+    (void)printf("%s  %s, %s, for %s\n\n", row->name, alert_category_name(row->category),
+                 alert_severity_name(row->severity), alert_value(&opt.pick.settings, row, "for"));
     alerts_text(&text, &opt.pick, row, row->summary, ALERTS_NAMES);
-    buf_addz(&text, "\n\n");
+    put_paragraph(&text, "  ");
+    (void)putchar('\n');
     alerts_text(&text, &opt.pick, row, row->description, NULL);
-    buf_addz(&text, "\n\nWhat to do\n");
+    put_paragraph(&text, "");
+    (void)puts("\nWhat to do");
     for (unsigned n = 1; steps.p; n++) {
-        struct span step = span_split(&steps, '\n');
-
-        buf_addf(&text, "  %u. %.*s\n", n, (int)step.len, step.p);
+        buf_add(&text, span_split(&steps, '\n'));
+        (void)snprintf(head, sizeof(head), "  %u. ", n);
+        put_paragraph(&text, head);
     }
-    buf_addz(&text, "\nParameters (--set NAME.PARAM=VALUE)\n");
-    buf_addf(&text, "  %-16s %s\n", "for", alert_value(&opt.pick.settings, row, "for"));
+    (void)puts("\nParameters (--set NAME.PARAM=VALUE)");
+    (void)printf("  %-16s %s\n", "for", alert_value(&opt.pick.settings, row, "for"));
     for (size_t i = 0; i < ALERT_PARAMS_MAX && row->params[i].name; i++)
-        buf_addf(&text, "  %-16s %s\n", row->params[i].name,
-                 alert_value(&opt.pick.settings, row, row->params[i].name));
-    buf_addz(&text, "\nExpression\n");
+        (void)printf("  %-16s %s\n", row->params[i].name,
+                     alert_value(&opt.pick.settings, row, row->params[i].name));
+    (void)puts("\nExpression");
     alerts_expr(&text, &opt.pick, row);
-    buf_addc(&text, '\n');
-    (void)fwrite(text.p, 1, text.len, stdout);
+    put_paragraph(&text, "");
 }
 
 static int explain(struct ctl *ctl)

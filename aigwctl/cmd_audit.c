@@ -70,6 +70,7 @@ static int list(struct ctl *ctl, FILE *f)
             (void)json_object_set(row, "reason", reason);
     }
     ctl_print(ctl, f, "audit", AUDIT_COLUMNS, rows, NULL);
+    ctl_put_none(ctl, rows, "Nothing was changed yet.");
     json_decref(rows);
     json_decref(doc);
     return CLI_OK;

@@ -386,6 +386,19 @@ static void add_path(struct buf *b, const char *z)
             buf_addf(b, "%%%02X", (unsigned char)*z);
 }
 
+/* The same with the forced state in words. */
+static json_t *in_words(const json_t *row)
+{
+    json_t *o = json_copy((json_t *)(uintptr_t)row), *forced = json_object_get(o, "forced");
+
+    if (json_is_object(forced))
+        (void)json_object_set_new(o, "forced",
+                                  json_sprintf("%s until %s by %s%s%s", text(forced, "state"),
+                                               text(forced, "until"), text(forced, "actor"),
+                                               *text(forced, "reason") ? ": " : "", text(forced, "reason")));
+    return o;
+}
+
 static int change_one(struct ctl *ctl, const char *verb, const json_t *was)
 {
     static const char *const CHANGED[] = {"state", "forced", "failure_count", NULL};
@@ -414,8 +427,12 @@ static int change_one(struct ctl *ctl, const char *verb, const json_t *was)
         return rc;
     rows = json_pack("[O]", out);
     if (ctl->output == OUTPUT_TABLE) {
+        json_t *before = in_words(was), *after = in_words(out);
+
         (void)printf("%s\n", name);
-        change_show(stdout, was, out, CHANGED);
+        change_show(stdout, before, after, CHANGED);
+        json_decref(before);
+        json_decref(after);
         if (opt.length)
             (void)printf("undo: aigwctl breakers auto %s\n", name);
     } else {

@@ -7,6 +7,7 @@
 
 #include "aigwctl/budgets.h"
 #include "aigwctl/change.h"
+#include "aigwctl/look.h"
 #include "libshared/base/span.h"
 #include "libshared/cli/human.h"
 
@@ -201,10 +202,12 @@ struct effect {
 
 static struct effect effect_of(const json_t *was, const json_t *set)
 {
-    double topups = usd(was, "limit_now_nanousd") - usd(was, "limit_nanousd");
+    /* What no gateway has admitted a request by yet has no present limit. */
+    bool is_in_use = json_object_get(was, "limit_now_nanousd") != NULL;
+    double old = usd(was, is_in_use ? "limit_now_nanousd" : "limit_nanousd");
+    double topups = old - usd(was, "limit_nanousd");
     const json_t *limit = json_object_get(set, "limit_usd");
-    struct effect e = {.old_limit = usd(was, "limit_now_nanousd"),
-                       .used = usd(was, "spent_nanousd") + usd(was, "held_nanousd")};
+    struct effect e = {.old_limit = old, .used = usd(was, "spent_nanousd") + usd(was, "held_nanousd")};
 
     e.new_limit =
         (json_is_string(limit) ? strtod(json_string_value(limit), NULL) : json_number_value(limit)) +
@@ -214,13 +217,27 @@ static struct effect effect_of(const json_t *was, const json_t *set)
     return e;
 }
 
+/* A name that nobody has is more often mistyped than early. */
+static void warn_of_nobody(struct ctl *ctl, const struct target *t)
+{
+    char path[256];
+    json_t *doc = NULL;
+
+    if (strncmp(t->account, "tenant:", 7) != 0)
+        return;
+    (void)snprintf(path, sizeof(path), "/api/admin/tenants/%.150s", t->account + 7);
+    if (look_try(ctl, path, &doc) == CLI_OK && !doc)
+        ctl_note("No tenant is named '%s' yet; the budget waits for one.", t->account + 7);
+    json_decref(doc);
+}
+
 /* On stderr, since it comes before the question; stdout has what was done. */
 static void tell_effect(const struct target *t, const json_t *was, const struct effect *e)
 {
-    (void)fprintf(stderr, "%s, %s: limit $%.2f → $%.2f, used $%.2f (%.0f%%), state %s → %s\n", t->account,
-                  json_string_value(json_object_get(was, "period")), e->old_limit, e->new_limit, e->used,
-                  e->new_limit > 0 ? e->used / e->new_limit * 100 : 100, e->was_blocked ? "blocked" : "open",
-                  e->blocks ? "blocked" : "open");
+    ctl_note("%s, %s: limit $%.2f → $%.2f, used $%.2f (%.0f%%), state %s → %s", t->account,
+             json_string_value(json_object_get(was, "period")), e->old_limit, e->new_limit, e->used,
+             e->new_limit > 0 ? e->used / e->new_limit * 100 : 100, e->was_blocked ? "blocked" : "open",
+             e->blocks ? "blocked" : "open");
 }
 
 static bool is_stricter(const json_t *was, const json_t *set)
@@ -308,6 +325,8 @@ static int set(struct ctl *ctl, const struct target *t)
     e = effect_of(was, change_given);
     if (was)
         tell_effect(t, was, &e);
+    else
+        warn_of_nobody(ctl, t);
     rc = change_make(ctl,
                      &(struct change){.danger = danger_of(was, &e),
                                       .what = e.blocks && was && !e.was_blocked
@@ -360,9 +379,9 @@ static int deed(struct ctl *ctl, const struct target *t, const char *action)
         return rc;
     change_give("action", json_string(action));
     if (is_reset)
-        (void)fprintf(stderr, "%s, %s: spent $%.2f → $0.00 of $%.2f; the ledger keeps what was spent\n",
-                      t->account, json_string_value(json_object_get(was, "period")),
-                      usd(was, "spent_nanousd"), usd(was, "limit_now_nanousd"));
+        ctl_note("%s, %s: spent $%.2f → $0.00 of $%.2f; the ledger keeps what was spent", t->account,
+                 json_string_value(json_object_get(was, "period")), usd(was, "spent_nanousd"),
+                 usd(was, "limit_now_nanousd"));
     rc = change_make(ctl,
                      &(struct change){.danger = is_reset           ? DANGER_SEVERE
                                                 : action[0] == 'r' ? DANGER_MODERATE

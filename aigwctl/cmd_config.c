@@ -97,9 +97,7 @@ static unsigned print_said(struct span rest)
 
         warnings += level && strcmp(level, "warn") == 0;
         (void)span_copy(plain, sizeof(plain), text ? span_of(text) : line);
-        if (text)
-            (void)printf("%s: ", level ? level : "note");
-        term_put(stdout, plain);
+        ctl_put_text(stdout, plain, text ? (unsigned)printf("%s: ", level ? level : "note") : 0);
         if (line.len)
             (void)putchar('\n');
         json_decref(o);
@@ -214,8 +212,7 @@ static void print_member(const char *heading, const char *z)
 {
     if (!z)
         return;
-    (void)printf("  %-9s ", heading);
-    term_put(stdout, z);
+    ctl_put_text(stdout, z, (unsigned)printf("  %-10s ", heading));
     (void)putchar('\n');
 }
 
@@ -247,7 +244,9 @@ static int explain(struct ctl *ctl)
     else if (ctl->output != OUTPUT_TABLE)
         ctl_print_document(ctl, stdout, "config-option", found);
     else {
-        (void)printf("%s: %s\n", key, text_of(found, "text") ? text_of(found, "text") : "");
+        ctl_put_text(stdout, text_of(found, "text") ? text_of(found, "text") : "",
+                     (unsigned)printf("%s: ", key));
+        (void)putchar('\n');
         print_member("type", text_of(found, "type"));
         print_member("default", text_of(found, "default"));
         print_member("changes by", json_is_true(json_object_get(found, "live")) ? "reload" : "restart");
@@ -446,7 +445,7 @@ static int contexts(struct ctl *ctl, struct contexts *c)
     contexts_running(add_running, rows);
     ctl_print(ctl, stdout, "contexts", CONTEXT_COLUMNS, rows, NULL);
     if (!json_array_size(rows) && ctl->output == OUTPUT_TABLE && !ctl->is_quiet)
-        (void)fprintf(stderr, "none yet in %s; aigwctl config set NAME --url http://HOST:PORT\n", c->path);
+        ctl_note("none yet in %s; aigwctl config set NAME --url http://HOST:PORT", c->path);
     json_decref(rows);
     return CLI_OK;
 }

@@ -172,7 +172,7 @@ static int render(struct ctl *ctl)
 static const struct table_column FOUND[] = {{"place", "DASHBOARD", FORM_TEXT},
                                             {"panel", "PANEL", FORM_TEXT},
                                             {"grade", "GRADE", FORM_TEXT},
-                                            {"message", "MESSAGE", FORM_TEXT},
+                                            {"message", "MESSAGE", FORM_TEXT | FORM_WRAP},
                                             {0}};
 
 /* A file, or one of ours by its name. */
@@ -273,7 +273,7 @@ static int install(struct ctl *ctl)
     if (!rc)
         rc = tool_write(provisioning, buf_span(&text));
     if (!rc)
-        (void)printf("%zu dashboards in %s, provider in %s; Grafana reads the provider when it starts\n",
+        (void)printf("%zu dashboards in %s, provider in %s\nGrafana reads the provider when it starts\n",
                      dashboard_count(), opt.out_dir, provisioning);
     return rc;
 }
@@ -325,6 +325,7 @@ static int push(struct ctl *ctl)
         rc = ctl_fail(
             CLI_USAGE,
             "dashboards push: name the Grafana with --url URL, and its token with --token-file FILE");
+    ctl->is_quiet = true; /* hints are about a gateway, and this is a Grafana */
     if (!rc && !opt.is_dry_run)
         rc = post(ctl, "/api/folders", folder, 412);
     json_decref(folder);

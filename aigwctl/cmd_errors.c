@@ -184,6 +184,8 @@ static int list(struct ctl *ctl, FILE *f)
     rows = newest_first(all);
     if (!rc && !ctl->is_raw)
         ctl_print(ctl, f, "errors", ERRORS_COLUMNS, rows, NULL);
+    if (!rc && !ctl->is_raw)
+        ctl_put_none(ctl, rows, "No error is kept.");
     if (!rc && full && f == stdout && ctl->output == OUTPUT_TABLE && !ctl->is_quiet)
         (void)fprintf(stderr, "Showing what is kept: the last %u errors of each provider, and %u %s full.\n",
                       STORED_MAX, full, full == 1 ? "list is" : "lists are");

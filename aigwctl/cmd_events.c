@@ -90,8 +90,12 @@ static int list(struct ctl *ctl, FILE *f)
     json_t *doc;
     int rc = get(ctl, opt.since, 0, &doc);
 
-    if (!rc && doc)
+    if (!rc && doc) {
         ctl_print(ctl, f, "events", EVENTS_COLUMNS, json_object_get(doc, "events"), NULL);
+        ctl_put_none(ctl, json_object_get(doc, "events"),
+                     opt.since || opt.kind || opt.severity ? "No event is like that."
+                                                           : "Nothing has happened since the start.");
+    }
     json_decref(doc);
     return rc;
 }

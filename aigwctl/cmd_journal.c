@@ -340,18 +340,18 @@ struct look {
     int worst; /* CLI_OK, CLI_WARNING: torn, CLI_CRITICAL: corrupt */
 };
 
-static const struct table_column RECORDS[] = {{"worker", "W", FORM_TEXT},
-                                              {"seq", "SEQ", FORM_TEXT},
-                                              {"type", "TYPE", FORM_TEXT},
-                                              {"at", "TIME", FORM_AGE},
-                                              {"id", "REQUEST", FORM_TEXT},
-                                              {"tenant", "TENANT", FORM_TEXT},
-                                              {"provider", "PROVIDER", FORM_TEXT},
-                                              {"model", "MODEL", FORM_TEXT},
+static const struct table_column RECORDS[] = {{"worker", "W", FORM_TEXT | FORM_SPARE},
+                                              {"seq", "SEQ", FORM_NAME},
+                                              {"type", "TYPE", FORM_NAME},
+                                              {"at", "TIME", FORM_AGE | FORM_SPARE},
+                                              {"id", "REQUEST", FORM_NAME},
+                                              {"tenant", "TENANT", FORM_TEXT | FORM_SPARE},
+                                              {"provider", "PROVIDER", FORM_TEXT | FORM_SPARE},
+                                              {"model", "MODEL", FORM_TEXT | FORM_SPARE},
                                               {"status", "STATUS", FORM_TEXT},
-                                              {"cost_nanousd", "COST", FORM_USD},
-                                              {"reserved_nanousd", "HELD", FORM_USD},
-                                              {"released", "RELEASED", FORM_YES},
+                                              {"cost_nanousd", "COST", FORM_USD | FORM_SPARE},
+                                              {"reserved_nanousd", "HELD", FORM_USD | FORM_SPARE},
+                                              {"released", "RELEASED", FORM_YES | FORM_SPARE},
                                               {0}};
 static const struct table_column SUMMARY[] = {
     {"worker", "W", FORM_TEXT},           {"segments", "SEGMENTS", FORM_COUNT},

@@ -90,11 +90,13 @@ static int list(struct ctl *ctl, FILE *f)
     if (ctl->n_args == 2)
         (void)snprintf(path, sizeof(path), "/api/admin/keys?tenant=%s", ctl->args[1]);
     rc = ctl_get(ctl, path, &doc);
-    if (!rc && doc)
+    if (!rc && doc) {
         ctl_print(ctl, f, "keys", KEYS_COLUMNS, json_object_get(doc, "keys"), NULL);
+        ctl_put_none(ctl, json_object_get(doc, "keys"),
+                     "No key is there. To make one: aigwctl keys create TENANT/KEY");
+    }
     if (!rc && doc && json_is_false(json_object_get(doc, "complete")))
-        (void)fputs("aigwctl: the gateway cannot reach its database: keys made there may be missing\n",
-                    stderr);
+        ctl_note("aigwctl: the gateway cannot reach its database: keys made there may be missing");
     json_decref(doc);
     return rc;
 }

@@ -26,8 +26,9 @@ static int list(struct ctl *ctl, FILE *f)
 
     if (!rc && doc)
         ctl_print(ctl, f, "limits", LIMITS_COLUMNS, json_object_get(doc, "limits"), NULL);
-    if (!rc && doc && !json_array_size(json_object_get(doc, "limits")))
-        ctl_put_none(ctl, "No limit is set. To set one: aigwctl limits set TENANT --rpm N");
+    if (!rc && doc)
+        ctl_put_none(ctl, json_object_get(doc, "limits"),
+                     "No limit is set. To set one: aigwctl limits set TENANT --rpm N");
     json_decref(doc);
     return rc;
 }
@@ -76,6 +77,7 @@ static int hits(struct ctl *ctl, FILE *f)
         return rc;
     rows = met(json_object_get(doc, "limits"));
     ctl_print(ctl, f, "limits", LIMITS_COLUMNS, rows, NULL);
+    ctl_put_none(ctl, rows, "No limit has refused a request since the start.");
     json_decref(rows);
     json_decref(doc);
     return CLI_OK;

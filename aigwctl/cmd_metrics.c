@@ -65,11 +65,12 @@ static bool is_of_family(const char *line, const char *name, size_t len)
     return strncmp(line, name, len) == 0 && strchr("{ _", line[len]);
 }
 
-static int show_matching(FILE *f, struct span body)
+static int show_matching(const struct ctl *ctl, FILE *f, struct span body)
 {
     char line[16384], about[2][4096] = {"", ""};
     regex_t re;
     int e = regcomp(&re, grep, REG_EXTENDED | REG_NOSUB);
+    bool any = false;
 
     if (e) {
         (void)regerror(e, &re, line, sizeof(line));
@@ -81,6 +82,7 @@ static int show_matching(FILE *f, struct span body)
             if (line[2] == 'H')
                 about[1][0] = '\0';
         } else if (line[0] != '#' && regexec(&re, line, 0, NULL, 0) == 0) {
+            any = true;
             for (size_t i = 0; i < 2; i++)
                 if (about[i][0] && is_of_family(line, about[i] + 7, strcspn(about[i] + 7, " "))) {
                     term_put(f, about[i]);
@@ -92,6 +94,8 @@ static int show_matching(FILE *f, struct span body)
         }
     }
     regfree(&re);
+    if (!any && !ctl->is_quiet)
+        ctl_note("No line matches.");
     return CLI_OK;
 }
 
@@ -125,7 +129,7 @@ static int show(struct ctl *ctl, FILE *f)
     int rc = scrape(ctl, &a);
 
     if (!rc && grep) {
-        rc = show_matching(f, buf_span(&a.body));
+        rc = show_matching(ctl, f, buf_span(&a.body));
     } else if (!rc && (is_cardinality || ctl->output != OUTPUT_TABLE)) {
         rows = families(buf_span(&a.body));
         if (!ctl->wish.sort_by)

@@ -99,11 +99,13 @@ static int list(struct ctl *ctl, FILE *f)
     json_t *doc;
     int rc = ctl_get(ctl, "/api/admin/tenants", &doc);
 
-    if (!rc && doc)
+    if (!rc && doc) {
         ctl_print(ctl, f, "tenants", TENANTS_COLUMNS, json_object_get(doc, "tenants"), NULL);
+        ctl_put_none(ctl, json_object_get(doc, "tenants"),
+                     "No tenant is there. To make one: aigwctl tenants create ID");
+    }
     if (!rc && doc && json_is_false(json_object_get(doc, "complete")))
-        (void)fputs("aigwctl: the gateway cannot reach its database: tenants made there may be missing\n",
-                    stderr);
+        ctl_note("aigwctl: the gateway cannot reach its database: tenants made there may be missing");
     json_decref(doc);
     return rc;
 }

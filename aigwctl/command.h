@@ -142,8 +142,10 @@ _Noreturn void ctl_usage(const struct argp_state *state, const char *fmt, ...) P
 int ctl_usage_hint(const char *name);
 /* Text from column `indent` on, in lines of the terminal's width where stdout is one. */
 void ctl_put_text(FILE *f, const char *text, unsigned indent);
-/* On stderr, in place of a table without rows: that there is nothing, and what to do about it. */
-void ctl_put_none(const struct ctl *ctl, const char *text);
+/* A line on stderr, in lines of its width where that is a terminal. */
+void ctl_note(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* In place of a table without rows: that there is nothing, and what to do about it. */
+void ctl_put_none(const struct ctl *ctl, const json_t *rows, const char *text);
 /* Calls the gateway and reads its JSON. On failure it has said why, and returns the exit code; on CLI_OK *out is owned by
  * the caller. With --raw the body itself is printed and *out stays NULL. */
 int ctl_get(struct ctl *ctl, const char *path, json_t **out);

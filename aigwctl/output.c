@@ -318,6 +318,8 @@ void ctl_print(const struct ctl *ctl, FILE *f, const char *schema, const struct 
         complain(&err);
     } else {
         look_at_age(ctl, all, picked);
+        if (json_array_size(rows))
+            ctl_put_none(ctl, picked, "No row meets --filter.");
         if (ctl->is_nagios)
             collect(all, picked);
         else

@@ -76,9 +76,9 @@ static int find_file(const char *path, enum stores_use use)
     if (access(path, F_OK) == 0 || (use == STORES_CREATE && errno == ENOENT))
         return CLI_OK;
     return errno == ENOENT || errno == ENOTDIR
-               ? ctl_fail(CLI_NOT_FOUND, "there is no history store at\n  '%s'", path)
-               : ctl_fail(CLI_NO_ANSWER, "the history store cannot be reached: %s\n  '%s'", strerror(errno),
-                          path);
+               ? ctl_fail(CLI_NOT_FOUND, "there is no history store at '%s'", path)
+               : ctl_fail(CLI_NO_ANSWER, "the history store '%s' cannot be reached: %s", path,
+                          strerror(errno));
 }
 
 /* A statement may take minutes; that nobody answers is known much sooner. */

@@ -106,6 +106,7 @@ static void figure_text(char dst[HUMAN_CAP], enum table_form form, const json_t 
         human_percent(dst, d / 100);
         break;
     case FORM_NUMBER:
+    case FORM_NAME:
     case FORM_TEXT: /* a number that is a name, such as a place in a journal: every digit counts */
         if (json_is_integer(v))
             (void)snprintf(dst, HUMAN_CAP, "%" JSON_INTEGER_FORMAT, json_integer_value(v));

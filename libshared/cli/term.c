@@ -107,12 +107,12 @@ unsigned term_step(char byte)
 
 size_t term_line_len(const char *text, unsigned width)
 {
-    size_t i, blank = 0, mark = 0;
+    size_t i, blank = 0, mark = 0, first = strspn(text, " ");
     unsigned n = 0;
 
     for (i = 0; text[i] && text[i] != '\n'; i++) {
         n += term_step(text[i]);
-        if (text[i] == ' ')
+        if (text[i] == ' ' && i > first)
             blank = i;
         if (n > width)
             return blank ? blank : mark ? mark : i ? i : 1;

@@ -21,16 +21,15 @@ import threading
 import time
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 import yaml
+from support.ctl import GOLDEN, Ctl, environment, on_terminal
 from support.gateway import model, provider, run
 from support.golden import same
-from support.process import BIN, ROOT, Process
+from support.process import BIN, ROOT
 from support.wait import eventually
 
-GOLDEN = ROOT / "tests" / "golden" / "aigwctl"
 OK, FAILED, USAGE, NO_ANSWER, NO_AUTH, NOT_FOUND, CONFLICT, CANCELLED = range(8)
 WARNING, CRITICAL, STALE = 10, 11, 12
 LONG = "a-model-with-a-name-of-forty-characters-"  # 40
@@ -231,55 +230,9 @@ def recorded():
     r.close()
 
 
-def environment(home, url=None, **more):
-    scratch = Process(home, "run", [], {
-        "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "XDG_STATE_HOME": str(home / "state"),
-        "XDG_CACHE_HOME": str(home / "cache"), "LC_ALL": "C.UTF-8", "TERM": "xterm", "TZ": "UTC", **({"GATEWAYD_URL": url} if url else {}), **more})
-    of_the_shell = {"NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "PAGER", "COLUMNS"} - set(more)
-    return {k: v for k, v in scratch.environment().items() if k not in of_the_shell}
-
-
-class Ctl:
-    def __init__(self, home, url):
-        self.home, self.url = home, url
-
-    def __call__(self, *args, code=OK, **env):
-        done = subprocess.run([BIN / "aigwctl", *map(str, args)], env=environment(self.home, self.url, **env), cwd=self.home,
-                              capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
-        assert code is None or done.returncode == code, (done.returncode, done.stdout, done.stderr)
-        return done
-
-    def json(self, *args, **more):
-        return json.loads(self(*args, "-o", "json", **more).stdout)
-
-
 @pytest.fixture
 def ctl(recorded, tmp_path):
     return Ctl(tmp_path, recorded.url)
-
-
-def on_terminal(home, url, args, columns=80, rows=60, **env):
-    """What a terminal of that size gets."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.chdir(home)
-        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        os.execve(BIN / "aigwctl", ["aigwctl", *args], environment(home, url, **env))
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    out = b""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        ready, _, _ = select.select([fd], [], [], 1)
-        try:
-            piece = os.read(fd, 65536) if ready else b""
-        except OSError:
-            break
-        if ready and not piece:
-            break
-        out += piece
-    os.close(fd)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), out.decode().replace("\r\n", "\n")
 
 
 # ---- pages
@@ -317,13 +270,16 @@ def test_a_page_looks_as_it_did(recorded, tmp_path, name):
     text = settled(text)
     if name in TABLES:
         assert all(len(line) <= 80 for line in text.splitlines()), text
-    golden = GOLDEN / f"{name}.txt"
-    same(golden, text)
-    assert text == golden.read_text()
+    assert same(GOLDEN / f"{name}.txt", text), text
 
 
-def test_no_page_is_kept_that_nobody_looks_at():
-    assert {p.stem for p in GOLDEN.glob("*.txt")} == set(PAGES)
+def test_pages_are_not_written_anew_where_ci_is_set(tmp_path, monkeypatch):
+    page = tmp_path / "page.txt"
+    monkeypatch.setenv("GOLDEN", "write")
+    monkeypatch.delenv("CI", raising=False)
+    assert same(page, "as it was") and page.read_text() == "as it was"
+    monkeypatch.setenv("CI", "true")
+    assert not same(page, "otherwise") and page.read_text() == "as it was"
 
 
 # ---- forms

@@ -74,6 +74,8 @@ static void test_a_number_that_is_a_name_keeps_its_digits(void **state)
     (void)state;
     table_cell(text, sizeof(text), FORM_TEXT, position, &style);
     assert_string_equal(text, "14362103996481545");
+    table_cell(text, sizeof(text), FORM_NAME, position, &style);
+    assert_string_equal(text, "14362103996481545");
     table_cell(text, sizeof(text), FORM_TEXT, share, &style);
     assert_string_equal(text, "0.25");
     json_decref(position);
