@@ -86,8 +86,11 @@ static void print_route(const struct api_route *r)
         print_param(p);
     }
     for (size_t i = 0; s->body && i < s->body->n; i++)
-        (void)printf("%s`%s`%s", i ? ", " : "body: ", s->body->fields[i].name,
-                     s->body->fields[i].is_required ? " (required)" : "");
+        (void)printf("%s`%s`%s",
+                     i                 ? ", "
+                     : s->params->name ? "<br>body: "
+                                       : "body: ",
+                     s->body->fields[i].name, s->body->fields[i].is_required ? " (required)" : "");
     (void)printf(" | %s%s%s |\n", s->reply ? "`" : "", s->reply ? s->reply : "text", s->reply ? "`" : "");
 }
 
