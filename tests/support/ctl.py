@@ -2,7 +2,6 @@
 """aigwctl with a home of its own, as a script calls it and as it looks on a terminal."""
 
 import json
-import os
 import subprocess
 
 from support.process import BIN, ROOT, Process
