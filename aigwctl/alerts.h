@@ -78,7 +78,5 @@ int tool_read(const char *path, struct buf *out);
 int tool_write(const char *path, struct span text);
 /* GET of another server's JSON; *out is the caller's. */
 int tool_get_json(struct ctl *ctl, const char *url, const char *path, json_t **out);
-/* %XX for what is no plain character of a query. */
-void tool_add_escaped(struct buf *out, struct span text);
 
 #endif

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "aigwctl/alerts.h"
+#include "aigwctl/look.h"
 #include "libshared/catalog/promql.h"
 
 struct sample { /* borrowed from the scrape */
@@ -285,8 +286,8 @@ static int ask_prometheus(struct ctl *ctl, const char *url, const struct alerts_
     int rc;
 
     alerts_expr(&expr, p, row);
-    buf_addz(&path, "/api/v1/query?query=");
-    tool_add_escaped(&path, buf_span(&expr));
+    buf_addz(&path, "/api/v1/query");
+    look_add_param(&path, "query", expr.p);
     rc = tool_get_json(ctl, url, path.p, &doc);
     if (rc)
         return rc;

@@ -2,6 +2,7 @@
 /* The list of budgets as a table of 80 columns. What a table shows differs from what CSV and JSON carry: those have the figures as
  * the gateway gives them, and its own names. Accounts that spent nothing are hidden on a terminal only, where a line says so. */
 #include "aigwctl/budgets.h"
+#include "aigwctl/look.h"
 
 #include <langinfo.h>
 #include <stdlib.h>
@@ -44,13 +45,6 @@ static const struct table_column TABLE_WITHOUT[] = {
     {"resets_at", "RESETS", FORM_UNTIL},
     {0},
 };
-
-static const char *text(const json_t *row, const char *name)
-{
-    const char *z = json_string_value(json_object_get(row, name));
-
-    return z ? z : "";
-}
 
 static double number(const json_t *row, const char *name)
 {
@@ -99,7 +93,7 @@ static json_t *bar(double ratio)
 
 static bool is_blocking(const json_t *row)
 {
-    return strcmp(text(row, "at_limit"), "block") == 0;
+    return strcmp(look_text(row, "at_limit"), "block") == 0;
 }
 
 /* What is spent by the end if the rate goes on as it is, whatever the hour of the week. */
@@ -107,7 +101,7 @@ static bool flat(const json_t *row, double *out)
 {
     struct wall end;
 
-    if (!json_object_get(row, "rate_usd_per_hour") || !human_parse_time(text(row, "resets_at"), &end))
+    if (!json_object_get(row, "rate_usd_per_hour") || !human_parse_time(look_text(row, "resets_at"), &end))
         return false;
     *out = number(row, "spent_nanousd") +
            number(row, "rate_usd_per_hour") * 1e9 * (double)(end.us - wall_now().us) / 3.6e9;
@@ -116,7 +110,7 @@ static bool flat(const json_t *row, double *out)
 
 static json_t *forecast(const json_t *row)
 {
-    const char *state = text(row, "forecast");
+    const char *state = look_text(row, "forecast");
     double end = number(row, "forecast_nanousd");
     bool has_end = json_object_get(row, "forecast_nanousd") != NULL;
     char usd[HUMAN_CAP];
@@ -130,7 +124,7 @@ static json_t *forecast(const json_t *row)
         return json_sprintf("%s%s", usd, end > number(row, "limit_nanousd") ? " !" : "");
     }
     if (strcmp(state, "at") == 0) /* it never resets */
-        return json_sprintf("%.10s !", text(row, "exhausts_at"));
+        return json_sprintf("%.10s !", look_text(row, "exhausts_at"));
     return strcmp(state, "never") == 0 ? json_string("never") : json_null();
 }
 
@@ -141,7 +135,7 @@ static void dress(json_t *rows)
 
     json_array_foreach(rows, i, row)
     {
-        (void)json_object_set_new(row, "name", json_string(budgets_name(text(row, "account"))));
+        (void)json_object_set_new(row, "name", json_string(budgets_name(look_text(row, "account"))));
         (void)json_object_set_new(row, "used", bar(number(row, "used_ratio")));
         (void)json_object_set_new(row, "forecast_text", forecast(row));
     }
@@ -151,10 +145,10 @@ static void dress(json_t *rows)
 
 static bool is_of_tenant(const json_t *row, const char *tenant)
 {
-    const char *name = budgets_name(text(row, "account"));
+    const char *name = budgets_name(look_text(row, "account"));
     size_t n = strlen(tenant);
 
-    return strchr(text(row, "account"), ':') && strncmp(name, tenant, n) == 0 &&
+    return strchr(look_text(row, "account"), ':') && strncmp(name, tenant, n) == 0 &&
            (name[n] == '\0' || name[n] == '/');
 }
 
@@ -171,16 +165,14 @@ static int by_use(const void *a, const void *b)
 
     if (u < v || u > v)
         return u > v ? -1 : 1;
-    return strcmp(text(x, "account"), text(y, "account"));
+    return strcmp(look_text(x, "account"), look_text(y, "account"));
 }
 
 static json_t *chosen(const json_t *all, bool hides_idle, size_t *out_hidden)
 {
-    json_t **list = calloc(json_array_size(all) + 1, sizeof(json_t *)), *row, *rows = json_array();
-    size_t n = 0, i;
+    json_t *row, *rows = json_array();
+    size_t i;
 
-    if (!list)
-        abort();
     *out_hidden = 0;
     json_array_foreach(all, i, row)
     {
@@ -191,13 +183,9 @@ static json_t *chosen(const json_t *all, bool hides_idle, size_t *out_hidden)
         if (hides_idle && is_idle)
             ++*out_hidden;
         else
-            list[n++] = row;
+            (void)json_array_append(rows, row);
     }
-    qsort(list, n, sizeof(*list), by_use);
-    for (i = 0; i < n; i++)
-        (void)json_array_append(rows, list[i]);
-    free(list);
-    return rows;
+    return look_sorted(rows, by_use);
 }
 
 /* The one that is spent next. */
@@ -208,8 +196,8 @@ static const json_t *next_spent(const json_t *rows)
 
     json_array_foreach(rows, i, row)
     {
-        if (strcmp(text(row, "forecast"), "at") == 0 &&
-            (!first || strcmp(text(row, "exhausts_at"), text(first, "exhausts_at")) < 0))
+        if (strcmp(look_text(row, "forecast"), "at") == 0 &&
+            (!first || strcmp(look_text(row, "exhausts_at"), look_text(first, "exhausts_at")) < 0))
             first = row;
     }
     return first;
@@ -227,7 +215,7 @@ static void footer(FILE *f, const json_t *rows, size_t hidden)
         (void)snprintf(first + n, sizeof(first) - (size_t)n, ", %zu without spend hidden (--all)", hidden);
     if (next)
         (void)snprintf(second, sizeof(second), "At this rate %.160s reaches its limit on %.10s.",
-                       text(next, "name"), text(next, "exhausts_at"));
+                       look_text(next, "name"), look_text(next, "exhausts_at"));
     (void)fprintf(f, "\n%s.%s", first,
                   !second[0]                                ? ""
                   : strlen(first) + strlen(second) + 2 > 80 ? "\n"
@@ -297,9 +285,9 @@ void budgets_show(struct ctl *ctl, FILE *f, const json_t *budget)
         dress(rows);
         budgets_warn(budget, marks, sizeof(marks));
         human_usd(held, (int64_t)number(budget, "held_nanousd"));
-        (void)snprintf(line, sizeof(line),
-                       "held %s; warn at %s%%; at limit: %.16s; now: %.16s; set in the %.16s", held, marks,
-                       text(budget, "at_limit"), text(budget, "verdict"), text(budget, "source"));
+        (void)snprintf(
+            line, sizeof(line), "held %s; warn at %s%%; at limit: %.16s; now: %.16s; set in the %.16s", held,
+            marks, look_text(budget, "at_limit"), look_text(budget, "verdict"), look_text(budget, "source"));
         ctl_print(ctl, f, "budget", TABLE, rows, budget);
         term_put(f, line);
         (void)fputc('\n', f);

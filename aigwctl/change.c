@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "aigwctl/look.h"
+
 json_t *change_given;
 
 void change_give(const char *name, json_t *value)
@@ -16,6 +18,19 @@ void change_give(const char *name, json_t *value)
     if (!change_given)
         change_given = json_object();
     (void)json_object_set_new(change_given, name, value);
+}
+
+error_t change_give_limit(const char *name, const char *arg, struct argp_state *state)
+{
+    uint64_t n = 0;
+
+    if (strcmp(arg, "plan") == 0)
+        change_give(name, json_null());
+    else if (span_to_u64(span_of(arg), &n) && n <= INT64_MAX)
+        change_give(name, json_integer((json_int_t)n));
+    else
+        ctl_usage(state, "--%s takes a whole number or 'plan', not '%s'", name, arg);
+    return 0;
 }
 
 static struct {
@@ -109,15 +124,6 @@ int change_confirm(enum danger danger, const char *what, const char *name)
 }
 
 /* ---- calling --------------------------------------------------------------------------------------------------------- */
-
-static void add_escaped(struct buf *b, const char *z)
-{
-    for (; *z; z++)
-        if (isalnum((unsigned char)*z) || strchr("_.-~", *z))
-            buf_addc(b, *z);
-        else
-            buf_addf(b, "%%%02X", (unsigned char)*z);
-}
 
 static int call(struct ctl *ctl, const struct change *c, const char *path, const char *body, json_t **out)
 {
@@ -220,14 +226,12 @@ int change_make(struct ctl *ctl, const struct change *c, json_t **out)
     buf_addz(&path, c->path);
     if (opt.reason && c->body)
         (void)json_object_set_new(c->body, "reason", json_string(opt.reason));
-    else if (opt.reason) {
-        buf_addz(&path, "?reason=");
-        add_escaped(&path, opt.reason);
-    }
+    else
+        look_add_param(&path, "reason", opt.reason);
     if (c->body)
         body = json_dumps(c->body, JSON_COMPACT);
     if (opt.asks_server) {
-        buf_addf(&path, "%sdry_run=true", memchr(path.p, '?', path.len) ? "&" : "?");
+        look_add_param(&path, "dry_run", "true");
         rc = would_be(ctl, c, path.p, body);
     } else if (opt.is_dry && ctl->output == OUTPUT_JSON) {
         json_t *doc = json_pack("{s:b, s:s, s:s, s:O?}", "dry_run", 1, "method", c->method, "path", path.p,

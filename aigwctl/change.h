@@ -34,6 +34,8 @@ error_t change_take(int key, char *arg);
 /* Members that options gave, for the body of the change; NULL while there are none. */
 extern json_t *change_given;
 void change_give(const char *name, json_t *value); /* takes the value */
+/* A limit out of an option of that name: a whole number, or 'plan' for null. */
+error_t change_give_limit(const char *name, const char *arg, struct argp_state *state);
 
 struct change {
     enum danger danger;

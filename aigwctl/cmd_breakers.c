@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "aigwctl/change.h"
+#include "aigwctl/look.h"
 #include "libshared/cli/human.h"
 
 enum { KEY_STATE = 0x2000, KEY_ALL, KEY_FOR, KEY_UNTIL, KEY_DRAIN, KEY_ALL_OPEN, KEY_HISTORY };
@@ -99,16 +100,9 @@ static const struct table_column CHANGES[] = {
 
 /* ---- rows ------------------------------------------------------------------------------------------------------------ */
 
-static const char *text(const json_t *row, const char *name)
-{
-    const char *z = json_string_value(json_object_get(row, name));
-
-    return z ? z : "";
-}
-
 static bool is_state(const json_t *row, const char *state)
 {
-    return strcasecmp(text(row, "state"), state) == 0;
+    return strcasecmp(look_text(row, "state"), state) == 0;
 }
 
 /* What happens next, in words for a table. */
@@ -120,7 +114,7 @@ static json_t *next_of(const json_t *row)
 
     if (!is_forced && is_state(row, "HALF_OPEN"))
         return json_sprintf("probing %lld", (long long)json_integer_value(json_object_get(row, "probes")));
-    if (!human_parse_time(text(row, "until"), &until))
+    if (!human_parse_time(look_text(row, "until"), &until))
         return json_null();
     human_duration(left, until.us > wall_now().us ? (until.us - wall_now().us) / 1000000 : 0);
     (void)snprintf(line, sizeof(line), "%s%s", is_forced ? "forced, " : "", left);
@@ -135,7 +129,7 @@ static void dress(json_t *rows)
     json_array_foreach(rows, i, row)
     {
         (void)json_object_set_new(row, "target",
-                                  json_sprintf("%s/%s", text(row, "provider"), text(row, "model")));
+                                  json_sprintf("%s/%s", look_text(row, "provider"), look_text(row, "model")));
         (void)json_object_set_new(row, "next", next_of(row));
     }
 }
@@ -148,8 +142,8 @@ static bool is_meant(const json_t *row, const char *target)
 
     if (!target)
         return true;
-    return strlen(text(row, "provider")) == n && strncmp(text(row, "provider"), target, n) == 0 &&
-           (!slash || strcmp(text(row, "model"), slash + 1) == 0);
+    return strlen(look_text(row, "provider")) == n && strncmp(look_text(row, "provider"), target, n) == 0 &&
+           (!slash || strcmp(look_text(row, "model"), slash + 1) == 0);
 }
 
 static json_t *only(const json_t *rows, const char *target, const char *state)
@@ -237,14 +231,14 @@ static int exit_of(const struct ctl *ctl, const json_t *rows)
 
 static int by_newest(const void *a, const void *b)
 {
-    return strcmp(text(*(json_t *const *)b, "at"), text(*(json_t *const *)a, "at"));
+    return strcmp(look_text(*(json_t *const *)b, "at"), look_text(*(json_t *const *)a, "at"));
 }
 
 /* What all breakers of `rows` went through, newest first. */
 static json_t *changes_of(const json_t *rows)
 {
-    json_t *all = json_array(), *row, *change, **list, *sorted = json_array();
-    size_t i, k, n;
+    json_t *all = json_array(), *row, *change;
+    size_t i, k;
 
     json_array_foreach(rows, i, row)
     {
@@ -252,22 +246,12 @@ static json_t *changes_of(const json_t *rows)
         {
             json_t *o = json_copy(change);
 
-            (void)json_object_set_new(o, "target",
-                                      json_sprintf("%s/%s", text(row, "provider"), text(row, "model")));
+            (void)json_object_set_new(
+                o, "target", json_sprintf("%s/%s", look_text(row, "provider"), look_text(row, "model")));
             (void)json_array_append_new(all, o);
         }
     }
-    n = json_array_size(all);
-    list = calloc(n + 1, sizeof(json_t *));
-    if (!list)
-        abort();
-    json_array_foreach(all, i, row) list[i] = row;
-    qsort(list, n, sizeof(*list), by_newest);
-    for (i = 0; i < n; i++)
-        (void)json_array_append(sorted, list[i]);
-    free(list);
-    json_decref(all);
-    return sorted;
+    return look_sorted(all, by_newest);
 }
 
 /* Only the page of a provider tells what was before, so each is asked once. */
@@ -282,11 +266,12 @@ static int fetch_history(struct ctl *ctl, const char *target, json_t **out)
     {
         char only_model[600];
 
-        (void)snprintf(only_model, sizeof(only_model), "%s/%s", text(row, "provider"), text(row, "model"));
-        if (!opt.state && json_object_get(seen, text(row, "provider")))
+        (void)snprintf(only_model, sizeof(only_model), "%s/%s", look_text(row, "provider"),
+                       look_text(row, "model"));
+        if (!opt.state && json_object_get(seen, look_text(row, "provider")))
             continue;
-        (void)json_object_set_new(seen, text(row, "provider"), json_true());
-        rc = fetch(ctl, target || opt.state ? only_model : text(row, "provider"), opt.state, &some);
+        (void)json_object_set_new(seen, look_text(row, "provider"), json_true());
+        rc = fetch(ctl, target || opt.state ? only_model : look_text(row, "provider"), opt.state, &some);
         if (rc)
             break;
         (void)json_array_extend(all, some);
@@ -344,8 +329,9 @@ static void show_one(struct ctl *ctl, FILE *f, const json_t *row)
                   (long long)json_integer_value(json_object_get(row, "window_attempts")),
                   (long long)json_integer_value(json_object_get(row, "window_failures")));
     if (json_is_object(forced)) {
-        (void)snprintf(line, sizeof(line), "forced until %s by %s, reason: %s", text(forced, "until"),
-                       text(forced, "actor"), *text(forced, "reason") ? text(forced, "reason") : "-");
+        (void)snprintf(line, sizeof(line), "forced until %s by %s, reason: %s", look_text(forced, "until"),
+                       look_text(forced, "actor"),
+                       *look_text(forced, "reason") ? look_text(forced, "reason") : "-");
         (void)fputs("  ", f);
         ctl_put_text(f, line, 2);
         (void)fputc('\n', f);
@@ -377,15 +363,6 @@ static int show(struct ctl *ctl, FILE *f)
 
 /* ---- changing -------------------------------------------------------------------------------------------------------- */
 
-static void add_path(struct buf *b, const char *z)
-{
-    for (; *z; z++)
-        if (strchr("/_.-~:@", *z) || (*z >= '0' && *z <= '9') || ((*z | 32) >= 'a' && (*z | 32) <= 'z'))
-            buf_addc(b, *z);
-        else
-            buf_addf(b, "%%%02X", (unsigned char)*z);
-}
-
 /* The same with the forced state in words. */
 static json_t *in_words(const json_t *row)
 {
@@ -393,9 +370,10 @@ static json_t *in_words(const json_t *row)
 
     if (json_is_object(forced))
         (void)json_object_set_new(o, "forced",
-                                  json_sprintf("%s until %s by %s%s%s", text(forced, "state"),
-                                               text(forced, "until"), text(forced, "actor"),
-                                               *text(forced, "reason") ? ": " : "", text(forced, "reason")));
+                                  json_sprintf("%s until %s by %s%s%s", look_text(forced, "state"),
+                                               look_text(forced, "until"), look_text(forced, "actor"),
+                                               *look_text(forced, "reason") ? ": " : "",
+                                               look_text(forced, "reason")));
     return o;
 }
 
@@ -412,9 +390,9 @@ static int change_one(struct ctl *ctl, const char *verb, const json_t *was)
     if (opt.is_drain)
         (void)json_object_set_new(body, "drain", json_true());
     (void)snprintf(what, sizeof(what), "%s breaker", verb);
-    (void)snprintf(name, sizeof(name), "%s/%s", text(was, "provider"), text(was, "model"));
+    (void)snprintf(name, sizeof(name), "%s/%s", look_text(was, "provider"), look_text(was, "model"));
     buf_addz(&path, "/api/admin/breakers/");
-    add_path(&path, name);
+    look_add_part(&path, name);
     rc = change_make(ctl,
                      &(struct change){.danger = DANGER_MODERATE,
                                       .what = what,

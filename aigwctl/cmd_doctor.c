@@ -61,13 +61,6 @@ static void say(struct doctor *d, enum grade g, const char *what, const char *fi
                                                    "detail", text, "fix", fix));
 }
 
-static const char *text_of(const json_t *o, const char *name)
-{
-    const char *z = json_string_value(json_object_get(o, name));
-
-    return z ? z : "";
-}
-
 /* ---- checks ---------------------------------------------------------------------------------------------------------- */
 
 static int check_gateway(struct doctor *d)
@@ -87,7 +80,7 @@ static int check_gateway(struct doctor *d)
     human_ms(took, (double)mono_diff_us(mono_now(), start) / 1000);
     doc = json_loadb(a.body.p ? a.body.p : "", a.body.len, 0, NULL);
     human_duration(up, json_integer_value(json_object_get(doc, "uptime_s")));
-    say(d, IS_OK, "gateway", NULL, "%s at %s, up %s, %s", text_of(doc, "version"), d->ctl->found_url, up,
+    say(d, IS_OK, "gateway", NULL, "%s at %s, up %s, %s", look_text(doc, "version"), d->ctl->found_url, up,
         took);
     (void)span_copy(date, sizeof(date), api_answer_header(&a, "date"));
     if (strptime(date, "%a, %d %b %Y %H:%M:%S", &tm)) {
@@ -127,15 +120,15 @@ static void check_stores(struct doctor *d, const json_t *board)
         char name[64];
         double lag = look_number(store, "lag_s");
 
-        (void)snprintf(name, sizeof(name), "%.60s", text_of(store, "name"));
-        if (strcmp(text_of(store, "status"), "down") == 0) {
+        (void)snprintf(name, sizeof(name), "%.60s", look_text(store, "name"));
+        if (strcmp(look_text(store, "status"), "down") == 0) {
             human_duration(down, json_integer_value(json_object_get(store, "down_s")));
             say(d, IS_FAIL, name, "aigwctl status; what it does not take stays in the journal",
-                "down for %s: %s", down, text_of(store, "error"));
+                "down for %s: %s", down, look_text(store, "error"));
         } else if (lag > 60) {
             say(d, IS_WARN, name, "aigwctl status", "takes what is new %.0f s late", lag);
         } else {
-            say(d, IS_OK, name, NULL, "%s, %.1f s behind", text_of(store, "status"), isnan(lag) ? 0 : lag);
+            say(d, IS_OK, name, NULL, "%s, %.1f s behind", look_text(store, "status"), isnan(lag) ? 0 : lag);
         }
     }
 }
@@ -185,11 +178,11 @@ static void check_breakers(struct doctor *d)
     json_array_foreach(doc, i, row)
     {
         n++;
-        if (strcmp(text_of(row, "state"), "OPEN") != 0)
+        if (strcmp(look_text(row, "state"), "OPEN") != 0)
             continue;
         if (open++ < 3)
             (void)snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%.40s/%.50s",
-                           open > 1 ? ", " : ": ", text_of(row, "provider"), text_of(row, "model"));
+                           open > 1 ? ", " : ": ", look_text(row, "provider"), look_text(row, "model"));
     }
     say(d, open ? IS_WARN : IS_OK, "breakers", open ? "aigwctl breakers list" : NULL, "%zu of %zu open%s",
         open, n, names);
@@ -247,11 +240,11 @@ static void find_state(const json_t *config)
 
     json_array_foreach(json_object_get(config, "options"), i, row)
     {
-        if (strcmp(text_of(row, "path"), "state_dir") != 0)
+        if (strcmp(look_text(row, "path"), "state_dir") != 0)
             continue;
-        (void)snprintf(file, sizeof(file), "%.1000s/history.db", text_of(row, "value"));
+        (void)snprintf(file, sizeof(file), "%.1000s/history.db", look_text(row, "value"));
         if (access(file, R_OK) == 0)
-            (void)setenv("GATEWAYD_STATE_DIR", text_of(row, "value"), 0);
+            (void)setenv("GATEWAYD_STATE_DIR", look_text(row, "value"), 0);
     }
 }
 
@@ -265,7 +258,7 @@ static void check_file(struct doctor *d)
         return;
     }
     find_state(doc);
-    path = text_of(doc, "path");
+    path = look_text(doc, "path");
     if (!*path)
         say(d, IS_OK, "config", NULL, "no file; flags and variables");
     else if (access(path, R_OK))
@@ -408,19 +401,19 @@ static void print_rows(const struct doctor *d)
 
     json_array_foreach(d->rows, i, row)
     {
-        const char *g = text_of(row, "grade");
+        const char *g = look_text(row, "grade");
         const char *color = !has_color               ? ""
                             : strcmp(g, "FAIL") == 0 ? "\033[31m"
                             : strcmp(g, "warn") == 0 ? "\033[33m"
                             : strcmp(g, "ok") == 0   ? "\033[32m"
                                                      : "";
 
-        (void)printf(" %s%-4s%s  %-10s  ", color, g, *color ? "\033[0m" : "", text_of(row, "check"));
-        ctl_put_text(stdout, text_of(row, "detail"), 19);
+        (void)printf(" %s%-4s%s  %-10s  ", color, g, *color ? "\033[0m" : "", look_text(row, "check"));
+        ctl_put_text(stdout, look_text(row, "detail"), 19);
         (void)putchar('\n');
-        if (*text_of(row, "fix")) {
+        if (*look_text(row, "fix")) {
             (void)printf("%19sfix: ", "");
-            ctl_put_text(stdout, text_of(row, "fix"), 24);
+            ctl_put_text(stdout, look_text(row, "fix"), 24);
             (void)putchar('\n');
         }
     }

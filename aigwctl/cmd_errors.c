@@ -126,25 +126,7 @@ static int add_errors(struct ctl *ctl, const char *provider, const char *model, 
 
 static int by_time(const void *a, const void *b)
 {
-    const char *x = json_string_value(json_object_get(*(json_t *const *)a, "at"));
-    const char *y = json_string_value(json_object_get(*(json_t *const *)b, "at"));
-
-    return strcmp(y ? y : "", x ? x : "");
-}
-
-static json_t *newest_first(const json_t *rows)
-{
-    size_t n = json_array_size(rows), i;
-    json_t **list = calloc(n + 1, sizeof(json_t *)), *row, *out = json_array();
-
-    if (!list)
-        abort();
-    json_array_foreach(rows, i, row) list[i] = row;
-    qsort(list, n, sizeof(json_t *), by_time);
-    for (i = 0; i < n; i++)
-        (void)json_array_append(out, list[i]);
-    free(list);
-    return out;
+    return strcmp(look_text(*(json_t *const *)b, "at"), look_text(*(json_t *const *)a, "at"));
 }
 
 /* Of one provider, or one after the other of all. */
@@ -181,7 +163,7 @@ static int list(struct ctl *ctl, FILE *f)
     unsigned full = 0;
     int rc = collect(ctl, all, &full);
 
-    rows = newest_first(all);
+    rows = look_sorted(all, by_time);
     if (!rc && !ctl->is_raw)
         ctl_print(ctl, f, "errors", ERRORS_COLUMNS, rows, NULL);
     if (!rc && !ctl->is_raw)
@@ -190,15 +172,7 @@ static int list(struct ctl *ctl, FILE *f)
         (void)fprintf(stderr, "Showing what is kept: the last %u errors of each provider, and %u %s full.\n",
                       STORED_MAX, full, full == 1 ? "list is" : "lists are");
     json_decref(rows);
-    json_decref(all);
     return rc;
-}
-
-static const char *text_of(const json_t *row, const char *name)
-{
-    const char *z = json_string_value(json_object_get(row, name));
-
-    return z ? z : "-";
 }
 
 /* Oldest first, those that were not shown yet: `seen` holds them by request, model and time. */
@@ -208,8 +182,8 @@ static void put_new(const struct ctl *ctl, const json_t *rows, json_t *seen)
         const json_t *row = json_array_get(rows, i);
         char key[700], line[1024];
 
-        (void)snprintf(key, sizeof(key), "%.40s %.200s %.200s %.200s", text_of(row, "at"),
-                       text_of(row, "provider"), text_of(row, "model"), text_of(row, "request_id"));
+        (void)snprintf(key, sizeof(key), "%.40s %.200s %.200s %.200s", look_shown(row, "at"),
+                       look_shown(row, "provider"), look_shown(row, "model"), look_shown(row, "request_id"));
         if (json_object_get(seen, key))
             continue;
         (void)json_object_set_new(seen, key, json_true());
@@ -217,8 +191,8 @@ static void put_new(const struct ctl *ctl, const json_t *rows, json_t *seen)
             table_print_line(stdout, row);
             continue;
         }
-        (void)snprintf(line, sizeof(line), "%.24s  %s/%s  %s", text_of(row, "at"), text_of(row, "provider"),
-                       text_of(row, "model"), text_of(row, "error"));
+        (void)snprintf(line, sizeof(line), "%.24s  %s/%s  %s", look_shown(row, "at"),
+                       look_shown(row, "provider"), look_shown(row, "model"), look_shown(row, "error"));
         term_put(stdout, line);
         (void)putchar('\n');
     }
@@ -235,12 +209,11 @@ static int follow(struct ctl *ctl)
         unsigned full = 0;
 
         rc = collect(ctl, all, &full);
-        rows = newest_first(all);
+        rows = look_sorted(all, by_time);
         put_new(ctl, rows, seen);
         if (json_object_size(seen) > 100000) /* an old one may be shown again; memory ends somewhere */
             (void)json_object_clear(seen);
         json_decref(rows);
-        json_decref(all);
         ctl->is_watch = true;
     } while ((rc == CLI_OK || rc == CLI_NO_ANSWER) && ctl_sleep_ms(1000));
     json_decref(seen);
@@ -272,7 +245,7 @@ static json_t *by_provider(const json_t *rows)
 
     json_array_foreach(rows, i, row)
     {
-        const char *provider = text_of(row, "provider");
+        const char *provider = look_shown(row, "provider");
 
         if (!json_object_get(sums, provider))
             (void)json_object_set_new(sums, provider, json_object());

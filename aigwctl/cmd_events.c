@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What happened: breakers, budgets, health, stores. With -f it goes on; it asks only for what is newer than what it has seen, and
  * goes on where it was when the gateway was away or has been started anew meanwhile. */
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "aigwctl/command.h"
+#include "aigwctl/look.h"
 #include "libshared/base/buf.h"
 #include "libshared/cli/human.h"
 
@@ -61,27 +60,15 @@ const struct table_column EVENTS_COLUMNS[] = {
     {0},
 };
 
-static void add_param(struct buf *b, const char *name, const char *value)
-{
-    if (!value)
-        return;
-    buf_addf(b, "&%s=", name);
-    for (; *value; value++)
-        if (isalnum((unsigned char)*value) || strchr("_.-~", *value))
-            buf_addc(b, *value);
-        else
-            buf_addf(b, "%%%02X", (unsigned char)*value);
-}
-
 static int get(struct ctl *ctl, const char *since, json_int_t after, json_t **out)
 {
     struct buf path AUTO(buf_release) = {.max = 4096};
 
     buf_addf(&path, "/api/monitoring/events?after=%lld", (long long)after);
-    add_param(&path, "since", since);
-    add_param(&path, "kind", opt.kind);
-    add_param(&path, "severity", opt.severity);
-    add_param(&path, "limit", after ? "1000" : opt.limit);
+    look_add_param(&path, "since", since);
+    look_add_param(&path, "kind", opt.kind);
+    look_add_param(&path, "severity", opt.severity);
+    look_add_param(&path, "limit", after ? "1000" : opt.limit);
     return ctl_get(ctl, path.p, out);
 }
 
@@ -102,13 +89,6 @@ static int list(struct ctl *ctl, FILE *f)
 
 /* ---- following ------------------------------------------------------------------------------------------------------- */
 
-static const char *text_of(const json_t *row, const char *name)
-{
-    const char *z = json_string_value(json_object_get(row, name));
-
-    return z ? z : "-";
-}
-
 static void put_line(const struct ctl *ctl, const json_t *row)
 {
     char line[1024];
@@ -119,9 +99,9 @@ static void put_line(const struct ctl *ctl, const json_t *row)
         (void)puts(text ? text : "{}");
         free(text);
     } else {
-        (void)snprintf(line, sizeof(line), "%.19sZ  %-8s  %-8s  %s: %s", text_of(row, "at"),
-                       text_of(row, "kind"), text_of(row, "severity"), text_of(row, "subject"),
-                       text_of(row, "text"));
+        (void)snprintf(line, sizeof(line), "%.19sZ  %-8s  %-8s  %s: %s", look_shown(row, "at"),
+                       look_shown(row, "kind"), look_shown(row, "severity"), look_shown(row, "subject"),
+                       look_shown(row, "text"));
         term_put(stdout, line);
         (void)putchar('\n');
     }
@@ -135,7 +115,7 @@ struct place { /* how far the follower has read */
 /* Of an answer that begins anew: events up to the one that was shown last are known. */
 static bool is_known(const struct place *p, const json_t *row)
 {
-    return strcmp(text_of(row, "at"), p->at) < 0 || strcmp(text_of(row, "id"), p->id) == 0;
+    return strcmp(look_shown(row, "at"), p->at) < 0 || strcmp(look_shown(row, "id"), p->id) == 0;
 }
 
 static void show_new(const struct ctl *ctl, struct place *p, const json_t *doc)
@@ -150,8 +130,8 @@ static void show_new(const struct ctl *ctl, struct place *p, const json_t *doc)
         if (is_anew && was.epoch && is_known(&was, row))
             continue;
         put_line(ctl, row);
-        (void)snprintf(p->at, sizeof(p->at), "%s", text_of(row, "at"));
-        (void)snprintf(p->id, sizeof(p->id), "%s", text_of(row, "id"));
+        (void)snprintf(p->at, sizeof(p->at), "%s", look_shown(row, "at"));
+        (void)snprintf(p->id, sizeof(p->id), "%s", look_shown(row, "id"));
     }
     p->epoch = json_integer_value(json_object_get(doc, "epoch"));
     p->next = json_integer_value(json_object_get(doc, "next"));

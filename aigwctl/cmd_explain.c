@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "aigwctl/budgets.h"
+#include "aigwctl/look.h"
 #include "libshared/base/buf.h"
 #include "libshared/cli/human.h"
 
@@ -45,13 +46,6 @@ static const struct table_column BREAKERS[] = {
     {"cause", "LAST CAUSE", FORM_TEXT | FORM_WRAP},
     {0},
 };
-
-static const char *text(const json_t *o, const char *name)
-{
-    const char *z = json_string_value(json_object_get(o, name));
-
-    return z ? z : "-";
-}
 
 static bool is_null(const json_t *o, const char *name)
 {
@@ -118,7 +112,7 @@ static void put_checks(struct ctl *ctl, FILE *f, const json_t *doc)
         return;
     }
     json_array_foreach(rows, i, row) for (unsigned k = 0; k < sizeof(FIGURES) / sizeof(FIGURES[0]); k++)
-        put_as_text(row, FIGURES[k], strcmp(text(row, "unit"), "usd") == 0);
+        put_as_text(row, FIGURES[k], strcmp(look_shown(row, "unit"), "usd") == 0);
     (void)fputc('\n', f);
     ctl_print(ctl, f, "explain", json_is_true(json_object_get(doc, "is_request")) ? CHECKS : LIMITS, rows,
               NULL);
@@ -134,8 +128,8 @@ static void put_attempts(struct ctl *ctl, FILE *f, const json_t *story)
 
     json_array_foreach(rows, i, row)
     {
-        (void)json_object_set_new(row, "target",
-                                  json_sprintf("%s/%s", text(row, "provider"), text(row, "model")));
+        (void)json_object_set_new(
+            row, "target", json_sprintf("%s/%s", look_shown(row, "provider"), look_shown(row, "model")));
         put_as_text(row, "http_status", false);
     }
     if (json_array_size(rows)) {
@@ -148,24 +142,24 @@ static void put_attempts(struct ctl *ctl, FILE *f, const json_t *story)
 static void put_outcome(FILE *f, const json_t *story)
 {
     char line_text[512];
-    int n = snprintf(line_text, sizeof(line_text), "%s", text(story, "status"));
+    int n = snprintf(line_text, sizeof(line_text), "%s", look_shown(story, "status"));
 
     if (!is_null(story, "http_status"))
         n += snprintf(line_text + n, sizeof(line_text) - (size_t)n, ", HTTP %lld",
                       (long long)json_integer_value(json_object_get(story, "http_status")));
     if (!is_null(story, "error"))
-        n += snprintf(line_text + n, sizeof(line_text) - (size_t)n, ", %.60s", text(story, "error"));
+        n += snprintf(line_text + n, sizeof(line_text) - (size_t)n, ", %.60s", look_shown(story, "error"));
     if (!is_null(story, "provider"))
         n += snprintf(line_text + n, sizeof(line_text) - (size_t)n, ", by %.64s/%.128s",
-                      text(story, "provider"), text(story, "upstream_model"));
+                      look_shown(story, "provider"), look_shown(story, "upstream_model"));
     (void)snprintf(line_text + n, sizeof(line_text) - (size_t)n, ", in %s", ms(story, "duration_ms").text);
     line(f, "outcome", "%s", line_text);
     if (!is_null(story, "stream_end"))
-        line(f, "stream ended", "%s", text(story, "stream_end"));
+        line(f, "stream ended", "%s", look_shown(story, "stream_end"));
     if (!is_null(story, "ttft_ms"))
         line(f, "first content", "after %s", ms(story, "ttft_ms").text);
     if (!is_null(story, "detail"))
-        line(f, "detail", "%s", text(story, "detail"));
+        line(f, "detail", "%s", look_shown(story, "detail"));
     line(f, "queue", "waited %s", ms(story, "queue_ms").text);
 }
 
@@ -180,7 +174,7 @@ static void put_money(FILE *f, const json_t *doc, const json_t *story)
     line(f, "tokens", "%lld in (%lld cached), %lld out, %s",
          (long long)json_integer_value(json_object_get(usage, "input")),
          (long long)json_integer_value(json_object_get(usage, "cached")),
-         (long long)json_integer_value(json_object_get(usage, "output")), text(usage, "source"));
+         (long long)json_integer_value(json_object_get(usage, "output")), look_shown(usage, "source"));
 }
 
 static void put_request(struct ctl *ctl, FILE *f, const json_t *doc)
@@ -188,11 +182,11 @@ static void put_request(struct ctl *ctl, FILE *f, const json_t *doc)
     const json_t *story = json_object_get(doc, "story");
     char head[512];
 
-    (void)snprintf(head, sizeof(head), "request %.40s", text(doc, "subject"));
+    (void)snprintf(head, sizeof(head), "request %.40s", look_shown(doc, "subject"));
     if (json_is_object(story))
         (void)snprintf(head, sizeof(head), "request %.40s  %.19sZ\n  %.64s/%.64s asked for %.128s",
-                       text(doc, "subject"), text(story, "at"), text(story, "tenant"), text(story, "key"),
-                       text(story, "model"));
+                       look_shown(doc, "subject"), look_shown(story, "at"), look_shown(story, "tenant"),
+                       look_shown(story, "key"), look_shown(story, "model"));
     term_put(f, head);
     (void)fputc('\n', f);
     if (json_is_object(story)) {
@@ -210,7 +204,7 @@ static void put_request(struct ctl *ctl, FILE *f, const json_t *doc)
 /* "2026-11-01", or with the time where it is not midnight. */
 static struct cell instant(const json_t *o, const char *name)
 {
-    const char *z = text(o, name);
+    const char *z = look_shown(o, name);
     struct cell c;
     bool has_time = strlen(z) > 16 && strncmp(z + 11, "00:00", 5) != 0;
 
@@ -224,14 +218,14 @@ static void put_head(FILE *f, const json_t *books)
 
     budgets_warn(books, marks, sizeof(marks));
     if (is_null(books, "resets_at"))
-        (void)snprintf(head, sizeof(head), "%.160s, in total", budgets_name(text(books, "account")));
+        (void)snprintf(head, sizeof(head), "%.160s, in total", budgets_name(look_shown(books, "account")));
     else
-        (void)snprintf(head, sizeof(head), "%.160s, %s %s .. %s UTC", budgets_name(text(books, "account")),
-                       text(books, "period"), instant(books, "starts_at").text,
-                       instant(books, "resets_at").text);
+        (void)snprintf(head, sizeof(head), "%.160s, %s %s .. %s UTC",
+                       budgets_name(look_shown(books, "account")), look_shown(books, "period"),
+                       instant(books, "starts_at").text, instant(books, "resets_at").text);
     term_put(f, head);
     (void)fprintf(f, "\n  limit %s, warn %s %%, at limit: ", usd(books, "limit_nanousd").text, marks);
-    term_put(f, text(books, "at_limit"));
+    term_put(f, look_shown(books, "at_limit"));
     (void)fputc('\n', f);
 }
 
@@ -242,7 +236,7 @@ static void put_keys(FILE *f, const json_t *books)
     size_t i;
 
     json_array_foreach(json_object_get(books, "keys"), i, row)
-        buf_addf(&b, "%s%s %.0f %%", b.len ? ", " : "", text(row, "key"),
+        buf_addf(&b, "%s%s %.0f %%", b.len ? ", " : "", look_shown(row, "key"),
                  json_number_value(json_object_get(row, "share")) * 100);
     if (b.len)
         line(f, "keys", "%s", b.p);
@@ -250,11 +244,11 @@ static void put_keys(FILE *f, const json_t *books)
 
 static void put_forecast(FILE *f, const json_t *books)
 {
-    const char *state = text(books, "forecast"), *at = text(books, "exhausts_at");
+    const char *state = look_shown(books, "forecast"), *at = look_shown(books, "exhausts_at");
 
     if (!is_null(books, "forecast_nanousd"))
         line(f, "forecast", "%-12s by the end (%s)", usd(books, "forecast_nanousd").text,
-             text(books, "forecast_method"));
+             look_shown(books, "forecast_method"));
     if (strcmp(state, "at") == 0)
         line(f, "limit reached", "%.10s %.5s UTC at this rate", at, strlen(at) > 16 ? at + 11 : "");
     else if (strcmp(state, "never") == 0)
@@ -268,15 +262,15 @@ static void put_books(FILE *f, const json_t *books)
 {
     put_head(f, books);
     line(f, "enforced counter", "%-12s %s (this number decides)", usd(books, "counter_nanousd").text,
-         text(books, "counter_source"));
+         look_shown(books, "counter_source"));
     if (is_null(books, "ledger_through"))
-        line(f, "ledger", "%-12s %s", usd(books, "ledger_nanousd").text, text(books, "ledger_store"));
+        line(f, "ledger", "%-12s %s", usd(books, "ledger_nanousd").text, look_shown(books, "ledger_store"));
     else
         line(f, "ledger", "%-12s %s, through %.8s", usd(books, "ledger_nanousd").text,
-             text(books, "ledger_store"), text(books, "ledger_through") + 11);
+             look_shown(books, "ledger_store"), look_shown(books, "ledger_through") + 11);
     line(f, "in flight", "%-12s held for open requests", usd(books, "held_nanousd").text);
     line(f, "drift", "%-12s counter - ledger", usd(books, "drift_nanousd").text);
-    line(f, "prices", "%.55s", text(books, "prices"));
+    line(f, "prices", "%.55s", look_shown(books, "prices"));
     put_forecast(f, books);
 }
 
@@ -285,7 +279,7 @@ static void put_refusal(FILE *f, const json_t *doc)
     const json_t *last = json_object_get(doc, "last_refusal"), *check = json_object_get(last, "check");
 
     if (json_is_object(last))
-        line(f, "last refusal", "%s (%s)", text(last, "request"), text(check, "kind"));
+        line(f, "last refusal", "%s (%s)", look_shown(last, "request"), look_shown(check, "kind"));
     else
         line(f, "last refusal", "none");
 }
@@ -298,7 +292,7 @@ static void put_account(struct ctl *ctl, FILE *f, const json_t *doc)
         put_books(f, books);
         put_keys(f, books);
     } else {
-        term_put(f, budgets_name(text(doc, "account")));
+        term_put(f, budgets_name(look_shown(doc, "account")));
         (void)fputs(json_array_size(json_object_get(doc, "checks")) ? ", no budget\n" : ", not limited\n", f);
     }
     put_refusal(f, doc);
@@ -323,10 +317,10 @@ static void put_health(FILE *f, const json_t *health)
     struct buf b AUTO(buf_release) = {.max = 1024};
 
     if (is_null(health, "health_score"))
-        line(f, "health", "%s", text(health, "status"));
+        line(f, "health", "%s", look_shown(health, "status"));
     else
         line(f, "health", "%.1f %s", json_number_value(json_object_get(health, "health_score")),
-             text(health, "status"));
+             look_shown(health, "status"));
     put_term(&b, terms, "success_rate", "success");
     put_term(&b, terms, "latency_p95", "p95");
     put_term(&b, terms, "breakers", "breakers");
@@ -358,7 +352,7 @@ static void put_aliases(FILE *f, const json_t *doc)
     size_t i;
 
     json_array_foreach(json_object_get(doc, "aliases"), i, row)
-        buf_addf(&b, "%s%s (%lld of %lld)", b.len ? ", " : "", text(row, "alias"),
+        buf_addf(&b, "%s%s (%lld of %lld)", b.len ? ", " : "", look_shown(row, "alias"),
                  (long long)json_integer_value(json_object_get(row, "place")),
                  (long long)json_integer_value(json_object_get(row, "of")));
     line(f, "aliases", "%s", b.len ? b.p : "none go there");
@@ -368,10 +362,10 @@ static void put_provider(struct ctl *ctl, FILE *f, const json_t *doc)
 {
     const json_t *breakers = json_object_get(doc, "breakers"), *books = json_object_get(doc, "books");
 
-    term_put(f, text(doc, "provider"));
+    term_put(f, look_shown(doc, "provider"));
     if (!is_null(doc, "model")) {
         (void)fputc('/', f);
-        term_put(f, text(doc, "model"));
+        term_put(f, look_shown(doc, "model"));
     }
     (void)fputs(json_is_true(json_object_get(doc, "enabled")) ? ", enabled\n" : ", not enabled\n", f);
     if (json_is_object(json_object_get(doc, "health")))
@@ -426,7 +420,8 @@ static int ask(struct ctl *ctl, const char *path, struct api_answer *out)
 static bool lacks_story(const struct api_answer *a)
 {
     json_t *doc = a->status == 200 ? json_loadb(a->body.p, a->body.len, 0, NULL) : NULL;
-    bool lacks = a->status == 404 || (strcmp(text(doc, "kind"), "request") == 0 && is_null(doc, "story"));
+    bool lacks =
+        a->status == 404 || (strcmp(look_shown(doc, "kind"), "request") == 0 && is_null(doc, "story"));
 
     json_decref(doc);
     return lacks;
@@ -483,7 +478,7 @@ int explain_show(struct ctl *ctl, const char *what)
 
     if (rc || !doc)
         return rc;
-    kind = text(doc, "kind");
+    kind = look_shown(doc, "kind");
     put_warnings(doc);
     if (ctl->output != OUTPUT_TABLE)
         ctl_print(ctl, stdout, "explain", CHECKS, json_object_get(doc, "checks"), doc);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "aigwctl/change.h"
+#include "aigwctl/look.h"
 #include "libshared/base/span.h"
 
 const struct table_column LIMITS_COLUMNS[] = {
@@ -51,21 +52,11 @@ static int by_hits(const void *a, const void *b)
 /* Those that somebody met, most often first. */
 static json_t *met(const json_t *all)
 {
-    json_t **rows = calloc(json_array_size(all) + 1, sizeof(json_t *)), *row, *kept = json_array();
-    size_t n = 0, i;
+    json_t *row, *kept = json_array();
+    size_t i;
 
-    if (!rows)
-        abort();
-    json_array_foreach(all, i, row)
-    {
-        if (hits_of(row))
-            rows[n++] = row;
-    }
-    qsort(rows, n, sizeof(*rows), by_hits);
-    for (i = 0; i < n; i++)
-        (void)json_array_append(kept, rows[i]);
-    free(rows);
-    return kept;
+    json_array_foreach(all, i, row) if (hits_of(row))(void) json_array_append(kept, row);
+    return look_sorted(kept, by_hits);
 }
 
 static int hits(struct ctl *ctl, FILE *f)
@@ -95,28 +86,15 @@ static const struct argp_option OPTIONS[] = {
     {0},
 };
 
-static error_t take_limit(const char *name, const char *arg, struct argp_state *state)
-{
-    uint64_t n = 0;
-
-    if (strcmp(arg, "plan") == 0)
-        change_give(name, json_null());
-    else if (span_to_u64(span_of(arg), &n) && n <= INT64_MAX)
-        change_give(name, json_integer((json_int_t)n));
-    else
-        ctl_usage(state, "--%s takes a number or 'plan', not '%s'", name, arg);
-    return 0;
-}
-
 static error_t take(int key, char *arg, struct argp_state *state)
 {
     switch (key) {
     case KEY_RPM:
-        return take_limit("rpm", arg, state);
+        return change_give_limit("rpm", arg, state);
     case KEY_TPM:
-        return take_limit("tpm", arg, state);
+        return change_give_limit("tpm", arg, state);
     case KEY_CONCURRENT:
-        return take_limit("concurrent", arg, state);
+        return change_give_limit("concurrent", arg, state);
     default:
         return change_take(key, arg);
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "aigwctl/change.h"
+#include "aigwctl/look.h"
 #include "libshared/cli/human.h"
 
 enum { KEY_FOR = 0x2000, KEY_UNTIL, KEY_BILLED, KEY_MODEL, KEY_KEY_FILE, KEY_DATA_URL };
@@ -78,13 +79,6 @@ static const struct table_column PROBE[] = {
     {0},
 };
 
-static const char *text(const json_t *o, const char *name)
-{
-    const char *z = json_string_value(json_object_get(o, name));
-
-    return z ? z : "";
-}
-
 static int path_of(struct buf *path, const char *name, const char *rest)
 {
     if (!change_is_name(name))
@@ -138,7 +132,7 @@ static int show(struct ctl *ctl, FILE *f)
 
 static void say_undo(const json_t *was, const char *name)
 {
-    const char *state = text(was, "state"), *until = text(was, "until");
+    const char *state = look_text(was, "state"), *until = look_text(was, "until");
 
     if (strcmp(state, "enabled") == 0)
         (void)printf("undo: aigwctl providers enable %s\n", name);
@@ -151,17 +145,17 @@ static void say_undo(const json_t *was, const char *name)
 static void say_change(struct ctl *ctl, const json_t *was, const json_t *is)
 {
     static const char *const CHANGED[] = {"state", "until", "reason", NULL};
-    const char *name = text(is, "provider");
+    const char *name = look_text(is, "provider");
     json_t *rows = json_pack("[O]", is);
 
     if (ctl->output == OUTPUT_TABLE) {
         (void)printf("%s\n", name);
         change_show(stdout, was, is, CHANGED);
         if (json_integer_value(json_object_get(is, "in_flight")) &&
-            strcmp(text(is, "state"), "draining") == 0)
+            strcmp(look_text(is, "state"), "draining") == 0)
             (void)printf("%lld attempts in flight on this node may end\n",
                          (long long)json_integer_value(json_object_get(is, "in_flight")));
-        if (strcmp(text(was, "state"), text(is, "state")) != 0)
+        if (strcmp(look_text(was, "state"), look_text(is, "state")) != 0)
             say_undo(was, name);
     } else {
         ctl_print(ctl, stdout, "provider", PROVIDERS_COLUMNS, rows, is);
@@ -208,7 +202,7 @@ static int change(struct ctl *ctl, const char *verb, const char *name)
 static int print_probe(struct ctl *ctl, json_t *doc)
 {
     json_t *rows = json_pack("[O]", doc);
-    int rc = strcmp(text(doc, "outcome"), "failed") == 0 ? CLI_FAILED : CLI_OK;
+    int rc = strcmp(look_text(doc, "outcome"), "failed") == 0 ? CLI_FAILED : CLI_OK;
 
     ctl_print(ctl, stdout, "probe", PROBE, rows, doc);
     json_decref(rows);
@@ -237,7 +231,7 @@ static const json_t *choose_model(const json_t *provider)
     {
         const json_t *cost = json_object_get(row, "probe_cost_nanousd");
 
-        if (opt.model ? strcmp(text(row, "model"), opt.model) == 0 : !best)
+        if (opt.model ? strcmp(look_text(row, "model"), opt.model) == 0 : !best)
             best = row;
         else if (!opt.model && json_is_integer(cost) &&
                  (!json_is_integer(json_object_get(best, "probe_cost_nanousd")) ||
@@ -276,9 +270,9 @@ static char *request_body(const char *name, const char *model)
 
 static int send_billed(struct ctl *ctl, const json_t *provider, const char *model, const char *key)
 {
-    const char *name = text(provider, "provider");
-    bool is_messages = strcmp(text(provider, "kind"), "anthropic") == 0;
-    struct api_client_options o = {.url = opt.data_url ? opt.data_url : text(provider, "data_url"),
+    const char *name = look_text(provider, "provider");
+    bool is_messages = strcmp(look_text(provider, "kind"), "anthropic") == 0;
+    struct api_client_options o = {.url = opt.data_url ? opt.data_url : look_text(provider, "data_url"),
                                    .token = span_of(key),
                                    .timeout_ms = ctl->timeout_ms,
                                    .is_over = &ctl_stop};
@@ -328,14 +322,14 @@ static int probe_billed(struct ctl *ctl, const char *name)
                       opt.model ? opt.model : "");
     } else {
         if (json_is_integer(cost))
-            (void)fprintf(stderr, "one token of %s/%s costs at most $%.6f\n", name, text(model, "model"),
+            (void)fprintf(stderr, "one token of %s/%s costs at most $%.6f\n", name, look_text(model, "model"),
                           (double)json_integer_value(cost) / 1e9);
         else
-            (void)fprintf(stderr, "what %s/%s costs is not known\n", name, text(model, "model"));
+            (void)fprintf(stderr, "what %s/%s costs is not known\n", name, look_text(model, "model"));
         (void)snprintf(what, sizeof(what), "send a billed request to");
         rc = change_confirm(DANGER_MODERATE, what, name);
         if (!rc)
-            rc = send_billed(ctl, provider, text(model, "model"), key);
+            rc = send_billed(ctl, provider, look_text(model, "model"), key);
     }
     explicit_bzero(key, sizeof(key));
     json_decref(provider);

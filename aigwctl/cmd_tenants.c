@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "aigwctl/change.h"
+#include "aigwctl/look.h"
 
 enum { KEY_PLAN = 0x2000, KEY_NAME, KEY_MODELS, KEY_RPM, KEY_TPM, KEY_CONCURRENT, KEY_TREE };
 
@@ -19,19 +20,6 @@ static const struct argp_option OPTIONS[] = {
     CHANGE_OPTIONS,
     {0},
 };
-
-static error_t take_limit(const char *name, const char *arg, struct argp_state *state)
-{
-    uint64_t n = 0;
-
-    if (strcmp(arg, "plan") == 0)
-        change_give(name, json_null());
-    else if (span_to_u64(span_of(arg), &n) && n <= INT64_MAX)
-        change_give(name, json_integer((json_int_t)n));
-    else
-        ctl_usage(state, "--%s takes a whole number or 'plan', not '%s'", name, arg);
-    return 0;
-}
 
 static json_t *list_of(const char *arg)
 {
@@ -68,11 +56,11 @@ static error_t take(int key, char *arg, struct argp_state *state)
         change_give("models", list_of(arg));
         return 0;
     case KEY_RPM:
-        return take_limit("rpm", arg, state);
+        return change_give_limit("rpm", arg, state);
     case KEY_TPM:
-        return take_limit("tpm", arg, state);
+        return change_give_limit("tpm", arg, state);
     case KEY_CONCURRENT:
-        return take_limit("concurrent", arg, state);
+        return change_give_limit("concurrent", arg, state);
     default:
         return change_take(key, arg);
     }
@@ -112,13 +100,6 @@ static int list(struct ctl *ctl, FILE *f)
 
 /* ---- the tree -------------------------------------------------------------------------------------------------------- */
 
-static const char *text(const json_t *o, const char *name)
-{
-    const char *z = json_string_value(json_object_get(o, name));
-
-    return z ? z : "-";
-}
-
 /* Each tenant gets its keys; *out is the caller's. */
 static int fetch_tree(struct ctl *ctl, json_t **out)
 {
@@ -139,7 +120,7 @@ static int fetch_tree(struct ctl *ctl, json_t **out)
 
             json_array_foreach(json_object_get(keys, "keys"), k, key)
             {
-                if (strcmp(text(key, "tenant"), text(tenant, "id")) == 0)
+                if (strcmp(look_shown(key, "tenant"), look_shown(tenant, "id")) == 0)
                     (void)json_array_append(own, key);
             }
             (void)json_object_set_new(tenant, "keys", own);
@@ -167,11 +148,11 @@ static void put_keys(FILE *f, const json_t *keys, int width)
     json_array_foreach(keys, i, key)
     {
         (void)fputs(i + 1 < n ? (is_utf8 ? "├─ " : "|- ") : (is_utf8 ? "└─ " : "`- "), f);
-        put(f, width - 3, text(key, "id"));
+        put(f, width - 3, look_shown(key, "id"));
         (void)fputs("  ", f);
-        put(f, 10, text(key, "prefix"));
+        put(f, 10, look_shown(key, "prefix"));
         (void)fputs("  ", f);
-        put(f, 0, text(key, "state"));
+        put(f, 0, look_shown(key, "state"));
         (void)fputc('\n', f);
     }
 }
@@ -187,17 +168,17 @@ static int tree(struct ctl *ctl, FILE *f)
         ctl_print(ctl, f, "tenants", TENANTS_COLUMNS, all, NULL);
     json_array_foreach(all, i, tenant)
     {
-        width = (int)strlen(text(tenant, "id")) > width ? (int)strlen(text(tenant, "id")) : width;
+        width = (int)strlen(look_shown(tenant, "id")) > width ? (int)strlen(look_shown(tenant, "id")) : width;
         json_array_foreach(json_object_get(tenant, "keys"), k, key) width =
-            (int)strlen(text(key, "id")) + 3 > width ? (int)strlen(text(key, "id")) + 3 : width;
+            (int)strlen(look_shown(key, "id")) + 3 > width ? (int)strlen(look_shown(key, "id")) + 3 : width;
     }
     json_array_foreach(all, i, tenant)
     {
         if (rc || ctl->output != OUTPUT_TABLE)
             break;
-        put(f, width, text(tenant, "id"));
+        put(f, width, look_shown(tenant, "id"));
         (void)fputs("  ", f);
-        put(f, 10, text(tenant, "plan"));
+        put(f, 10, look_shown(tenant, "plan"));
         (void)fprintf(f, "  %s\n",
                       json_is_false(json_object_get(tenant, "enabled")) ? "suspended" : "enabled");
         put_keys(f, json_object_get(tenant, "keys"), width);

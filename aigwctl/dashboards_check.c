@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "aigwctl/dashboards.h"
+#include "aigwctl/look.h"
 #include "libshared/catalog/alerts.h"
 #include "libshared/catalog/promql.h"
 
@@ -35,13 +36,6 @@ static void say(struct look *l, int code, const char *fmt, ...)
                                                    "message", text));
 }
 
-static const char *text(const json_t *o, const char *name)
-{
-    const char *z = json_string_value(json_object_get(o, name));
-
-    return z ? z : "";
-}
-
 static void look_metric(struct span name, void *ctx)
 {
     struct look *l = ctx;
@@ -70,9 +64,9 @@ static void look_metric(struct span name, void *ctx)
 static void look_target(struct look *l, const json_t *target)
 {
     struct err err = {0};
-    const char *expr = text(target, "expr");
+    const char *expr = look_text(target, "expr");
 
-    if (*text(target, "rawSql"))
+    if (*look_text(target, "rawSql"))
         return;
     if (!*expr)
         say(l, CLI_CRITICAL, "a target without a query");
@@ -91,7 +85,7 @@ static void look_targets(struct look *l, const json_t *panel)
         say(l, CLI_WARNING, "no query");
     json_array_foreach(targets, i, target)
     {
-        const char *id = text(target, "refId");
+        const char *id = look_text(target, "refId");
 
         if (!*id || json_object_get(seen, id))
             say(l, CLI_CRITICAL, "a 'refId' is missing or there twice");
@@ -121,7 +115,7 @@ static void look_place(struct look *l, const json_t *panels, size_t at)
         say(l, CLI_CRITICAL, "lies outside the 24 columns");
     for (size_t i = 0; i < at; i++)
         if (overlap(json_array_get(panels, i), panel))
-            say(l, CLI_CRITICAL, "lies over '%s'", text(json_array_get(panels, i), "title"));
+            say(l, CLI_CRITICAL, "lies over '%s'", look_text(json_array_get(panels, i), "title"));
 }
 
 static void look_panel(struct look *l, const json_t *panels, size_t at, json_t *ids)
@@ -129,7 +123,7 @@ static void look_panel(struct look *l, const json_t *panels, size_t at, json_t *
     const json_t *panel = json_array_get(panels, at), *id = json_object_get(panel, "id");
     char key[32];
 
-    l->panel = text(panel, "title");
+    l->panel = look_text(panel, "title");
     (void)json_object_clear(l->told);
     (void)snprintf(key, sizeof(key), "%lld", (long long)json_integer_value(id));
     if (!json_is_integer(id) || json_object_get(ids, key))
@@ -138,13 +132,13 @@ static void look_panel(struct look *l, const json_t *panels, size_t at, json_t *
     look_place(l, panels, at);
     if (!*l->panel)
         say(l, CLI_WARNING, "a panel without a title");
-    if (strcmp(text(panel, "type"), "row") == 0)
+    if (strcmp(look_text(panel, "type"), "row") == 0)
         return;
-    if (!*text(panel, "description"))
+    if (!*look_text(panel, "description"))
         say(l, CLI_WARNING, "no description");
-    if (!*text(json_object_get(json_object_get(panel, "fieldConfig"), "defaults"), "unit"))
+    if (!*look_text(json_object_get(json_object_get(panel, "fieldConfig"), "defaults"), "unit"))
         say(l, CLI_WARNING, "no unit");
-    if (!*text(json_object_get(panel, "datasource"), "uid"))
+    if (!*look_text(json_object_get(panel, "datasource"), "uid"))
         say(l, CLI_CRITICAL, "no data source");
     look_targets(l, panel);
 }
@@ -153,13 +147,13 @@ int dashboard_check(json_t *rows, const char *name, const json_t *d, const json_
 {
     struct look l = {.rows = rows, .name = name, .live = live, .told = json_object()};
     json_t *panels = json_object_get(d, "panels"), *ids = json_object();
-    size_t uid = strlen(text(d, "uid"));
+    size_t uid = strlen(look_text(d, "uid"));
 
     if (!json_array_size(panels))
         say(&l, CLI_CRITICAL, "no panels");
     if (uid < 1 || uid > 40)
         say(&l, CLI_CRITICAL, "a dashboard has a 'uid' of at most 40 characters");
-    if (!*text(d, "title"))
+    if (!*look_text(d, "title"))
         say(&l, CLI_CRITICAL, "no title");
     if (json_object_get(d, "__inputs"))
         say(&l, CLI_CRITICAL, "'__inputs' are not resolved in provisioned files");

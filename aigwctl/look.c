@@ -75,6 +75,36 @@ double look_number(const json_t *o, const char *name)
     return json_is_number(v) ? json_number_value(v) : NAN;
 }
 
+const char *look_text(const json_t *o, const char *name)
+{
+    const char *z = json_string_value(json_object_get(o, name));
+
+    return z ? z : "";
+}
+
+const char *look_shown(const json_t *o, const char *name)
+{
+    const char *z = json_string_value(json_object_get(o, name));
+
+    return z ? z : "-";
+}
+
+json_t *look_sorted(json_t *rows, int (*compare)(const void *, const void *))
+{
+    size_t n = json_array_size(rows), i;
+    json_t **list = calloc(n + 1, sizeof(json_t *)), *row, *out = json_array();
+
+    if (!list)
+        abort();
+    json_array_foreach(rows, i, row) list[i] = row;
+    qsort(list, n, sizeof(*list), compare);
+    for (i = 0; i < n; i++)
+        (void)json_array_append(out, list[i]);
+    free(list);
+    json_decref(rows);
+    return out;
+}
+
 void look_time(json_t *row, const char *from, const char *to)
 {
     double at = look_number(row, from);
@@ -146,26 +176,6 @@ int look_code(const struct ctl *ctl, double value, double warning, double critic
     if (!ctl->has_exit_code || isnan(value))
         return CLI_OK;
     return value >= critical ? CLI_CRITICAL : value >= warning ? CLI_WARNING : CLI_OK;
-}
-
-int look_print(struct ctl *ctl, FILE *f, const char *path, const char *schema,
-               const struct table_column *columns, const char *list, json_t **out_doc)
-{
-    json_t *doc, *rows;
-    int rc = ctl_get(ctl, path, &doc);
-
-    if (out_doc)
-        *out_doc = NULL;
-    if (rc || !doc)
-        return rc;
-    rows = look_rows(doc, list, "provider");
-    ctl_print(ctl, f, schema, columns, rows, list ? doc : NULL);
-    json_decref(rows);
-    if (out_doc)
-        *out_doc = doc;
-    else
-        json_decref(doc);
-    return CLI_OK;
 }
 
 int look_try(struct ctl *ctl, const char *path, json_t **out)

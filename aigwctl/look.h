@@ -19,7 +19,11 @@ void look_time(json_t *row, const char *from, const char *to);
 void look_money(json_t *row, const char *dollars, const char *nanousd);
 /* part / whole as a ratio, null when that says nothing. */
 void look_ratio(json_t *row, const char *name, double part, double whole);
-double look_number(const json_t *o, const char *name); /* NaN: none */
+double look_number(const json_t *o, const char *name);     /* NaN: none */
+const char *look_text(const json_t *o, const char *name);  /* "": none */
+const char *look_shown(const json_t *o, const char *name); /* "-": none */
+/* The rows in the order of `compare`, which gets what qsort() gives; takes `rows`, the caller's. */
+json_t *look_sorted(json_t *rows, int (*compare)(const void *, const void *));
 /* Eight blocks a figure, highest full; unknown is a blank. */
 void look_spark(struct buf *b, const json_t *rows, const char *name);
 
@@ -32,8 +36,6 @@ double look_share(struct argp_state *state, const char *name, const char *arg);
 /* 10 when `value` reaches `warning`, 11 when `critical`; only where checks are asked for. */
 int look_code(const struct ctl *ctl, double value, double warning, double critical);
 /* GET, rows, print. *out_doc: the answer, the caller's; may be NULL. */
-int look_print(struct ctl *ctl, FILE *f, const char *path, const char *schema,
-               const struct table_column *columns, const char *list, json_t **out_doc);
 /* GET that may be refused without a word: *out is NULL then. An exit code when nobody answers. */
 int look_try(struct ctl *ctl, const char *path, json_t **out);
 

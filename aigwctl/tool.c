@@ -134,15 +134,3 @@ int tool_get_json(struct ctl *ctl, const char *url, const char *path, json_t **o
     api_client_free(c);
     return rc;
 }
-
-void tool_add_escaped(struct buf *out, struct span text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        char c = text.p[i];
-
-        if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || (c && strchr("-_.~", c)))
-            buf_addc(out, c);
-        else
-            buf_addf(out, "%%%02X", (unsigned char)c);
-    }
-}
