@@ -195,13 +195,12 @@ static int run(struct ctl *ctl)
 {
     const char *verb = ctl->n_args ? ctl->args[0] : "list";
 
-    if (strcmp(verb, "list") == 0 && ctl->n_args <= 1)
-        return ctl_watch(ctl, list);
-    if (strcmp(verb, "hits") == 0 && ctl->n_args == 1)
-        return ctl_watch(ctl, hits);
-    if (strcmp(verb, "set") == 0 && ctl->n_args == 2)
-        return set(ctl, ctl->args[1]);
-    return ctl_fail(CLI_USAGE, "limits: the verbs are list, hits and set TENANT[/KEY], not '%s'", verb);
+    if (strcmp(verb, "set") == 0)
+        return ctl->n_args == 2 ? set(ctl, ctl->args[1])
+                                : ctl_fail(CLI_USAGE, "limits set: name TENANT or TENANT/KEY");
+    if (ctl->n_args > 1)
+        return ctl_fail(CLI_USAGE, "limits %s: '%s' is one argument too many", verb, ctl->args[1]);
+    return ctl_watch(ctl, strcmp(verb, "hits") == 0 ? hits : list);
 }
 
 static const struct command_verb VERBS[] = {
