@@ -3,12 +3,8 @@
 
 import pytest
 
-from support.gateway import Gateway, Simulator, config
-from support.postgres import Postgres
 from support.process import IS_CI, has_crash_points
-from support.redis import Redis, RedisCluster, Sentinels
-from support.tcpfault import TcpFault
-from support.upstream import Upstream
+from support.stage import Stage
 
 
 def pytest_addoption(parser):
@@ -36,72 +32,17 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [i for i in items if not i.get_closest_marker("points")]
 
 
-class Stage:
-    """Starts things and ends them in reverse order; a failure of one ending does not spare the others."""
-
-    def __init__(self, directory):
-        self.directory, self.endings, self.count = directory, [], 0
-
-    def next_name(self, kind):
-        self.count += 1
-        return f"{kind}{self.count}"
-
-    def gateway(self, providers=(), models=(), env=None, args=(), **more):
-        g = Gateway(self.directory, config(providers, models, **more), self.next_name("gateway"), env, args)
-        self.endings.append(g.stop)
-        return g.start()
-
-    def simulator(self, **more):
-        s = Simulator(self.directory, self.next_name("simulator"), **more)
-        self.endings.append(s.stop)
-        return s.start()
-
-    def upstream(self, script=None):
-        u = Upstream(script)
-        self.endings.append(u.close)
-        return u
-
-    def tcpfault(self, target):
-        t = TcpFault(target)
-        self.endings.append(t.close)
-        return t
-
-    def redis(self, **more):
-        r = Redis(self.directory, self.next_name("redis"), **more)
-        self.endings.append(r.stop)
-        return r.start()
-
-    def redis_cluster(self, **more):
-        c = RedisCluster(self.directory / self.next_name("cluster"), **more)
-        self.endings.append(c.stop)
-        return c.start()
-
-    def sentinels(self, **more):
-        s = Sentinels(self.directory / self.next_name("sentinels"), **more)
-        self.endings.append(s.stop)
-        return s.start()
-
-    def postgres(self, settings=""):
-        p = Postgres(settings)
-        self.endings.append(p.stop)
-        return p.start()
-
-    def end(self):
-        failures = []
-        for ending in reversed(self.endings):
-            try:
-                ending()
-            except Exception as e:
-                failures.append(e)
-        if failures:
-            raise failures[0]
-
-
 @pytest.fixture
 def stage(tmp_path):
-    s = Stage(tmp_path)
-    yield s
-    s.end()
+    with Stage(tmp_path) as s:
+        yield s
+
+
+@pytest.fixture(scope="module")
+def module_stage(request, tmp_path_factory):
+    """For what all tests of a file look at and none changes."""
+    with Stage(tmp_path_factory.mktemp(request.module.__name__)) as s:
+        yield s
 
 
 def pytest_terminal_summary(terminalreporter):

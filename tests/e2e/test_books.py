@@ -204,9 +204,9 @@ def test_books_agree_when_redis_moves(stage, how):
     Books([gateway], sim, postgres, after).agree(within=45, at_least=250 + len(pulse.ids))
 
 
-def test_three_gateways_keep_one_set_of_books(tmp_path, record_property):
+def test_three_gateways_keep_one_set_of_books(stage, record_property):
     """The short form of tests/soak/books_million.py."""
-    found = books_million.run(tmp_path, 20_000)
+    found = books_million.run(stage, 20_000)
     record_property("figure", found)
 
 

@@ -6,13 +6,12 @@ import json
 import sqlite3
 import threading
 import time
-import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from support.gateway import KEY, http, model, provider, run
+from support.gateway import Stream, http, model, provider, run
 from support.process import SLOWNESS
 from support.upstream import DONE, LAST_CHUNK, STALL, Gate, as_chunk, chat_completion, error_answer, json_answer, sse_head, stream_events
 from support.wait import eventually
@@ -216,20 +215,6 @@ def test_a_forced_state_survives_a_restart_until_its_end(stage):
     assert gateway.chat().status == 503
     eventually(lambda: gateway.chat().status == 200, 10 * SLOWNESS)
     assert breaker(gateway)["forced"] is None
-
-
-class Stream:
-    """An answer that is being streamed, read up to its first word."""
-
-    def __init__(self, gateway):
-        body = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": "go"}]}).encode()
-        headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
-        self.answer = urllib.request.urlopen(urllib.request.Request(gateway.base_url + "/chat/completions", body, headers), timeout=20)
-        while b"one" not in self.answer.readline():
-            pass
-
-    def rest(self):
-        return self.answer.read()
 
 
 def test_open_cuts_streams_and_drain_lets_them_end(stage):

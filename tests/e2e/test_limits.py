@@ -164,12 +164,8 @@ def test_unacceptable_body_is_refused_with_a_clear_error(limits, body, wanted):
 
 
 @pytest.fixture(scope="module")
-def limits(tmp_path_factory):
-    from conftest import Stage
-
-    stage = Stage(tmp_path_factory.mktemp("limits"))
-    yield start(stage)
-    stage.end()
+def limits(module_stage):
+    return start(module_stage)
 
 
 def test_a_value_as_deep_and_as_many_as_allowed_passes(limits):

@@ -18,7 +18,6 @@ import pytest
 from support import reprice
 from support.families import Watch, commands, documented, statements
 from support.gateway import KEY, http, model, provider, sha256
-from support.metrics import Scrape
 from support.process import SLOWNESS, is_sanitized
 from support.upstream import DONE, LAST_CHUNK, Gate, as_chunk, chat_completion, json_answer, sse_head, stream_events
 from support.wait import eventually
@@ -55,24 +54,21 @@ class Held:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory):
-    from conftest import Stage
-
-    stage = Stage(tmp_path_factory.mktemp("families"))
-    s = SimpleNamespace(stage=stage, sent=[], held=Held(), before=time.time())
-    s.sim = stage.simulator(seed=7)
+def scene(module_stage):
+    s = SimpleNamespace(stage=module_stage, sent=[], held=Held(), before=time.time())
+    s.sim = module_stage.simulator(seed=7)
     for name, script in (("again", ["429", "ok"] * 2), ("openrouter", ["500"] * 2), ("broken", ["500"] * 3), ("cutter", ["cut_mid"])):
         s.sim.control.profile(name, script=script, retry_after_s=-1)
     s.sim.control.profile("openai", cached_share=0.25, reasoning_share=0.1)
-    s.redis = stage.redis()
+    s.redis = module_stage.redis()
     s.watch = Watch(s.redis)
-    s.postgres = stage.postgres("shared_preload_libraries = 'pg_stat_statements'\npg_stat_statements.max = 5000")
+    s.postgres = module_stage.postgres("shared_preload_libraries = 'pg_stat_statements'\npg_stat_statements.max = 5000")
     with s.postgres.connect() as c:
         c.execute("CREATE EXTENSION pg_stat_statements")
     names = ("openai", "openrouter", "again", "broken", "cutter")
-    s.gateway = stage.gateway(
+    s.gateway = module_stage.gateway(
         [*(provider(n, s.sim.base_url(n)) for n in names), provider("anthropic", s.sim.base_url("anthropic"), kind="anthropic"),
-         provider("up", stage.upstream(s.held).base_url, max_concurrent=1), provider("dead", "http://127.0.0.1:9/v1")],
+         provider("up", module_stage.upstream(s.held).base_url, max_concurrent=1), provider("dead", "http://127.0.0.1:9/v1")],
         [model("chat", "openai/gpt-4o-mini"), model("shaky", "openrouter/openai/gpt-4o-mini", "openai/gpt-4o", retries=1),
          model("retry", "again/gpt-4o-mini", retries=2), model("broken", "broken/m", retries=0), model("cutter", "cutter/m", retries=0),
          model("claude", "anthropic/claude-sonnet-4-5"), model("slow", "up/m"), model("dead", "dead/m")],
@@ -89,8 +85,7 @@ def scene(tmp_path_factory):
     eventually(lambda: settled(s), 30 * SLOWNESS, what="the stores to have everything")
     s.scrape = s.gateway.scrape()
     s.om = s.gateway.scrape(openmetrics=True)
-    yield s
-    stage.end()
+    return s
 
 
 def send(s, name="chat", n=1, key=KEY, tenant="acme", **more):

@@ -23,17 +23,14 @@ KNOWN_LINT = ("active_subscriptions_total", "circuit_breaker_failure_count")
 
 
 @pytest.fixture(scope="module")
-def busy(tmp_path_factory):
+def busy(module_stage):
     """Ten thousand mixed requests: two tenants, three models, buffered and streamed, failures of every kind."""
-    from conftest import Stage
-
     count = 500 if is_sanitized() else 10_000
-    stage = Stage(tmp_path_factory.mktemp("metrics"))
-    sim = stage.simulator(seed=11)
+    sim = module_stage.simulator(seed=11)
     sim.control.profile("openai", cached_share=0.25, reasoning_share=0.1)
     sim.control.profile("anthropic", cached_share=0.25, cache_write_share=0.1)
     sim.control.profile("openrouter", faults={"429": 0.1, "500": 0.1, "reset": 0.05, "cut_mid": 0.05, "400": 0.03, "error_event": 0.03}, retry_after_s=-1)
-    gateway = stage.gateway(
+    gateway = module_stage.gateway(
         [provider("openai", sim.base_url("openai")), provider("openrouter", sim.base_url("openrouter")),
          provider("anthropic", sim.base_url("anthropic"), kind="anthropic")],
         [model("chat", "openai/gpt-4o-mini"), model("shaky", "openrouter/openai/gpt-4o-mini", "openai/gpt-4o", retries=2),
@@ -47,8 +44,7 @@ def busy(tmp_path_factory):
     assert sum(r.status == 200 for r in results) > count * 0.8, collections.Counter(r.status for r in results)
     lines = gateway.logged(count, 30)
     truth = sim.control.settled_log()
-    yield gateway, sim, results, lines, truth
-    stage.end()
+    return gateway, sim, results, lines, truth
 
 
 def mixed(i):

@@ -30,14 +30,11 @@ REFUSED = ["400", "401", "403", "404", "422", "429", "500", "503", "529"]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    from conftest import Stage
-
-    stage = Stage(tmp_path_factory.mktemp("sdk"))
-    sim = stage.simulator(seed=7)
+def world(module_stage):
+    sim = module_stage.simulator(seed=7)
     for name in REFUSED:
         sim.control.profile(f"always-{name}", faults={name: 1.0}, retry_after_s=-1)
-    gateway = stage.gateway(
+    gateway = module_stage.gateway(
         [provider("openai", sim.base_url("plain")), *(provider(f"always-{n}", sim.base_url(f"always-{n}")) for n in REFUSED)],
         [model("chat", "openai/gpt-4o-mini"), model("embed", "openai/text-embedding-3-small"),
          *(model(f"refused-{n}", f"always-{n}/gpt-4o-mini", retries=0) for n in REFUSED)],
@@ -46,8 +43,7 @@ def world(tmp_path_factory):
             {"id": "small", "plan": "free", "keys": [{"id": "test", "sha256": sha256(LIMITED)}], "models": ["embed"]},
         ],
     )
-    yield gateway, sim
-    stage.end()
+    return gateway, sim
 
 
 def sdk(world, key=KEY, **more):

@@ -30,21 +30,18 @@ def rules():
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory):
-    from conftest import Stage
-
-    stage = Stage(tmp_path_factory.mktemp("promql"))
-    s = SimpleNamespace(sim=stage.simulator(seed=3))
+def scene(module_stage):
+    s = SimpleNamespace(sim=module_stage.simulator(seed=3))
     s.sim.control.profile("openrouter", script=["ok"] + ["ok", "500"] * N.failed)
-    s.gateway = stage.gateway(
+    s.gateway = module_stage.gateway(
         [provider("openai", s.sim.base_url("openai")), provider("openrouter", s.sim.base_url("openrouter")),
          provider("down", s.sim.base_url("down"))],
         [model("chat", "openai/gpt-4o-mini"), model("half", "openrouter/openai/gpt-4o", retries=0), model("down", "down/m", retries=0)],
-        breaker={"failures": 4, "error_rate": 0, "open_for": "1h", "max_open_for": "1h"}, redis=stage.redis().url(),
+        breaker={"failures": 4, "error_rate": 0, "open_for": "1h", "max_open_for": "1h"}, redis=module_stage.redis().url(),
     )
     s.sim.control.profile("down", faults={"500": 1.0})
-    s.prometheus = Prometheus(stage.directory, s.gateway.address, rules())
-    stage.endings.append(s.prometheus.stop)
+    s.prometheus = Prometheus(module_stage.directory, s.gateway.address, rules())
+    module_stage.endings.append(s.prometheus.stop)
     s.prometheus.start()
     at_least(s, 2)
     warm_up(s)
@@ -58,8 +55,7 @@ def scene(tmp_path_factory):
     eventually(lambda: number(s, seen) == len(s.lines), 20 * SLOWNESS, what="the last request in Prometheus")
     eventually(lambda: s.prometheus.query("model_inference_duration_seconds"), 20 * SLOWNESS, what="recorded quantiles")
     s.last = s.gateway.scrape()
-    yield s
-    stage.end()
+    return s
 
 
 def warm_up(s):

@@ -7,14 +7,10 @@ import math
 import sqlite3
 import threading
 import time
-import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
-from support.gateway import KEY, http, model, provider, run
-from support.process import SLOWNESS
+from support.gateway import KEY, Stream, http, model, provider, run
 from support.upstream import DONE, LAST_CHUNK, Gate, as_chunk, chat_completion, json_answer, sse_head, stream_events
 from support.wait import eventually
 
@@ -287,18 +283,6 @@ def test_disabled_and_draining_providers_get_nothing_new_on_any_node(stage):
     eventually(lambda: one.chat(model="only").status == 200, 10)
     text = json.dumps(admin(one, "/api/admin/events").json)
     assert "was enabled and is disabled: invoice" in text
-
-
-class Stream:
-    def __init__(self, gateway):
-        body = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": "go"}]}).encode()
-        headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
-        self.answer = urllib.request.urlopen(urllib.request.Request(gateway.base_url + "/chat/completions", body, headers), timeout=20)
-        while b"one" not in self.answer.readline():
-            pass
-
-    def rest(self):
-        return self.answer.read()
 
 
 def test_drain_lets_streams_end_and_disable_cuts_them_and_the_audit_log_tells(stage):

@@ -179,12 +179,8 @@ def test_a_bad_header_is_refused_by_its_name(gateway_for_headers, header, value)
 
 
 @pytest.fixture(scope="module")
-def gateway_for_headers(tmp_path_factory):
-    from conftest import Stage
-
-    s = Stage(tmp_path_factory.mktemp("headers"))
-    yield start(s)[0]
-    s.end()
+def gateway_for_headers(module_stage):
+    return start(module_stage)[0]
 
 
 def refusal(answer):

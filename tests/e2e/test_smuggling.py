@@ -200,14 +200,10 @@ ACCEPTED = {
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory):
-    from conftest import Stage
-
-    stage = Stage(tmp_path_factory.mktemp("front"))
-    up = stage.upstream()
-    gateway = stage.gateway([provider("up", up.base_url)], [model("chat", "up/m")], http={"body_timeout": "2s"}, drain_timeout="1s")
-    yield gateway, up
-    stage.end()
+def front(module_stage):
+    up = module_stage.upstream()
+    gateway = module_stage.gateway([provider("up", up.base_url)], [model("chat", "up/m")], http={"body_timeout": "2s"}, drain_timeout="1s")
+    return gateway, up
 
 
 def exchange(gateway, data, size=None, timeout=8):

@@ -5,29 +5,17 @@ Usage: limits_three_nodes.py [--requests N] [--rpm N] [--directory DIR]     (nee
 
 A minute's worth may come at once; so the windows are counted from the first refusal on. The provider counts what was admitted."""
 
-import argparse
-import os
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support.gateway import KEY, Gateway, Simulator, config, model, provider, sha256  # noqa: E402
-from support.postgres import Postgres  # noqa: E402
-from support.redis import Redis  # noqa: E402
+from support.gateway import KEY, model, provider, sha256  # noqa: E402
+from support.soak import main, wrk  # noqa: E402
 
 GATEWAYS, CONNECTIONS, WINDOW_S = 3, 8, 10
-LUA = Path(__file__).with_name("books.lua")
-
-
-def generator(gateway):
-    environment = {**os.environ, "BOOKS_SHARE": str(1 << 40), "BOOKS_KEYS": KEY}
-    return subprocess.Popen(["wrk", "-t1", f"-c{CONNECTIONS}", "-d86400s", "--timeout", "60s", "-s", str(LUA), gateway.url],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
 
 def counted(gateways):
@@ -59,59 +47,31 @@ def judge(samples, rpm):
     return min(shares), max(shares), whole, over
 
 
-def run(directory, requests, rpm):
-    endings = []
+def run(stage, requests, rpm):
+    redis, postgres, sim = stage.redis(), stage.postgres(), stage.simulator(seed=17)
+    sim.control.profile("openai", output_tokens=[4, 8])
+    names = ("chat", "shaky", "mini", "unpriced")
+    tenants = [{"id": "acme", "keys": [{"id": "k", "sha256": sha256(KEY)}], "limits": {"rpm": rpm}}]
+    gateways = [
+        stage.gateway([provider("openai", sim.base_url("openai"))], [model(m, "openai/gpt-4o-mini", retries=0) for m in names],
+                      tenants=tenants, redis=redis.url(), database=postgres.url(), workers=1, access_log="")
+        for _ in range(GATEWAYS)
+    ]
+    loads = [wrk(g, "books.lua", CONNECTIONS, BOOKS_SHARE=1 << 40, BOOKS_KEYS=KEY) for g in gateways]
     try:
-        redis = Redis(directory)
-        endings.append(redis.stop)
-        redis.start()
-        postgres = Postgres()
-        endings.append(postgres.stop)
-        postgres.start()
-        sim = Simulator(directory, seed=17)
-        endings.append(sim.stop)
-        sim.start()
-        sim.control.profile("openai", output_tokens=[4, 8])
-        names = ("chat", "shaky", "mini", "unpriced")
-        tenants = [{"id": "acme", "keys": [{"id": "k", "sha256": sha256(KEY)}], "limits": {"rpm": rpm}}]
-        gateways = []
-        for n in range(GATEWAYS):
-            gateways.append(Gateway(directory, config(
-                [provider("openai", sim.base_url("openai"))], [model(m, "openai/gpt-4o-mini", retries=0) for m in names],
-                tenants=tenants, redis=redis.url(), database=postgres.url(), workers=1, access_log=""), f"gateway{n}"))
-            endings.append(gateways[-1].stop)
-            gateways[-1].start()
-        loads = [generator(g) for g in gateways]
-        try:
-            samples = watch(gateways, sim, requests, rpm, 60 + requests / 300)
-        finally:
-            for load in loads:
-                load.send_signal(signal.SIGINT)
-                load.wait()
-        low, high, whole, over = judge(samples, rpm)
-        took = samples[-1][0] - samples[0][0]
-        text = (f"{samples[-1][2]:,} requests of {GATEWAYS} gateways in {took:.0f} s ({samples[-1][2] / took:,.0f}/s), "
-                f"{samples[-1][1]:,} admitted of {rpm:,} a minute: {whole:.2%} of the limit in all, {low:.2%} to {high:.2%} in windows of "
-                f"{WINDOW_S} s, {over:,.0f} above it at most")
-        assert over <= rpm / 60 and 0.95 <= low and whole <= 1.005, text
-        return text
+        samples = watch(gateways, sim, requests, rpm, 60 + requests / 300)
     finally:
-        for ending in reversed(endings):
-            ending()
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--requests", type=int, default=1_000_000)
-    parser.add_argument("--rpm", type=int, default=6000)
-    parser.add_argument("--directory", help="of logs and state; a temporary one by default")
-    o = parser.parse_args()
-    if o.directory:
-        print(run(o.directory, o.requests, o.rpm))
-    else:
-        with tempfile.TemporaryDirectory(prefix="gatewayd-soak-") as directory:
-            print(run(directory, o.requests, o.rpm))
+        for load in loads:
+            load.send_signal(signal.SIGINT)
+            load.communicate()
+    low, high, whole, over = judge(samples, rpm)
+    took = samples[-1][0] - samples[0][0]
+    text = (f"{samples[-1][2]:,} requests of {GATEWAYS} gateways in {took:.0f} s ({samples[-1][2] / took:,.0f}/s), "
+            f"{samples[-1][1]:,} admitted of {rpm:,} a minute: {whole:.2%} of the limit in all, {low:.2%} to {high:.2%} in windows of "
+            f"{WINDOW_S} s, {over:,.0f} above it at most")
+    assert over <= rpm / 60 and 0.95 <= low and whole <= 1.005, text
+    return text
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, run, requests=1_000_000, rpm=6000)

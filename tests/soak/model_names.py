@@ -4,20 +4,17 @@ the process is as big as it was.
 
 Usage: model_names.py [--requests N] [--directory DIR]     (needs wrk)"""
 
-import argparse
 import json
-import os
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support.gateway import KEY, Gateway, Simulator, config, model, provider  # noqa: E402
+from support.gateway import KEY, model, provider  # noqa: E402
 from support.process import SLOWNESS  # noqa: E402
+from support.soak import main, wrk  # noqa: E402
 from support.wait import eventually  # noqa: E402
 
 CONNECTIONS, WARM, MAX_SERIES = 16, 10_000, 3000
@@ -26,9 +23,7 @@ CHAT = "/v1/chat/completions"
 
 def send(gateway, first, count):
     """So many requests, by wrk; its connections are idle when the last one is answered."""
-    environment = {**os.environ, "NAMES_SHARE": str(count), "NAMES_FROM": str(first), "NAMES_KEY": KEY}
-    load = subprocess.Popen(["wrk", "-t1", f"-c{CONNECTIONS}", "-d86400s", "--timeout", "60s", "-s", Path(__file__).with_name("names.lua"),
-                             gateway.url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    load = wrk(gateway, "names.lua", CONNECTIONS, NAMES_SHARE=count, NAMES_FROM=first, NAMES_KEY=KEY)
     want, began = first + count, time.monotonic()
     try:
         eventually(lambda: gateway.metric("http_requests_total", endpoint=CHAT) >= want, (60 + count / 300) * SLOWNESS, every=0.5,
@@ -41,11 +36,6 @@ def send(gateway, first, count):
     return took
 
 
-def resident_kib(gateway):
-    status = Path(f"/proc/{gateway.child.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0])
-
-
 def state(gateway):
     """Once everything is stored."""
     def stored():
@@ -53,7 +43,7 @@ def state(gateway):
         return s if all(s.sum("aigateway_telemetry_queue_length", pipeline=p) == 0 for p in ("realtime", "history")) else None
 
     scrape = eventually(stored, 120 * SLOWNESS, what="the stores to have everything")
-    return scrape, resident_kib(gateway)
+    return scrape, gateway.rss_bytes() // 1024
 
 
 def distinct_models(sim):
@@ -62,57 +52,36 @@ def distinct_models(sim):
     return len(models), len(set(models))
 
 
-def run(directory, requests):
-    endings = []
-    try:
-        sim = Simulator(directory, seed=5)
-        endings.append(sim.stop)
-        sim.start()
-        gateway = Gateway(directory, config([provider("openai", sim.base_url("openai"))], [model("chat", "openai/gpt-4o-mini")], workers=2,
-                                            access_log="", metrics={"max_series": MAX_SERIES}))
-        endings.append(gateway.stop)
-        gateway.start()
-        send(gateway, 0, WARM)
-        before, rss_before = state(gateway)
-        took = send(gateway, WARM, requests - WARM)
-        eventually(lambda: sim.control.truth()["open"] == 0)
-        after, rss_after = state(gateway)
-        posts, names = distinct_models(sim)
-        sums = {
-            "http_requests_total": after.sum("http_requests_total", endpoint=CHAT),
-            "aigateway_requests_total": after.sum("aigateway_requests_total"),
-            "model_inference_requests_total": after.sum("model_inference_requests_total"),
-            '… {model="other"}': after.sum("model_inference_requests_total", model="other"),
-            '… {model="__overflow__"}': after.sum("model_inference_requests_total", model="__overflow__"),
-            "aigateway_metric_overflow_total": after.sum("aigateway_metric_overflow_total"),
-        }
-        assert sums["http_requests_total"] == sums["aigateway_requests_total"] == requests, sums
-        assert sums["model_inference_requests_total"] == sums['… {model="other"}'] == posts == names > requests * 0.6, (sums, posts, names)
-        assert "invented" not in after.text
-        assert {x.labels["model"] for x in after.samples if "model" in x.labels} <= {"gpt-4o-mini", "other", "none", "chat"}
-        assert len(after.samples) < MAX_SERIES * 1.2 and len(after.samples) - len(before.samples) < 50
-        assert rss_after - rss_before < 64 * 1024, (rss_before, rss_after)
-        lines = [f"{requests:,} requests, each for another model, in {took:.0f} s; {names:,} of the names reached the provider",
-                 f"series: {len(before.samples):,} after {WARM:,} names, {len(after.samples):,} after all of them (metrics.max_series {MAX_SERIES:,})",
-                 *(f"{name:<33} {value:>9,.0f}" for name, value in sums.items()),
-                 f"resident: {rss_before / 1024:.1f} MiB after {WARM:,} names, {rss_after / 1024:.1f} MiB after all of them"]
-        return "\n".join(lines)
-    finally:
-        for ending in reversed(endings):
-            ending()
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--requests", type=int, default=1_000_000)
-    parser.add_argument("--directory", help="of logs and state; a temporary one by default")
-    o = parser.parse_args()
-    if o.directory:
-        print(run(o.directory, o.requests))
-    else:
-        with tempfile.TemporaryDirectory(prefix="gatewayd-soak-") as directory:
-            print(run(directory, o.requests))
+def run(stage, requests):
+    sim = stage.simulator(seed=5)
+    gateway = stage.gateway([provider("openai", sim.base_url("openai"))], [model("chat", "openai/gpt-4o-mini")], workers=2, access_log="",
+                            metrics={"max_series": MAX_SERIES})
+    send(gateway, 0, WARM)
+    before, rss_before = state(gateway)
+    took = send(gateway, WARM, requests - WARM)
+    eventually(lambda: sim.control.truth()["open"] == 0)
+    after, rss_after = state(gateway)
+    posts, names = distinct_models(sim)
+    sums = {
+        "http_requests_total": after.sum("http_requests_total", endpoint=CHAT),
+        "aigateway_requests_total": after.sum("aigateway_requests_total"),
+        "model_inference_requests_total": after.sum("model_inference_requests_total"),
+        '… {model="other"}': after.sum("model_inference_requests_total", model="other"),
+        '… {model="__overflow__"}': after.sum("model_inference_requests_total", model="__overflow__"),
+        "aigateway_metric_overflow_total": after.sum("aigateway_metric_overflow_total"),
+    }
+    assert sums["http_requests_total"] == sums["aigateway_requests_total"] == requests, sums
+    assert sums["model_inference_requests_total"] == sums['… {model="other"}'] == posts == names > requests * 0.6, (sums, posts, names)
+    assert "invented" not in after.text
+    assert {x.labels["model"] for x in after.samples if "model" in x.labels} <= {"gpt-4o-mini", "other", "none", "chat"}
+    assert len(after.samples) < MAX_SERIES * 1.2 and len(after.samples) - len(before.samples) < 50
+    assert rss_after - rss_before < 64 * 1024, (rss_before, rss_after)
+    lines = [f"{requests:,} requests, each for another model, in {took:.0f} s; {names:,} of the names reached the provider",
+             f"series: {len(before.samples):,} after {WARM:,} names, {len(after.samples):,} after all of them (metrics.max_series {MAX_SERIES:,})",
+             *(f"{name:<33} {value:>9,.0f}" for name, value in sums.items()),
+             f"resident: {rss_before / 1024:.1f} MiB after {WARM:,} names, {rss_after / 1024:.1f} MiB after all of them"]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, run, requests=1_000_000)

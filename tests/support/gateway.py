@@ -217,6 +217,20 @@ class Gateway(Process):
         self.signal(signal.SIGHUP)
 
 
+class Stream:
+    """An answer that is being streamed, read up to its first word, which is "one"."""
+
+    def __init__(self, gateway):
+        body = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": "go"}]}).encode()
+        headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+        self.answer = urllib.request.urlopen(urllib.request.Request(gateway.base_url + "/chat/completions", body, headers), timeout=20)
+        while b"one" not in self.answer.readline():
+            pass
+
+    def rest(self):
+        return self.answer.read()
+
+
 def run(args, env=None, directory=None, timeout=60):
     """A program that ends by itself: its exit code, output and complaints."""
     scratch = Process(directory or Path("."), "run", [], env)
