@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from support.gateway import config, http, model, provider, run
+from support.gateway import http, model, provider, run
 from support.process import BIN, SLOWNESS
 from support.screen import Screen
 from support.wait import eventually

@@ -16,7 +16,6 @@ from support.wait import eventually
 PRICES = {"prices": [
     {"provider": "one", "model": "m", "input_usd_per_mtok": "10", "cached_usd_per_mtok": "1", "output_usd_per_mtok": "100"},
     {"provider": "two", "model": "m", "input_usd_per_mtok": "20", "output_usd_per_mtok": "200"}]}
-USD = 10**9
 
 
 def answer(usage, text="Hello there."):

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from support.gateway import KEY, http, model, provider, run, sha256
-from support.process import BIN, SLOWNESS, Process
+from support.process import SLOWNESS, Process
 from support.terminal import on_terminal
 from support.wait import eventually
 

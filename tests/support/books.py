@@ -257,15 +257,6 @@ class Books:
         book.rows = {"series": series}
         return book
 
-    def access_logs(self):
-        """Lines that say `recovered` may repeat others; those that do not are counted once by their id."""
-        lines = {}
-        for gateway in self.gateways:
-            for line in gateway.access_log():
-                if line["id"] not in lines or not line.get("recovered"):
-                    lines[line["id"]] = line
-        return lines
-
     def journals(self):
         """What the journals still hold; they forget what every store has."""
         names = {"tin": "input", "tcached": "cached", "tcwrite": "cache_write", "tout": "output", "treason": "reasoning",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real Redis servers on free ports and Unix sockets: one alone, a cluster, a primary with a replica and sentinels.
+"""Real Redis servers on free ports: one alone, a cluster, a primary with a replica and sentinels.
 And a client small enough to be trusted: it shares nothing with the gateway's."""
 
 import signal
@@ -22,13 +22,7 @@ class Client:
     """One connection of its own for each call chain; answers are bytes, integers, lists or None."""
 
     def __init__(self, address, password=None, timeout=10.0):
-        """`address`: (host, port), or the path of a Unix socket."""
-        if isinstance(address, (str, Path)):
-            self.socket = socket.socket(socket.AF_UNIX)
-            self.socket.settimeout(timeout)
-            self.socket.connect(str(address))
-        else:
-            self.socket = socket.create_connection(address, timeout)
+        self.socket = socket.create_connection(address, timeout)
         self.reader = self.socket.makefile("rb")
         if password:
             self("AUTH", password)
@@ -104,8 +98,6 @@ class Redis:
     def arguments(self):
         words = ["--port", self.port, "--bind", "127.0.0.1", "--dir", self.directory, "--save", "", "--daemonize", "no",
                  "--appendonly", "yes" if self.is_persistent else "no", "--appendfsync", "always"]
-        if len(str(self.socket_path)) < 100:
-            words += ["--unixsocket", self.socket_path]
         if self.password:
             words += ["--requirepass", self.password, "--masterauth", self.password]
         for setting in self.settings:
@@ -137,10 +129,6 @@ class Redis:
         return False
 
     @property
-    def socket_path(self):
-        return self.directory / "redis.sock"
-
-    @property
     def address(self):
         return "127.0.0.1", self.port
 
@@ -149,11 +137,6 @@ class Redis:
         host, port = address or self.address
         user = f":{self.password}@" if self.password else ""
         return f"redis://{user}{host}:{port}/{database}"
-
-    @property
-    def unix_url(self):
-        """Takes no password: for a server made with password=None."""
-        return f"unix://{self.socket_path}"
 
     def client(self, timeout=10.0):
         return Client(self.address, self.password, timeout)

@@ -115,9 +115,6 @@ class TcpFault:
     def reset_all(self):
         self.on_loop(lambda: [self.finish(link, abort) for link in self.links])
 
-    def cut_all(self):
-        self.on_loop(lambda: [self.finish(link, lambda w: w.close()) for link in self.links])
-
     def close(self):
         self.on_loop(self.server.close)
         self.reset_all()
