@@ -175,6 +175,8 @@ static int take_keys(struct app *a)
 
         if (k.kind == KEY_IS_NONE)
             return flags;
+        if (k.kind == KEY_IS_UNKNOWN)
+            continue;
         if (k.kind == KEY_IS_RESIZE)
             flags |= APP_REPAINT | APP_REDRAW;
         else if (k.kind == KEY_IS_MOUSE)

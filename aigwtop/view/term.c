@@ -8,10 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <term.h>
+#include <termios.h>
 #include <unistd.h>
 #include <wchar.h>
 
 #include "libshared/base/utf8.h"
+#include "libshared/cli/term.h"
+
+#define SEQUENCE_MAX 32u
 
 static SCREEN *terminal;
 static bool has_color, is_on;
@@ -84,6 +88,18 @@ void terminal_theme(enum theme theme)
 
 /* ---- life ------------------------------------------------------------------------------------------------------------ */
 
+/* Ctrl-S would hold what is drawn until Ctrl-Q comes, which looks like a program that hangs. */
+static void free_control_s(void)
+{
+    struct termios t;
+
+    if (tcgetattr(STDIN_FILENO, &t))
+        return;
+    t.c_iflag &= ~(tcflag_t)IXON;
+    (void)tcsetattr(STDIN_FILENO, TCSADRAIN, &t);
+    (void)def_prog_mode();
+}
+
 bool terminal_start(enum theme theme, bool is_mono, struct err *err)
 {
     const char *name = getenv("TERM");
@@ -103,10 +119,19 @@ bool terminal_start(enum theme theme, bool is_mono, struct err *err)
         return false;
     }
     (void)set_term(terminal);
+    if (!cursor_address) {
+        (void)endwin();
+        delscreen(terminal);
+        (void)err_set(err, ERR_CONFIG,
+                      "the terminal '%s' (TERM) cannot move its cursor; 'aigwtop -b' prints without one",
+                      name ? name : "");
+        return false;
+    }
     is_on = true;
     (void)cbreak();
     (void)noecho();
     (void)nonl();
+    free_control_s();
     (void)keypad(stdscr, TRUE);
     (void)nodelay(stdscr, TRUE);
     (void)curs_set(0);
@@ -122,6 +147,10 @@ void terminal_stop(void)
     is_on = false;
     terminal_mouse(false);
     (void)curs_set(1);
+    if (!exit_ca_mode) { /* nothing comes back from below, so what stands here would be written over */
+        (void)erase();
+        (void)refresh();
+    }
     (void)endwin();
     delscreen(terminal);
     terminal = NULL;
@@ -196,7 +225,7 @@ static void name_function(struct terminal_key *k, int code)
     if (code >= KEY_F(1) && code <= KEY_F(12))
         (void)snprintf(k->name, sizeof(k->name), "F%d", code - KEY_F0);
     else
-        k->kind = KEY_IS_NONE;
+        k->kind = KEY_IS_UNKNOWN;
 }
 
 static void name_character(struct terminal_key *k, wint_t c)
@@ -232,6 +261,24 @@ static bool take_mouse(struct terminal_key *k)
     return true;
 }
 
+/* What begins with Escape and is no key that curses knows, such as Ctrl-Left on a plain terminal, would be taken for Escape, which
+ * may leave. True when such a sequence followed at once; it is gone then. */
+static bool swallow_sequence(void)
+{
+    wint_t c;
+    unsigned n = 0;
+
+    if (get_wch(&c) != OK)
+        return false;
+    if (c != '[' && c != 'O') {
+        (void)unget_wch((wchar_t)c);
+        return false;
+    }
+    while (n++ < SEQUENCE_MAX && get_wch(&c) == OK && !(c >= '@' && c <= '~'))
+        ;
+    return true;
+}
+
 struct terminal_key terminal_key(void)
 {
     struct terminal_key k = {.kind = KEY_IS_KEY};
@@ -243,9 +290,11 @@ struct terminal_key terminal_key(void)
     else if (what == KEY_CODE_YES && c == KEY_RESIZE)
         k.kind = KEY_IS_RESIZE;
     else if (what == KEY_CODE_YES && c == KEY_MOUSE)
-        k.kind = take_mouse(&k) ? KEY_IS_MOUSE : KEY_IS_NONE;
+        k.kind = take_mouse(&k) ? KEY_IS_MOUSE : KEY_IS_UNKNOWN;
     else if (what == KEY_CODE_YES)
         name_function(&k, (int)c);
+    else if (c == 27 && swallow_sequence())
+        k.kind = KEY_IS_UNKNOWN;
     else
         name_character(&k, c);
     return k;
@@ -256,9 +305,17 @@ struct terminal_key terminal_key(void)
 void terminal_copy(const char *text)
 {
     static const char SET[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    struct span in = span_of(text);
-    struct buf out AUTO(buf_release) = {0};
+    struct buf clean AUTO(buf_release) = {0}, out AUTO(buf_release) = {0};
+    struct span in;
 
+    /* What is pasted into a shell is typed there: a name must not hold a key. */
+    for (const char *z = text; *z; z++) {
+        size_t n = term_control(span_of(z));
+
+        buf_addc(&clean, n ? '?' : *z);
+        z += n > 1 ? n - 1 : 0;
+    }
+    in = buf_span(&clean);
     buf_addz(&out, "\033]52;c;");
     for (size_t i = 0; i < in.len; i += 3) {
         unsigned v = (unsigned)(unsigned char)in.p[i] << 16;

@@ -14,7 +14,7 @@ void terminal_repaint(void); /* everything anew with the next paint */
 void terminal_theme(enum theme theme);
 void terminal_mouse(bool on);
 
-enum { KEY_IS_NONE, KEY_IS_KEY, KEY_IS_MOUSE, KEY_IS_RESIZE };
+enum { KEY_IS_NONE, KEY_IS_UNKNOWN, KEY_IS_KEY, KEY_IS_MOUSE, KEY_IS_RESIZE };
 struct terminal_key {
     int kind;
     char name[8]; /* "a", "ä", "PgDn", "^L"; what action_of() takes */

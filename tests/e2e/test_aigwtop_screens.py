@@ -5,7 +5,9 @@ UTF-8 and without; and every number on it against the recording's own. GOLDEN=wr
 import difflib
 import json
 import math
+import os
 import re
+import signal
 
 import pytest
 from support.gateway import run
@@ -138,6 +140,69 @@ def test_kept_pages_are_never_written_in_ci(tmp_path, monkeypatch):
     assert not same(tmp_path / "new.txt", "new\n") and not (tmp_path / "new.txt").exists()
     monkeypatch.delenv("CI")
     assert same(page, "otherwise\n") and page.read_text() == "otherwise\n"
+
+
+# ---- keys and terminals that nobody thought of
+
+
+def test_garbage_from_a_keyboard_and_a_storm_of_sizes_leave_the_screen_as_it_was(tmp_path):
+    screen = Screen(tmp_path, ["--replay", str(recording(tmp_path, "day"))])
+    try:
+        screen.shows("q Back", "openrouter", within=10 * SLOWNESS)
+        for garbage in ("\x1b[1;9Z", "\x1b[200~", "\x1b[<0;5;6M", "\x1b[99;99;99u", "\x1bOz", "\x13", "\xff", "é", "\x1b[" + "1;" * 10 + "Z"):
+            screen.types(garbage)
+        for signal_ in range(100):
+            os.kill(screen.pid(), signal.SIGWINCH)
+            if signal_ % 10 == 0:
+                screen.resize(40 + signal_, 10 + signal_ // 4)
+        screen.resize(80, 24)
+        screen.keys("2", "1")
+        want = parts("providers")["C.UTF-8", 80, 24]
+        assert settle(screen, want) == want
+    finally:
+        screen.close()
+
+
+def test_a_screen_that_is_too_small_says_so_and_comes_back(tmp_path):
+    screen = Screen(tmp_path, ["--replay", str(recording(tmp_path, "day"))], width=39, height=9)
+    try:
+        screen.shows("39x9, needs 40x10, q quits", within=10 * SLOWNESS)
+        for size, words in (((40, 10), ("openrouter", "q quit")), ((200, 60), ("CACHE%", "F10Quit")), ((10, 3), ("10x3",)), ((80, 24), ("F10Quit",))):
+            screen.resize(*size)
+            text = screen.shows(*words, within=10 * SLOWNESS)
+            assert all(len(line) <= size[0] for line in text.split("\n"))
+    finally:
+        screen.close()
+
+
+@pytest.mark.parametrize(("term", "says"), [("dumb", "cannot move its cursor"), ("nonsense", "nothing is known of the terminal")])
+def test_a_terminal_that_cannot_be_drawn_on_is_told_of_batch_mode(tmp_path, term, says):
+    screen = Screen(tmp_path, ["--replay", str(RECORDINGS / "day.ndjson")], term=term, width=120)
+    try:
+        screen.shows(says, "EXIT 2", within=10 * SLOWNESS)
+    finally:
+        screen.close()
+
+
+def test_a_console_gets_ascii_and_is_left_empty(tmp_path):
+    screen = Screen(tmp_path, ["--replay", str(RECORDINGS / "day.ndjson")], term="linux")
+    try:
+        assert screen.shows("+ healthy", "F10Quit", within=10 * SLOWNESS).isascii()
+        screen.keys("Q")
+        assert screen.shows("EXIT 0", within=10 * SLOWNESS).split() == ["EXIT", "0"]
+    finally:
+        screen.close()
+
+
+def test_without_colour_states_are_told_by_shape_bold_and_reverse(tmp_path):
+    screen = Screen(tmp_path, ["--replay", str(RECORDINGS / "day.ndjson")], env={"NO_COLOR": "1"})
+    try:
+        screen.shows("■ down", "F10Quit", within=10 * SLOWNESS)
+        escapes = set(re.findall(r"\x1b\[([0-9;]*)m", screen.tmux("capture-pane", "-p", "-e")))
+        assert {"1", "7"} <= {part for e in escapes for part in e.split(";")}
+        assert not any(30 <= int(part or 0) <= 38 or 90 <= int(part or 0) <= 97 for e in escapes for part in e.split(";")), escapes
+    finally:
+        screen.close()
 
 
 # ---- numbers

@@ -12,15 +12,15 @@ from support.wait import eventually
 class Screen:
     """`aigwtop` in a window of the given size; what is on it, keys into it, other sizes."""
 
-    def __init__(self, directory, args, env=None, width=80, height=24, locale="C.UTF-8"):
+    def __init__(self, directory, args, env=None, width=80, height=24, locale="C.UTF-8", term=None):
         self.socket, self.directory = str(directory / "tmux.sock"), directory
         variables = {"LC_ALL": locale, **(env or {})}
         settings = [x for name, value in variables.items() for x in ("-e", f"{name}={value}")]
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), *settings, "sh", "-c", self.line(args))
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), *settings, "sh", "-c", self.line(args, term))
 
     @staticmethod
-    def line(args):
-        program = shlex.join([str(BIN / "aigwtop"), "--no-config", *args])
+    def line(args, term=None):
+        program = shlex.join([*(["env", f"TERM={term}"] if term else []), str(BIN / "aigwtop"), "--no-config", *args])
         return f"stty -a > before; {program}; echo EXIT $?; stty -a > after; sleep 600"
 
     def again(self, args):
@@ -41,6 +41,10 @@ class Screen:
     def keys(self, *names):
         for name in names:
             self.tmux("send-keys", name)
+
+    def types(self, text):
+        """Its bytes as they are, at once."""
+        self.tmux("send-keys", "-l", text)
 
     def resize(self, width, height):
         self.tmux("resize-window", "-x", str(width), "-y", str(height))
