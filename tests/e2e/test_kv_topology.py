@@ -2,13 +2,16 @@
 """The realtime store across a real cluster and real sentinels: batches go on through redirections and failovers, and each
 counts exactly once, also those that a failover forgot after they were acknowledged."""
 
+import signal
 import time
 
 import pytest
-from support.redisd import INSTALLED, KvTool, RedisServer
+
+from support import ports
+from support.kvtool import KvTool
 from support.wait import eventually
 
-pytestmark = [pytest.mark.skipif(not INSTALLED, reason="there is no redis-server in the path"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 KEY = "{gw}:test"
 
@@ -72,16 +75,6 @@ class Writer:
 
 
 @pytest.fixture
-def servers(stage):
-    def start(name, options=(), is_sentinel=False):
-        s = RedisServer(stage.directory, name, options, is_sentinel)
-        stage.endings.append(s.close)
-        return s.start()
-
-    return start
-
-
-@pytest.fixture
 def writer(stage):
     def start(url):
         w = Writer(url)
@@ -95,40 +88,27 @@ def lose_acknowledged_batches(writer, primary, replica, count):
     """Replication is asynchronous: batches are acknowledged that the replica never sees, then the primary dies."""
     eventually(lambda: primary.info("replication").get("slave0", "").count("state=online"), what="the replica is in step")
     assert primary.call("WAIT", 1, 5000) == 1
-    replica.freeze()
+    replica.pause()
     primary.call("CLIENT", "KILL", "TYPE", "replica")
     writer.run_to(writer.done + count)
     primary.kill()
-    replica.thaw()
+    replica.resume()
 
 
 # ---- cluster ----
 
-CLUSTER = ("cluster-enabled yes", "cluster-port {bus}", "cluster-node-timeout 1000", "cluster-replica-validity-factor 0")
+
+def make_cluster(stage):
+    """Three primaries that share the slots, and a replica of the one that has ours. Returns (cluster, owner, replica, others)."""
+    cluster = stage.redis_cluster(node_timeout_ms=1000)
+    owner = cluster.owner(KEY)
+    others = [n for n in cluster.nodes if n is not owner]
+    return cluster, owner, cluster.replicate(owner), others
 
 
-def make_cluster(servers):
-    """Three primaries that share the slots, and a replica of the one that has ours. Returns (owner, replica, others)."""
-    nodes = [servers(f"node{i}", CLUSTER) for i in range(4)]
-    for i, node in enumerate(nodes):
-        node.call("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
-    bounds = [0, 5461, 10923, 16384]
-    for i in range(3):
-        nodes[i].call("CLUSTER", "ADDSLOTSRANGE", bounds[i], bounds[i + 1] - 1)
-    for node in nodes[1:]:
-        nodes[0].call("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus)
-    eventually(lambda: all("cluster_known_nodes:4" in n.call("CLUSTER", "INFO") for n in nodes), within=20, what="all know all")
-    slot = nodes[0].call("CLUSTER", "KEYSLOT", KEY)
-    owner = next(nodes[i] for i in range(3) if bounds[i] <= slot < bounds[i + 1])
-    nodes[3].call("CLUSTER", "REPLICATE", owner.call("CLUSTER", "MYID"))
-    eventually(lambda: all("cluster_state:ok" in n.call("CLUSTER", "INFO") for n in nodes), within=20, what="the cluster is up")
-    eventually(lambda: nodes[3].info("replication").get("master_link_status") == "up", within=20, what="the replica is up")
-    return owner, nodes[3], [n for n in nodes[:3] if n is not owner]
-
-
-def test_a_cluster_is_followed_and_each_batch_counts_once_through_a_failover(servers, writer, record_property):
-    owner, replica, others = make_cluster(servers)
-    w = writer("redis://" + ",".join(f"127.0.0.1:{n.port}" for n in others))  # neither has our slot
+def test_a_cluster_is_followed_and_each_batch_counts_once_through_a_failover(stage, writer, record_property):
+    cluster, owner, replica, others = make_cluster(stage)
+    w = writer(cluster.url(others))  # neither has our slot
     w.run_to(100)
     assert w.outcomes == {"applied": 100}
     w.check()
@@ -144,11 +124,11 @@ def test_a_cluster_is_followed_and_each_batch_counts_once_through_a_failover(ser
     record_property("figure", f"cluster failover: no batch for {took:.1f} s; {w.outcomes}")
 
 
-def test_a_slot_that_moves_to_another_node_is_followed(servers, writer):
-    owner, _, others = make_cluster(servers)
-    w = writer(f"redis://127.0.0.1:{owner.port}")
+def test_a_slot_that_moves_to_another_node_is_followed(stage, writer):
+    cluster, owner, _, others = make_cluster(stage)
+    w = writer(cluster.url([owner]))
     w.run_to(50)
-    target, slot = others[0], owner.call("CLUSTER", "KEYSLOT", KEY)
+    target, slot = others[0], cluster.slot(KEY)
     owner_id, target_id = owner.call("CLUSTER", "MYID"), target.call("CLUSTER", "MYID")
     target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", owner_id)
     owner.call("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
@@ -168,37 +148,14 @@ def test_a_slot_that_moves_to_another_node_is_followed(servers, writer):
 # ---- sentinel ----
 
 
-def make_sentinels(servers):
-    primary = servers("primary")
-    replica = servers("replica", [f"replicaof 127.0.0.1 {primary.port}"])
-    watch = [
-        f"sentinel monitor main 127.0.0.1 {primary.port} 2", "sentinel down-after-milliseconds main 1000",
-        "sentinel failover-timeout main 6000", "sentinel parallel-syncs main 1",
-    ]  # fmt: skip
-    sentinels = [servers(f"sentinel{i}", watch, is_sentinel=True) for i in range(3)]
-
-    def is_known():
-        for s in sentinels:
-            fields = s.call("SENTINEL", "MASTER", "main")
-            state = dict(zip(fields[::2], fields[1::2]))
-            if state["num-slaves"] != "1" or state["num-other-sentinels"] != "2" or state["flags"] != "master":
-                return False
-        return True
-
-    eventually(is_known, within=20, what="the sentinels know each other and the replica")
-    eventually(lambda: replica.info("replication").get("master_link_status") == "up", within=20, what="the replica is up")
-    return primary, replica, sentinels
-
-
-def test_sentinels_are_asked_for_the_primary_and_each_batch_counts_once_through_failovers(servers, writer, record_property):
-    primary, replica, sentinels = make_sentinels(servers)
-    seeds = ",".join(f"127.0.0.1:{s.port}" for s in sentinels)
-    w = writer(f"redis://{seeds}?sentinel=main")
+def test_sentinels_are_asked_for_the_primary_and_each_batch_counts_once_through_failovers(stage, writer, record_property):
+    servers = stage.sentinels(sentinels=3, password=None)
+    w = writer(servers.url())
     w.run_to(100)
     assert w.outcomes == {"applied": 100}
 
-    sentinels[0].kill()  # the next one is asked
-    lose_acknowledged_batches(w, primary, replica, 5)
+    ports.end(servers.children[0], signal.SIGKILL)  # the next one is asked
+    lose_acknowledged_batches(w, servers.primary, servers.replica, 5)
     began = time.monotonic()
     w.run_to(w.done + 1)
     took = time.monotonic() - began
@@ -208,13 +165,13 @@ def test_sentinels_are_asked_for_the_primary_and_each_batch_counts_once_through_
     record_property("figure", f"sentinel failover: no batch for {took:.1f} s; {w.outcomes}")
 
 
-def test_a_primary_that_was_demoted_by_hand_is_left(servers, writer):
-    primary, replica, sentinels = make_sentinels(servers)
-    w = writer("redis://" + ",".join(f"127.0.0.1:{s.port}" for s in sentinels) + "?sentinel=main")
+def test_a_primary_that_was_demoted_by_hand_is_left(stage, writer):
+    servers = stage.sentinels(sentinels=3, password=None)
+    w = writer(servers.url())
     w.run_to(50)
-    assert sentinels[0].call("SENTINEL", "FAILOVER", "main") == "OK"
-    eventually(lambda: w.step() and role(replica) == "master", within=30, every=0, what="promoted")
-    eventually(lambda: w.step() and role(primary) == "slave", within=30, every=0, what="demoted")
+    assert servers.of(servers.sentinels[0], "FAILOVER", servers.NAME) == b"OK"
+    eventually(lambda: w.step() and role(servers.replica) == "master", within=30, every=0, what="promoted")
+    eventually(lambda: w.step() and role(servers.primary) == "slave", within=30, every=0, what="demoted")
     w.run_to(w.done + 100)
     w.check()
-    assert role(replica) == "master"
+    assert role(servers.replica) == "master"

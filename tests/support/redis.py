@@ -97,6 +97,7 @@ class Redis:
 
     def arguments(self):
         words = ["--port", self.port, "--bind", "127.0.0.1", "--dir", self.directory, "--save", "", "--daemonize", "no",
+                 "--repl-diskless-sync-delay", "0",  # a replica is served at once
                  "--appendonly", "yes" if self.is_persistent else "no", "--appendfsync", "always"]
         if self.password:
             words += ["--requirepass", self.password, "--masterauth", self.password]
@@ -145,6 +146,9 @@ class Redis:
         with self.client() as c:
             return c(*words)
 
+    def info(self, section):
+        return dict(line.split(":", 1) for line in self.call("INFO", section).decode().splitlines() if ":" in line)
+
     def pause(self):
         self.child.send_signal(signal.SIGSTOP)
 
@@ -183,18 +187,19 @@ class Redis:
 
 
 class RedisCluster:
-    """Primaries that share the slots; no replicas. `owner(key)` and `move(key, to)` for redirections."""
+    """Primaries that share the slots. `owner(key)` and `move(key, to)` for redirections, `replicate(node)` for failovers."""
 
     SLOTS = 16384
 
-    def __init__(self, directory, nodes=3, password=None):
-        self.nodes = [self.node(directory, f"cluster{n}", password) for n in range(nodes)]
+    def __init__(self, directory, nodes=3, password=None, node_timeout_ms=2000):
+        self.directory, self.password, self.node_timeout_ms = directory, password, node_timeout_ms
+        self.nodes = [self.node(f"cluster{n}") for n in range(nodes)]
 
-    @staticmethod
-    def node(directory, name, password):
-        return Redis(directory, name, password=password, settings=[
-            ("--cluster-enabled", "yes"), ("--cluster-node-timeout", "2000"), ("--cluster-port", str(ports.free_port())),
-            ("--cluster-config-file", "nodes.conf")])
+    def node(self, name):
+        return Redis(self.directory, name, password=self.password, settings=[
+            ("--cluster-enabled", "yes"), ("--cluster-node-timeout", str(self.node_timeout_ms)),
+            ("--cluster-port", str(ports.free_port())), ("--cluster-config-file", "nodes.conf"),
+            ("--cluster-replica-validity-factor", "0")])
 
     def start(self):
         for node in self.nodes:
@@ -205,13 +210,25 @@ class RedisCluster:
             node.call("CLUSTER", "ADDSLOTSRANGE", n * share, last)
             # Configuration epochs must differ, or the nodes argue about who owns what.
             node.call("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
-        bus = dict(first.settings)["--cluster-port"]
-        for node in self.nodes[1:]:
-            node.call("CLUSTER", "MEET", "127.0.0.1", first.port, bus)
+        self.meet(self.nodes[1:])
+        return self
+
+    def meet(self, nodes):
+        first = self.nodes[0]
+        for node in nodes:
+            node.call("CLUSTER", "MEET", "127.0.0.1", first.port, dict(first.settings)["--cluster-port"])
         eventually(lambda: all(b"cluster_state:ok" in n.call("CLUSTER", "INFO")
                                and b"cluster_known_nodes:%d" % len(self.nodes) in n.call("CLUSTER", "INFO")
                                for n in self.nodes), 30, what="the cluster is whole")
-        return self
+
+    def replicate(self, primary):
+        """A replica of it, in step."""
+        replica = self.node(f"replica{len(self.nodes)}").start()
+        self.nodes.append(replica)
+        self.meet([replica])
+        replica.call("CLUSTER", "REPLICATE", primary.call("CLUSTER", "MYID"))
+        eventually(lambda: replica.info("replication").get("master_link_status") == "up", 30, what="the replica follows")
+        return replica
 
     def url(self, nodes=None):
         """The seeds."""
@@ -265,8 +282,13 @@ class Sentinels:
         for n in range(self.count):
             self.start_sentinel(n)
         eventually(lambda: b"master_link_status:up" in self.replica.call("INFO", "replication"), 30, what="the replica follows")
-        eventually(lambda: all(self.of(p, "REPLICAS", self.NAME) for p in self.sentinels), 30, what="the sentinels know the replica")
+        eventually(lambda: all(map(self.is_known, self.sentinels)), 30, what="the sentinels know the replica and each other")
         return self
+
+    def is_known(self, port):
+        fields = self.of(port, "MASTER", self.NAME)
+        state = dict(zip(fields[::2], fields[1::2]))
+        return (state[b"num-slaves"], state[b"num-other-sentinels"], state[b"flags"]) == (b"1", b"%d" % (self.count - 1), b"master")
 
     def start_sentinel(self, n):
         port, path = ports.free_port(), self.directory / f"sentinel{n}.conf"
