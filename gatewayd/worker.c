@@ -73,7 +73,7 @@ static void refuse(struct worker *w, struct exchange *ex, enum err_code code)
 
     buf_addf(&text, "%s: '%.*s %.*s'", err_row(code)->text, (int)exchange_method(ex).len,
              exchange_method(ex).p, (int)(path.len < 256 ? path.len : 256), path.p);
-    reply_error_body(&body, DIALECT_OPENAI, code, buf_span(&text), SPAN_LIT(""));
+    reply_error_body(&body, code, buf_span(&text));
     if (code == ERR_BAD_METHOD)
         set_allow(ex);
     exchange_set_header(ex, "content-type", SPAN_LIT("application/json"));

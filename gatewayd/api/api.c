@@ -136,7 +136,7 @@ void api_reply_error(struct api_reply *reply, enum err_code code, const char *fm
     buf_clear(&reply->body);
     reply->status = err_row(code)->status;
     reply->content_type = "application/json";
-    reply_error_body(&reply->body, DIALECT_OPENAI, code, span_of(line), SPAN_LIT(""));
+    reply_error_body(&reply->body, code, span_of(line));
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------------------------- */

@@ -204,7 +204,7 @@ static void answer(struct job *j, struct exchange *ex)
 
 static void refuse(struct job *j, struct exchange *ex, enum err_code code, const char *text)
 {
-    reply_error_body(&j->reply.body, DIALECT_OPENAI, code, span_of(text), SPAN_LIT(""));
+    reply_error_body(&j->reply.body, code, span_of(text));
     j->reply.status = err_row(code)->status;
     if (code == ERR_BAD_KEY)
         exchange_set_header(ex, "www-authenticate", SPAN_LIT("Bearer realm=\"gatewayd admin\""));
@@ -271,7 +271,7 @@ static void on_admin_head(struct exchange *ex, void *user)
     enum err_code why;
 
     if (!api_front_take(f, ex, f->mailbox, f->facts, c, false, &why)) {
-        reply_error_body(&body, DIALECT_OPENAI, why, span_of(err_row(why)->text), SPAN_LIT(""));
+        reply_error_body(&body, why, span_of(err_row(why)->text));
         exchange_set_header(ex, "content-type", SPAN_LIT("application/json"));
         if (why == ERR_BAD_METHOD)
             set_allow(ex);

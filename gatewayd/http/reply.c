@@ -38,10 +38,9 @@ static void add_member(struct buf *out, struct span member)
     buf_add(out, member);
 }
 
-void reply_error_body(struct buf *out, enum dialect d, enum err_code code, struct span message,
-                      struct span request_id)
+void reply_error_body(struct buf *out, enum err_code code, struct span message)
 {
-    reply_error_body_with(out, d, code, message, request_id, SPAN_LIT(""));
+    reply_error_body_with(out, DIALECT_OPENAI, code, message, SPAN_LIT(""), SPAN_LIT(""));
 }
 
 void reply_error_body_with(struct buf *out, enum dialect d, enum err_code code, struct span message,

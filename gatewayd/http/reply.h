@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Error bodies in the client's dialect. Pure text. */
+/* Bodies of errors. Pure text. */
 #ifndef HTTP_REPLY_H
 #define HTTP_REPLY_H
 
 #include "libshared/base/buf.h"
 #include "libshared/catalog/operation.h"
 
-/* {"error":{"message","type","param","code"}} or {"type":"error","error":{"type","message"},"request_id"}. */
-void reply_error_body(struct buf *out, enum dialect d, enum err_code code, struct span message,
-                      struct span request_id);
+/* What is not asked in a dialect: {"error":{"message","type","param","code"}}, as OpenAI has it. */
+void reply_error_body(struct buf *out, enum err_code code, struct span message);
 
-/* The same with one more member of the error object: `"name":value` in JSON, or nothing. */
+/* That, or {"type":"error","error":{"type","message"},"request_id"}; with one more member of the error object: `"name":value` in
+ * JSON, or nothing. */
 void reply_error_body_with(struct buf *out, enum dialect d, enum err_code code, struct span message,
                            struct span request_id, struct span member);
 

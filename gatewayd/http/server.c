@@ -26,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "gatewayd/http/reply.h"
 #include "libshared/base/log.h"
 
 #define SUSPEND_WITHOUT_ITC 8192u
@@ -338,10 +339,7 @@ static void set_error_body(struct conn *c, enum err_code code, const char *text)
 {
     struct buf b AUTO(buf_release) = {.max = 4096};
 
-    buf_addz(&b, "{\"error\":{\"message\":");
-    buf_add_json(&b, span_of(text));
-    buf_addf(&b, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}", err_row(code)->type,
-             err_row(code)->code);
+    reply_error_body(&b, code, span_of(text));
     if (code != ERR_HEADER_TOO_LARGE)
         exchange_set_header(&c->ex, "content-type", SPAN_LIT("application/json"));
     exchange_reply_adopt(&c->ex, err_row(code)->status, &b);

@@ -119,10 +119,10 @@ uint64_t journal_cursor_unread_mt(const struct journal_cursor *c)
 
 /* ---- reading ---- */
 
-static void stand_at(struct journal_cursor *c, struct segment *s, size_t at)
+static void stand_at(struct journal_cursor *c, struct segment *s)
 {
     c->segment = s;
-    c->at = at;
+    c->at = SEGMENT_DATA;
     c->is_dead = false;
 }
 
@@ -132,7 +132,7 @@ static void go_on(struct journal_cursor *c)
     struct segment *next = atomic_load_explicit(&c->segment->next, memory_order_acquire);
 
     segment_drop_pages(c->segment); /* not given away before this consumer has committed it */
-    stand_at(c, next, SEGMENT_DATA);
+    stand_at(c, next);
 }
 
 /* The rest of the segment cannot be read. The worker may still be in it. The first consumer to see it counts it. */
@@ -279,7 +279,7 @@ uint64_t journal_cursor_seek(struct journal_cursor *c, uint64_t seq)
     uint64_t committed = journal_cursor_committed(c), start;
 
     (void)pthread_mutex_lock(&c->j->chain_lock);
-    stand_at(c, find(c->j, seq), SEGMENT_DATA);
+    stand_at(c, find(c->j, seq));
     start = journal_cursor_position(c);
     if (start < committed) /* from here on nothing above is forgotten */
         atomic_store_explicit(&c->committed, start, memory_order_release);

@@ -155,13 +155,6 @@ static struct event_view anthropic_decode_event(struct answer *a, enum operation
     return view;
 }
 
-static void fail_body(struct answer *a, const char *text)
-{
-    a->end = ANSWER_ERROR;
-    a->error = ERR_UP_GARBAGE;
-    (void)span_copy(a->error_text, sizeof(a->error_text), span_of(text));
-}
-
 static void read_content(struct answer *a, struct json_value content)
 {
     struct json_member m;
@@ -180,7 +173,10 @@ static void anthropic_decode_body(struct answer *a, enum operation op, struct sp
 
     (void)content_type;
     if (json_check(body, &BODY_LIMITS, NULL) != ERR_OK || json_value(body).type != JSON_OBJECT) {
-        fail_body(a, "the answer is not one complete JSON object");
+        a->end = ANSWER_ERROR;
+        a->error = ERR_UP_GARBAGE;
+        (void)span_copy(a->error_text, sizeof(a->error_text),
+                        SPAN_LIT("the answer is not one complete JSON object"));
         return;
     }
     type = json_get(body, "type");

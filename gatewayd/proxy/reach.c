@@ -19,10 +19,10 @@ static const char *const READS_MORE[] = {
 static const char *const OWN_TOOLS[] = {"function", "custom",  "bash_",       "text_editor_",
                                         "computer", "memory_", "local_shell", "apply_patch"};
 
-static bool is_one_of(struct span s, const char *const *names, size_t n)
+static bool reads_more(struct span s)
 {
-    for (size_t i = 0; i < n; i++)
-        if (s.p[0] == names[i][0] && span_is(s, names[i]))
+    for (size_t i = 0; i < ARRAY_LEN(READS_MORE); i++)
+        if (s.p[0] == READS_MORE[i][0] && span_is(s, READS_MORE[i]))
             return true;
     return false;
 }
@@ -36,8 +36,7 @@ static bool names_more(struct span body)
         size_t left = (size_t)(end - ++p);
         const char *close = memchr(p, '"', left < 24 ? left : 24);
 
-        if (close && close > p &&
-            is_one_of(span_make(p, (size_t)(close - p)), READS_MORE, ARRAY_LEN(READS_MORE)))
+        if (close && close > p && reads_more(span_make(p, (size_t)(close - p))))
             return true;
     }
     return false;

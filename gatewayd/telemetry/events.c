@@ -334,14 +334,14 @@ static bool has(const struct events *e, const struct id *id)
 }
 
 /* Own events after `after`, oldest first. */
-static size_t copy_own(struct events *e, uint64_t after, struct entry *out, size_t cap)
+static size_t copy_own(struct events *e, uint64_t after, struct entry out[BATCH])
 {
     uint64_t from;
     size_t n = 0;
 
     (void)pthread_mutex_lock(&e->lock);
     from = e->head > EVENTS_KEPT ? e->head - EVENTS_KEPT : 0;
-    for (uint64_t p = (after > from ? after : from) + 1; p <= e->head && n < cap; p++) {
+    for (uint64_t p = (after > from ? after : from) + 1; p <= e->head && n < BATCH; p++) {
         const struct entry *x = &e->ring[p % EVENTS_KEPT];
 
         if (x->is_ours)
@@ -357,7 +357,7 @@ static void log_own(struct events *e, struct entry *some)
 {
     size_t n;
 
-    while ((n = copy_own(e, e->logged, some, BATCH)) > 0) {
+    while ((n = copy_own(e, e->logged, some)) > 0) {
         for (size_t i = 0; i < n; i++) {
             const struct event *ev = &some[i].ev;
 
@@ -390,7 +390,7 @@ static enum err_code store_own(struct events *e, struct entry *some, struct kv *
     enum err_code code = ERR_OK;
     size_t n;
 
-    while (!code && (n = copy_own(e, e->stored, some, BATCH)) > 0) {
+    while (!code && (n = copy_own(e, e->stored, some)) > 0) {
         code = store_some(some, n, kv, err);
         if (code)
             break;
