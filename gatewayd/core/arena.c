@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The owner's thread. Blocks double up to 64 KiB; what is larger gets a block of its own size. Nothing is freed before the end. */
 #include "gatewayd/core/arena.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Any thread, no state. The trap: an IPv6 address may stand for an IPv4 one, and is judged by that. */
 #include "gatewayd/http/address.h"
 
 #include <arpa/inet.h>

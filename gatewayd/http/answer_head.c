@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Worker thread, one per transfer. The invariant: a span in `found` points into `store`, never into the caller's bytes, and what
+ * does not fit there is left out. */
 #include "gatewayd/http/answer_head.h"
 
 #include "gatewayd/config/limits.h"

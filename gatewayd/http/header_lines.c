@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Worker thread, no state. One table says of each byte where it may stand. */
 #include "gatewayd/http/header_lines.h"
 
 #include "libshared/base/compiler.h"

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Main thread, before the workers run; the caller owns the descriptors. A unix socket that a dead process left is taken over, one
+ * that somebody answers on is not. */
 #include "gatewayd/http/listen.h"
 
 #include <arpa/inet.h>

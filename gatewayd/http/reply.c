@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Any thread, no state. The message is a client's or a provider's as often as ours: it is always escaped. */
 #include "gatewayd/http/reply.h"
 
 /* Anthropic's error types follow the HTTP status. */

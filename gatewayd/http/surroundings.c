@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Main thread, while there is no other: the environment is not locked. */
 #include "gatewayd/http/surroundings.h"
 
 #include <signal.h>

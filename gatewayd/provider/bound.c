@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Any thread, no state. The invariant: no ceiling is below what the vendor can come to count; what is not known of a model is taken
+ * for the largest there is. */
 #include "gatewayd/provider/bound.h"
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The owner's thread: each worker has a retry budget of its own. It is kept in fifths, so that sums stay exact. */
 #include "gatewayd/resilience/backoff.h"
 
 void retry_budget_init(struct retry_budget *b)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Any thread. The board is written by one thread before it is published, then read by all and freed with its last reference. */
 #include "gatewayd/resilience/health.h"
 
 #include <math.h>
