@@ -17,8 +17,8 @@ static const struct field BUDGET_FIELDS[B_COUNT] = {
     [B_PERIOD] = {.name = "period", .type = FIELD_CHOICE, .choices = "hour day week month total"},
     [B_TIMEZONE] = {.name = "timezone", .type = FIELD_TEXT, .max = ZONE_NAME_MAX},
     [B_WARN] = {.name = "warn", .type = FIELD_LEVELS},
-    [B_AT_LIMIT] = {.name = "at_limit", .type = FIELD_CHOICE, .choices = "block throttle warn"},
-    [B_STORE_DOWN] = {.name = "when_store_down", .type = FIELD_CHOICE, .choices = "closed bounded open"},
+    [B_AT_LIMIT] = {.name = "at_limit", .type = FIELD_CHOICE, .choices = AT_LIMIT_CHOICES},
+    [B_STORE_DOWN] = {.name = "when_store_down", .type = FIELD_CHOICE, .choices = STORE_DOWN_CHOICES},
     [B_CUT] = {.name = "cut_streams", .type = FIELD_BOOL},
     [B_REASON] = FIELD_REASON,
 };
@@ -66,12 +66,11 @@ static void would_be(const struct call *c, const char *account, const struct con
     api_set_cost(o, "limit_now_usd", "limit_now_nanousd", limit);
     (void)json_object_set_new(o, "used_ratio",
                               limit > 0 ? json_real((double)spent / (double)limit) : json_null());
-    (void)json_object_set_new(
-        o, "verdict",
-        json_string(verdict_name(spent < limit                          ? VERDICT_OK
-                                 : strcmp(b->at_limit, "block") == 0    ? VERDICT_REFUSED
-                                 : strcmp(b->at_limit, "throttle") == 0 ? VERDICT_THROTTLE
-                                                                        : VERDICT_WARN)));
+    (void)json_object_set_new(o, "verdict",
+                              json_string(verdict_name(spent < limit                      ? VERDICT_OK
+                                                       : b->at_limit == AT_LIMIT_BLOCK    ? VERDICT_REFUSED
+                                                       : b->at_limit == AT_LIMIT_THROTTLE ? VERDICT_THROTTLE
+                                                                                          : VERDICT_WARN)));
 }
 
 static json_t *json_account(const struct call *c, const char *account, const struct config_budget *b,

@@ -195,6 +195,13 @@ json_t *json_seconds(int64_t s)
     return api_json_time((struct wall){s * 1000000});
 }
 
+json_t *api_json_choice(const char *choices, unsigned at)
+{
+    struct span word = value_choice_at(choices, at);
+
+    return json_stringn(word.p, word.len);
+}
+
 /* One alone is a number. */
 json_t *api_json_levels(const struct config_levels *l)
 {
@@ -216,8 +223,8 @@ json_t *json_budget(const struct config_budget *b)
     (void)json_object_set_new(o, "period", json_string(period_name(b->period)));
     (void)json_object_set_new(o, "timezone", json_string(zone_name(b->zone)));
     (void)json_object_set_new(o, "warn", api_json_levels(&b->warn));
-    (void)json_object_set_new(o, "at_limit", json_string(b->at_limit));
-    (void)json_object_set_new(o, "when_store_down", json_string(b->when_store_down));
+    (void)json_object_set_new(o, "at_limit", api_json_choice(AT_LIMIT_CHOICES, b->at_limit));
+    (void)json_object_set_new(o, "when_store_down", api_json_choice(STORE_DOWN_CHOICES, b->when_store_down));
     (void)json_object_set_new(o, "cut_streams", json_boolean(b->cuts_streams));
     return o;
 }

@@ -272,7 +272,7 @@ static json_t *json_books(struct call *k, const struct limits_view *v)
     set(o, "resets_at", v->resets_at.us == INT64_MAX ? json_null() : api_json_time(v->resets_at));
     api_set_cost(o, "limit_usd", "limit_nanousd", v->limit_nanousd);
     set(o, "warn", b ? api_json_levels(&b->warn) : json_null());
-    set(o, "at_limit", b ? json_string(b->at_limit ? b->at_limit : "block") : json_null());
+    set(o, "at_limit", b ? api_json_choice(AT_LIMIT_CHOICES, b->at_limit) : json_null());
     set(o, "counter_source", json_string(source_of(k, v->scope)));
     api_set_cost(o, "counter_usd", "counter_nanousd", v->sums.posted_nanousd);
     api_set_cost(o, "held_usd", "held_nanousd", v->sums.held_nanousd);

@@ -50,7 +50,7 @@ static bool is_valid(const struct api_param *p, struct span v)
     case PARAM_COUNT:
         return span_to_u64(v, &n) && n >= (uint64_t)p->min && n <= (uint64_t)p->max;
     case PARAM_CHOICE:
-        return value_is_choice(v, p->choices);
+        return value_choice(v, p->choices, NULL);
     case PARAM_PERCENTILES:
         return is_percentiles(v);
     case PARAM_NAME:

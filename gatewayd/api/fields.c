@@ -120,7 +120,7 @@ static bool take_text(const struct field *f, const json_t *v, struct field_value
     if (f->type == FIELD_NAME)
         return value_is_name(s);
     if (f->type == FIELD_CHOICE)
-        return value_is_choice(s, f->choices);
+        return value_choice(s, f->choices, NULL);
     if (f->type == FIELD_TEXT)
         return s.len <= (size_t)(f->max ? f->max : 256) && value_is_printable(s);
     if (f->type == FIELD_HOUR) {

@@ -78,5 +78,7 @@ void api_set_cost(json_t *o, const char *usd, const char *exact, int64_t nanousd
 struct config_levels;
 /* Percentages as a list; one alone is a number. */
 json_t *api_json_levels(const struct config_levels *l);
+/* The word at that place among `choices`. */
+json_t *api_json_choice(const char *choices, unsigned at);
 
 #endif

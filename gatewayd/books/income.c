@@ -3,6 +3,7 @@
  * is kept with the day, so a later change leaves the past alone. */
 #include "gatewayd/books/income.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -46,15 +46,21 @@ struct config_levels { /* rising, each once */
     unsigned char percent[CONFIG_LEVELS];
 };
 
+/* What becomes of requests that a budget has no room for, and while its store is down; both by place among the words. */
+#define AT_LIMIT_CHOICES   "block throttle warn"
+#define STORE_DOWN_CHOICES "bounded closed open"
+enum at_limit { AT_LIMIT_BLOCK, AT_LIMIT_THROTTLE, AT_LIMIT_WARN };
+enum store_down { STORE_DOWN_BOUNDED, STORE_DOWN_CLOSED, STORE_DOWN_OPEN };
+
 struct config_budget {
     int64_t limit_nanousd; /* 0: none */
     enum period period;
-    const struct zone *zone;     /* by whose clocks; NULL: UTC */
-    struct config_levels warn;   /* percent spent at which that is told */
-    const char *at_limit;        /* block throttle warn */
-    const char *when_store_down; /* closed bounded open */
-    int64_t open_cap_nanousd;    /* of a node, while it is open; 0: the budget's own limit */
-    bool cuts_streams;           /* a stream that runs while nothing is left any more is ended */
+    const struct zone *zone;   /* by whose clocks; NULL: UTC */
+    struct config_levels warn; /* percent spent at which that is told */
+    enum at_limit at_limit;
+    enum store_down when_store_down;
+    int64_t open_cap_nanousd; /* of a node, while it is open; 0: the budget's own limit */
+    bool cuts_streams;        /* a stream that runs while nothing is left any more is ended */
 };
 static inline struct cycle config_cycle(const struct config_budget *b)
 {

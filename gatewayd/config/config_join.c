@@ -82,15 +82,6 @@ static const char *const *dup_names(struct arena *a, const char *const *names, s
     return names ? out : NULL;
 }
 
-static struct config_budget dup_budget(struct arena *a, const struct config_budget *b)
-{
-    struct config_budget out = *b;
-
-    out.at_limit = arena_dup(a, span_of(b->at_limit ? b->at_limit : "block"));
-    out.when_store_down = arena_dup(a, span_of(b->when_store_down ? b->when_store_down : "bounded"));
-    return out;
-}
-
 static void put_tenant(struct join *j, const struct config_tenant *t, size_t slot)
 {
     j->tenants[j->n_tenants] = *t;
@@ -117,7 +108,7 @@ static void join_tenant(struct join *j, const struct config_extra_tenant *t)
                                   .models = dup_names(a, t->models, t->n_models),
                                   .n_models = t->n_models,
                                   .limits = t->limits,
-                                  .budget = dup_budget(a, &t->budget),
+                                  .budget = t->budget,
                                   .priority = t->priority ? t->priority : 3,
                                   .max_priority = t->max_priority ? t->max_priority : 1};
     put_tenant(j, &made, slot);
@@ -226,7 +217,7 @@ static void join_accounts(struct join *j)
 
     for (size_t i = 0; i < j->x->n_accounts; i++) {
         out[i].account = arena_dup(a, span_of(j->x->accounts[i].account));
-        out[i].budget = dup_budget(a, &j->x->accounts[i].budget);
+        out[i].budget = j->x->accounts[i].budget;
         out[i].topups = dup_topups(a, &j->x->accounts[i]);
         out[i].n_topups = j->x->accounts[i].n_topups;
         give_budget(j, &out[i]);

@@ -183,18 +183,6 @@ static bool in_range(const struct option_row *row, int64_t v)
     return v >= row->min && (!row->max || v <= row->max);
 }
 
-static bool find_choice(const struct option_row *row, struct span text, unsigned *out)
-{
-    struct span rest = span_of(row->choices);
-
-    for (unsigned i = 0; rest.p; i++)
-        if (span_eq(span_split(&rest, ' '), text) && text.len) {
-            *out = i;
-            return true;
-        }
-    return false;
-}
-
 static enum err_code set_number(struct build *b, const struct option_row *row, void *field, struct span text,
                                 const struct origin *at)
 {
@@ -258,7 +246,6 @@ static enum err_code set_string(struct build *b, const struct option_row *row, v
                                 const struct origin *at)
 {
     const char *copy;
-    unsigned choice;
     bool ok = value_is_printable(text);
 
     if (row->type == OPT_NAME)
@@ -266,7 +253,7 @@ static enum err_code set_string(struct build *b, const struct option_row *row, v
     else if (row->type == OPT_PATH)
         ok = ok && text.len;
     else if (row->type == OPT_CHOICE)
-        ok = find_choice(row, text, &choice);
+        ok = value_choice(text, row->choices, NULL);
     else if (row->type == OPT_DSN)
         ok = is_dsn(row, text);
     if (!ok)
@@ -336,7 +323,7 @@ static enum err_code set_scalar(struct build *b, const struct option_row *row, v
     case OPT_BOOL:
         return value_bool(text, field) ? ERR_OK : fail_value(b, row, at);
     case OPT_ENUM:
-        if (!find_choice(row, text, &choice))
+        if (!value_choice(text, row->choices, &choice))
             return fail_value(b, row, at);
         put_unsigned(field, row->width, choice);
         return ERR_OK;

@@ -244,14 +244,26 @@ const char *value_cidr(struct span s, struct config_cidr *out)
     return NULL;
 }
 
-bool value_is_choice(struct span s, const char *choices)
+bool value_choice(struct span s, const char *choices, unsigned *out)
 {
     struct span rest = span_of(choices);
 
-    while (rest.p)
-        if (span_eq(span_split(&rest, ' '), s))
-            return s.len > 0;
+    for (unsigned i = 0; s.len && rest.p; i++)
+        if (span_eq(span_split(&rest, ' '), s)) {
+            if (out)
+                *out = i;
+            return true;
+        }
     return false;
+}
+
+struct span value_choice_at(const char *choices, unsigned at)
+{
+    struct span rest = span_of(choices), word = span_split(&rest, ' ');
+
+    while (at-- > 0)
+        word = span_split(&rest, ' ');
+    return word;
 }
 
 bool value_is_name(struct span s)

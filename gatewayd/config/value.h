@@ -29,8 +29,10 @@ struct config_levels levels_unpack(int64_t packed);
 bool value_is_name(struct span s);
 /* Checks a provider's base URL; its normal form has no trailing slash. NULL, or the reason why not. */
 const char *value_base_url(struct span s, size_t *out_len);
-/* One of these words, which are divided by blanks. */
-bool value_is_choice(struct span s, const char *choices);
+/* The place of a word among `choices`, which are divided by blanks; `out` may be NULL. */
+bool value_choice(struct span s, const char *choices, unsigned *out);
+/* The word at that place, empty when there is none. */
+struct span value_choice_at(const char *choices, unsigned at);
 /* Valid UTF-8 without control characters. */
 bool value_is_printable(struct span s);
 

@@ -178,12 +178,12 @@ static const char *name_of(struct maker *m, const char *name)
     return arena_dup(m->a, s);
 }
 
-static const char *choice(struct maker *m, const char *name, const char *choices)
+static unsigned choice(struct maker *m, const char *name, const char *choices)
 {
-    struct span s = text(m, name);
+    unsigned at = 0;
 
-    m->is_bad |= !value_is_choice(s, choices);
-    return arena_dup(m->a, s);
+    m->is_bad |= !value_choice(text(m, name), choices, &at);
+    return at;
 }
 
 static enum period period(struct maker *m)
@@ -314,8 +314,8 @@ static void make_budget(struct maker *m, void *row)
     b->budget.zone = zone_of(m);
     b->budget.warn = levels_of(m);
     b->budget.cuts_streams = later(m, "cuts_streams") != 0;
-    b->budget.at_limit = choice(m, "at_limit", "block throttle warn");
-    b->budget.when_store_down = choice(m, "when_store_down", "closed bounded open");
+    b->budget.at_limit = (enum at_limit)choice(m, "at_limit", AT_LIMIT_CHOICES);
+    b->budget.when_store_down = (enum store_down)choice(m, "when_store_down", STORE_DOWN_CHOICES);
     b->created_at = integer(m, "created_at", 0);
     b->updated_at = integer(m, "updated_at", 0);
 }
@@ -493,11 +493,7 @@ static struct config_extra_tenant extra_tenant(const struct directory_rows *r,
         .priority = p->priority,
         .max_priority = p->max_priority,
         .limits = {limit(t->rpm, p->rpm), limit(t->tpm, p->tpm), limit(t->concurrent, p->concurrent), false},
-        .budget = {.limit_nanousd = p->budget_nano,
-                   .period = p->period,
-                   .warn = {2, {80, 95}},
-                   .at_limit = "block",
-                   .when_store_down = "bounded"}};
+        .budget = {.limit_nanousd = p->budget_nano, .period = p->period, .warn = {2, {80, 95}}}};
 }
 
 static struct config_account *account_row(struct config_account *accounts, size_t *n, const char *name)

@@ -161,14 +161,13 @@ static struct budget_terms terms_of(const struct limits *l, struct mono now)
 static bool is_unknown(const struct limits *l, const struct config_budget *b, struct budget_account *a,
                        struct wall now)
 {
-    const char *rule = b->when_store_down ? b->when_store_down : "bounded";
-
-    if (rule[0] == 'o')
+    if (b->when_store_down == STORE_DOWN_OPEN)
         return false;
     return !atomic_load_explicit(&l->is_loaded, memory_order_acquire) || !budget_account_knows(a, now) ||
-           (rule[0] == 'c' && (!atomic_load_explicit(&l->is_store_up, memory_order_relaxed) ||
-                               (atomic_load_explicit(&l->lease, memory_order_relaxed) &&
-                                !atomic_load_explicit(&l->is_lease_up, memory_order_relaxed))));
+           (b->when_store_down == STORE_DOWN_CLOSED &&
+            (!atomic_load_explicit(&l->is_store_up, memory_order_relaxed) ||
+             (atomic_load_explicit(&l->lease, memory_order_relaxed) &&
+              !atomic_load_explicit(&l->is_lease_up, memory_order_relaxed))));
 }
 
 static enum err_code throttle(struct limits_scope *s, const struct limits_ask *a, struct explain_row *r)
@@ -208,14 +207,14 @@ static enum err_code ask_soft(struct limits *l, const struct points *p, const st
             r->retry_ms = 1000;
             return ERR_UNAVAILABLE;
         }
-        if (budget_blocks(b))
+        if (b->at_limit == AT_LIMIT_BLOCK)
             continue;
         sums = budget_account_sums(s->account, a->now);
         if (!budget_is_above(&sums, a->bound_nanousd))
             continue;
         r = explain_money(x, s, &sums, a->bound_nanousd);
         r->verdict = VERDICT_WARN;
-        if (b->at_limit[0] == 't')
+        if (b->at_limit == AT_LIMIT_THROTTLE)
             e = throttle(s, a, r);
     }
     return e;
@@ -410,7 +409,7 @@ enum limits_room limits_look_attempt(struct limits *l, const struct limits_point
     struct explain why = {0};
     enum err_code e;
 
-    if (!provider->budget || !budget_blocks(provider->budget))
+    if (!provider->budget || provider->budget->at_limit != AT_LIMIT_BLOCK)
         return LIMITS_ROOM;
     e = hold_money(l, &p, a, &h, &why);
     budget_give_back(&h.money);

@@ -23,7 +23,7 @@ static void set_budget(struct limits_scope *s, const struct config_budget *b, co
 
     if (b) {
         rule.limit_nanousd = b->limit_nanousd;
-        rule.is_soft = !budget_blocks(b);
+        rule.is_soft = b->at_limit != AT_LIMIT_BLOCK;
         add_topups(&rule, a, wall_now());
     }
     most = rule.limit_nanousd;
@@ -33,7 +33,7 @@ static void set_budget(struct limits_scope *s, const struct config_budget *b, co
         limits_tell_again(s);
     s->most = most;
     s->cycle = rule.cycle;
-    s->open_cap_nanousd = b && b->when_store_down && b->when_store_down[0] == 'o'
+    s->open_cap_nanousd = b && b->when_store_down == STORE_DOWN_OPEN
                               ? (b->open_cap_nanousd ? b->open_cap_nanousd : b->limit_nanousd)
                               : -1;
     s->has_budget = b != NULL;
@@ -217,7 +217,7 @@ struct cycle limits_cycle(const struct limits_chain *chain, enum limits_link at)
 
 bool limits_point_holds_money(const struct limits_point *p)
 {
-    return p && p->budget && (!p->budget->at_limit || p->budget->at_limit[0] != 'w');
+    return p && p->budget && p->budget->at_limit != AT_LIMIT_WARN;
 }
 
 bool limits_holds_money(const struct limits_chain *chain)

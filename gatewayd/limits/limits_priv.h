@@ -49,11 +49,6 @@ struct limits {
     size_t n_refusals;
 };
 
-static inline bool budget_blocks(const struct config_budget *b)
-{
-    return !b->at_limit || b->at_limit[0] == 'b';
-}
-
 struct limits_scope *limits_find_mt(struct limits *l, const char *name);
 /* Its marks are told anew: what they are of has changed. */
 void limits_tell_again(struct limits_scope *s);

@@ -83,12 +83,11 @@ static bool is_held(enum limits_link at, const struct fact_open *o)
 
 static struct config_budget budget_of(enum limits_link at, unsigned key)
 {
-    return (struct config_budget){.limit_nanousd = LIMITS[at],
-                                  .period =
-                                      at == LINK_GLOBAL ? PERIOD_MONTH : (enum period)(key % PERIOD_COUNT),
-                                  .warn = {1, {80}},
-                                  .at_limit = "block",
-                                  .when_store_down = world->plan.is_closed ? "closed" : "bounded"};
+    return (struct config_budget){
+        .limit_nanousd = LIMITS[at],
+        .period = at == LINK_GLOBAL ? PERIOD_MONTH : (enum period)(key % PERIOD_COUNT),
+        .warn = {1, {80}},
+        .when_store_down = world->plan.is_closed ? STORE_DOWN_CLOSED : STORE_DOWN_BOUNDED};
 }
 
 static void bind(struct budgets *b)

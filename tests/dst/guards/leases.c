@@ -50,10 +50,7 @@ static void bind(struct node *n)
 {
     n->limits = limits_new();
     n->tenant = (struct config_tenant){.id = "acme",
-                                       .budget = {.limit_nanousd = leases.limit,
-                                                  .period = PERIOD_HOUR,
-                                                  .at_limit = "block",
-                                                  .when_store_down = "bounded"}};
+                                       .budget = {.limit_nanousd = leases.limit, .period = PERIOD_HOUR}};
     n->key = (struct config_key){.id = "web", .tenant = &n->tenant};
     n->config = (struct config){.tenants = &n->tenant, .n_tenants = 1, .keys = &n->key, .n_keys = 1};
     limits_bind(n->limits, &n->config);

@@ -86,7 +86,7 @@ static void assert_example(const struct config *c)
     assert_string_equal(k->tenant->plan, "pro");
     assert_int_equal(k->tenant->limits.tpm, 250000);
     assert_int_equal(k->tenant->budget.limit_nanousd, 100000000000);
-    assert_string_equal(k->tenant->budget.when_store_down, "bounded");
+    assert_int_equal(k->tenant->budget.when_store_down, STORE_DOWN_BOUNDED);
     assert_int_equal(c->breaker.window_us, 60000000);
     assert_true(c->breaker.error_rate > 0.4999 && c->breaker.error_rate < 0.5001);
     assert_int_equal(c->breaker.close_after, 2);

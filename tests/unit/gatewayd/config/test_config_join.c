@@ -175,7 +175,7 @@ static void test_a_budget_of_an_account_yields_to_the_file_only(void **state)
     assert_int_equal(tenant(c, "new")->budget.period, PERIOD_HOUR);
     assert_int_equal(c->n_accounts, 6);
     assert_string_equal(c->accounts[3].account, "global");
-    assert_string_equal(c->accounts[3].budget.at_limit, "block");
+    assert_int_equal(c->accounts[3].budget.at_limit, AT_LIMIT_BLOCK);
     config_unref(c);
 }
 

@@ -38,17 +38,14 @@ static void bind(struct world *w)
     limits_bind(w->l, &w->config);
 }
 
-static struct world *world(int64_t limit_nanousd, enum period p, const char *at_limit)
+static struct world *world(int64_t limit_nanousd, enum period p, enum at_limit at_limit)
 {
     struct world *w = calloc(1, sizeof(*w));
 
     w->l = limits_new();
-    w->tenant = (struct config_tenant){.id = "acme",
-                                       .budget = {.limit_nanousd = limit_nanousd,
-                                                  .period = p,
-                                                  .warn = {1, {80}},
-                                                  .at_limit = at_limit,
-                                                  .when_store_down = "bounded"}};
+    w->tenant = (struct config_tenant){
+        .id = "acme",
+        .budget = {.limit_nanousd = limit_nanousd, .period = p, .warn = {1, {80}}, .at_limit = at_limit}};
     bind(w);
     limits_set_store_mt(w->l, true);
     return w;
@@ -81,7 +78,7 @@ static void settle(struct limits_hold *h, int64_t cost)
 
 static void test_money_for_the_bound_is_admitted_and_one_nano_more_is_not(void **state)
 {
-    struct world *w = world(100 * USD, PERIOD_MONTH, "block");
+    struct world *w = world(100 * USD, PERIOD_MONTH, AT_LIMIT_BLOCK);
     struct limits_hold a, b;
     struct explain why;
     const struct explain_row *r;
@@ -124,7 +121,7 @@ static void test_a_window_ends_at_its_exact_instant(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(ROWS); i++) {
-        struct world *w = world(USD, ROWS[i].p, "block");
+        struct world *w = world(USD, ROWS[i].p, AT_LIMIT_BLOCK);
         struct limits_hold h;
         struct explain why;
 
@@ -140,21 +137,15 @@ static void test_a_window_ends_at_its_exact_instant(void **state)
 
 static void test_the_chain_is_key_tenant_and_all(void **state)
 {
-    struct world *w = world(100 * USD, PERIOD_MONTH, "block");
+    struct world *w = world(100 * USD, PERIOD_MONTH, AT_LIMIT_BLOCK);
     struct limits_hold h;
     struct explain why;
 
     (void)state;
     w->accounts[0] = (struct config_account){.account = "key:acme/web",
-                                             .budget = {.limit_nanousd = 5 * USD,
-                                                        .period = PERIOD_DAY,
-                                                        .at_limit = "block",
-                                                        .when_store_down = "bounded"}};
+                                             .budget = {.limit_nanousd = 5 * USD, .period = PERIOD_DAY}};
     w->accounts[1] = (struct config_account){.account = "global",
-                                             .budget = {.limit_nanousd = 20 * USD,
-                                                        .period = PERIOD_TOTAL,
-                                                        .at_limit = "block",
-                                                        .when_store_down = "bounded"}};
+                                             .budget = {.limit_nanousd = 20 * USD, .period = PERIOD_TOTAL}};
     w->config.n_accounts = 2;
     bind(w);
     assert_int_equal(limits_cycle(limits_chain_of(&w->config, &w->keys[0]), LINK_KEY).period, PERIOD_DAY);
@@ -174,7 +165,7 @@ static void test_the_chain_is_key_tenant_and_all(void **state)
 
 static void test_rates_are_refused_before_money_is_held_and_given_back_after(void **state)
 {
-    struct world *w = world(USD, PERIOD_MONTH, "block");
+    struct world *w = world(USD, PERIOD_MONTH, AT_LIMIT_BLOCK);
     struct limits_hold a, b;
     struct explain why;
 
@@ -197,7 +188,7 @@ static void test_rates_are_refused_before_money_is_held_and_given_back_after(voi
 
 static void test_a_key_has_limits_of_its_own(void **state)
 {
-    struct world *w = world(0, PERIOD_MONTH, "block");
+    struct world *w = world(0, PERIOD_MONTH, AT_LIMIT_BLOCK);
     struct limits_hold h;
     struct explain why;
 
@@ -213,7 +204,7 @@ static void test_a_key_has_limits_of_its_own(void **state)
 
 static void test_a_budget_that_warns_lets_through_and_one_that_throttles_a_few(void **state)
 {
-    struct world *w = world(USD, PERIOD_MONTH, "warn");
+    struct world *w = world(USD, PERIOD_MONTH, AT_LIMIT_WARN);
     struct limits_hold h;
     struct explain why;
     unsigned n = 0;
@@ -225,7 +216,7 @@ static void test_a_budget_that_warns_lets_through_and_one_that_throttles_a_few(v
     }
     assert_int_equal(why.row[0].verdict, VERDICT_WARN);
     assert_int_equal(why.row[0].used, 19 * USD);
-    w->tenant.budget.at_limit = "throttle";
+    w->tenant.budget.at_limit = AT_LIMIT_THROTTLE;
     bind(w);
     for (unsigned i = 0; i < 20; i++) {
         enum err_code e = ask(w, 0, USD, NOON, &h, &why);
@@ -245,7 +236,7 @@ static const struct wall DECEMBER = {INT64_C(1764547200000000)};
 
 static void test_a_stream_is_cut_by_the_window_in_which_it_arrived(void **state)
 {
-    struct world *w = world(USD, PERIOD_MONTH, "throttle");
+    struct world *w = world(USD, PERIOD_MONTH, AT_LIMIT_THROTTLE);
     struct limits_hold old, new;
     struct explain why;
 
@@ -265,7 +256,7 @@ static void test_a_stream_is_cut_by_the_window_in_which_it_arrived(void **state)
 
 static void test_marks_are_told_once_a_window_although_older_requests_end_later(void **state)
 {
-    struct world *w = world(USD, PERIOD_MONTH, "warn");
+    struct world *w = world(USD, PERIOD_MONTH, AT_LIMIT_WARN);
     struct events *events = events_new("here");
     const struct wall arrived[] = {NOON, DECEMBER, NOON, DECEMBER};
     struct limits_hold h[ARRAY_LEN(arrived)];
@@ -292,15 +283,15 @@ static void test_marks_are_told_once_a_window_although_older_requests_end_later(
 static void test_nothing_is_admitted_before_the_books_are_read_unless_told_so(void **state)
 {
     static const struct {
-        const char *rule;
+        enum store_down rule;
         enum err_code at_boot, later;
-    } ROWS[] = {{"closed", ERR_UNAVAILABLE, ERR_UNAVAILABLE},
-                {"bounded", ERR_UNAVAILABLE, ERR_OK},
-                {"open", ERR_OK, ERR_OK}};
+    } ROWS[] = {{STORE_DOWN_CLOSED, ERR_UNAVAILABLE, ERR_UNAVAILABLE},
+                {STORE_DOWN_BOUNDED, ERR_UNAVAILABLE, ERR_OK},
+                {STORE_DOWN_OPEN, ERR_OK, ERR_OK}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(ROWS); i++) {
-        struct world *w = world(USD, PERIOD_MONTH, "block");
+        struct world *w = world(USD, PERIOD_MONTH, AT_LIMIT_BLOCK);
         struct limits *before = w->l;
         struct limits_hold h;
         struct explain why;
@@ -323,7 +314,7 @@ static void test_nothing_is_admitted_before_the_books_are_read_unless_told_so(vo
 
 static void test_a_refusal_can_be_explained_afterwards(void **state)
 {
-    struct world *w = world(USD, PERIOD_MONTH, "block");
+    struct world *w = world(USD, PERIOD_MONTH, AT_LIMIT_BLOCK);
     struct buf json AUTO(buf_release) = {.max = 4096};
     struct limits_hold h;
     struct explain why, again;
@@ -359,7 +350,7 @@ static uint64_t draw(uint64_t below)
 static void run_schedule(void)
 {
     int64_t limit = (int64_t)draw(1000) + 1, posted = 0, held = 0;
-    struct world *w = world(limit, PERIOD_MONTH, "block");
+    struct world *w = world(limit, PERIOD_MONTH, AT_LIMIT_BLOCK);
     struct {
         struct limits_hold h;
         int64_t bound;
@@ -418,7 +409,7 @@ static void test_ten_thousand_schedules_never_pass_the_limit(void **state)
 
 static void test_what_the_checks_cost(void **state)
 {
-    struct world *w = world(1000000 * USD, PERIOD_MONTH, "block");
+    struct world *w = world(1000000 * USD, PERIOD_MONTH, AT_LIMIT_BLOCK);
     struct mono began;
     unsigned n = 200000;
     int64_t us;

@@ -42,8 +42,8 @@ static int64_t below(unsigned *seed, int64_t n)
 static void begin(struct world *w, unsigned *seed)
 {
     static const char *const ZONES[] = {"UTC", "Asia/Kolkata", "America/New_York"};
-    struct config_budget b = {
-        .period = (enum period)below(seed, PERIOD_COUNT), .at_limit = "block", .when_store_down = "open"};
+    struct config_budget b = {.period = (enum period)below(seed, PERIOD_COUNT),
+                              .when_store_down = STORE_DOWN_OPEN};
 
     memset(w, 0, sizeof(*w));
     NOON = wall_now();
