@@ -10,6 +10,7 @@
 #include "libshared/store/kv_keys.h"
 #include "libshared/store/measures.h"
 #include "tests/unit/gatewayd/journal/facts_sample.h"
+#include "tests/unit/gatewayd/journal/fake_time.h"
 #include "tests/unit/libshared/store/db_fixture.h"
 #include "tests/unit/libshared/store/redis_server.h"
 
@@ -33,28 +34,6 @@ static int redis_group_end(void **state)
 #define ME        "0192f0c1-0000-7000-8000-000000000001"
 #define YOU       "0192f0c1-0000-7000-8000-000000000002"
 #define BOOKS     64u
-
-static struct wall wall;
-static struct mono mono;
-static uint64_t seed;
-
-static struct wall fake_wall(void *user)
-{
-    (void)user;
-    return wall;
-}
-static struct mono fake_mono(void *user)
-{
-    (void)user;
-    return mono;
-}
-static uint64_t chance(void *user)
-{
-    (void)user;
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    return seed ^= seed << 17;
-}
 
 /* ---- a realtime store in between, that may lose replies or be called otherwise ---- */
 

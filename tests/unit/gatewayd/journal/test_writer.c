@@ -478,15 +478,15 @@ static void test_whatever_happens_every_record_is_in_the_store_once(void **state
     for (unsigned life = 0; life < 40; life++) {
         struct writer *w = writer_of(2, false);
 
-        store.max = 1 + fake_random(NULL) % 40;
+        store.max = 1 + chance(NULL) % 40;
         store.at = 0;
         store.n_fates = 12;
         for (size_t i = 0; i < store.n_fates; i++)
-            store.fates[i] = (enum fate)(fake_random(NULL) % 4);
+            store.fates[i] = (enum fate)(chance(NULL) % 4);
         for (unsigned i = 0; i < 20; i++) {
-            unsigned n = (unsigned)(fake_random(NULL) % 5);
+            unsigned n = (unsigned)(chance(NULL) % 5);
 
-            settle_many((unsigned)(fake_random(NULL) % 2), next, n);
+            settle_many((unsigned)(chance(NULL) % 2), next, n);
             next += n;
             for (unsigned s = 0; s < 3; s++)
                 mono.us += writer_step(w);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tests/unit/gatewayd/journal/facts_sample.h"
+#include "tests/unit/gatewayd/journal/fake_time.h"
 
 #include "tests/unit/cm.h"
 
@@ -38,28 +39,6 @@ static struct target { /* the open batch */
 
 static char dir[64];
 static struct journal *journals[WORKERS];
-static struct mono mono;
-static struct wall wall;
-
-static struct wall fake_wall(void *user)
-{
-    (void)user;
-    return wall;
-}
-static struct mono fake_mono(void *user)
-{
-    (void)user;
-    return mono;
-}
-static uint64_t fake_random(void *user)
-{
-    static uint64_t n = 88172645463325252u;
-
-    (void)user;
-    n ^= n << 13;
-    n ^= n >> 7;
-    return n ^= n << 17;
-}
 
 /* ---- the store ---- */
 
@@ -190,7 +169,7 @@ static struct writer *writer_of(unsigned n, bool is_real_time)
     if (!is_real_time) {
         o.wall_now = fake_wall;
         o.mono_now = fake_mono;
-        o.random = fake_random;
+        o.random = chance;
     }
     w = writer_new(&o, &err);
     if (!w)

@@ -3,38 +3,9 @@
 
 #include "gatewayd/telemetry/exposition.h"
 #include "libshared/catalog/metrics.h"
-#include "tests/unit/gatewayd/telemetry/scrape.h"
+#include "tests/unit/gatewayd/telemetry/two_workers.h"
 
 #include "tests/unit/cm.h"
-
-static struct facts *workers[2];
-static struct metrics_state state;
-static struct buf out;
-
-static int setup(void **unused)
-{
-    (void)unused;
-    workers[0] = facts_new(NULL);
-    workers[1] = facts_new(NULL);
-    state = a_state();
-    return 0;
-}
-
-static int teardown(void **unused)
-{
-    (void)unused;
-    facts_free(workers[0]);
-    facts_free(workers[1]);
-    buf_release(&out);
-    return 0;
-}
-
-static const struct buf *scrape(void)
-{
-    buf_clear(&out);
-    exposition_render(&out, EXPOSITION_TEXT_004, workers, 2, &state);
-    return &out;
-}
 
 /* One request that fails on provider `bad` and is answered by `good`. */
 static void add_failover(struct facts *f, const char *bad, const char *good)
@@ -59,7 +30,7 @@ static void test_a_failover_is_one_request_and_two_attempts(void **unused)
 
     (void)unused;
     add_failover(workers[0], "a", "b");
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(
         value_of(
             b,
@@ -92,7 +63,7 @@ static void test_another_attempt_at_the_same_provider_is_a_retry(void **unused)
     a[1].number = 2;
     a[1].retry_reason = ERR_UP_OVERLOADED;
     facts_add(workers[0], &rq, a);
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(value_of(b, "aigateway_retries_total{provider=\"a\",model=\"m\",reason=\"overloaded\"}") ==
                 1);
     assert_true(
@@ -129,7 +100,7 @@ static void test_names_of_one_number_have_one_sum(void **unused)
 
     (void)unused;
     add_mixed(1000);
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(sum_of(b, "aigateway_requests_total", NULL) == 1200);
     assert_true(sum_of(b, "model_inference_requests_total", NULL) == 1400);
     assert_true(sum_of(b, "credits_used_total", NULL) > 0);
@@ -158,8 +129,8 @@ static void test_money_is_exact_to_the_nano_dollar(void **unused)
     facts_add(workers[0], &rq, &a);
     a.cost_nanousd = 9007199254740993; /* no double holds it */
     facts_add(workers[1], &rq, &a);
-    assert_non_null(
-        strstr(scrape()->p, "\nmodel_cost_usd_total{provider=\"a\",model=\"m\"} 9007199.254740994\n"));
+    assert_non_null(strstr(scrape(EXPOSITION_TEXT_004)->p,
+                           "\nmodel_cost_usd_total{provider=\"a\",model=\"m\"} 9007199.254740994\n"));
 }
 
 static void test_a_client_that_left_is_a_499_even_when_nothing_was_sent(void **unused)
@@ -174,7 +145,7 @@ static void test_a_client_that_left_is_a_499_even_when_nothing_was_sent(void **u
     facts_add(workers[0], &rq, &a);
     rq.http_status = 0;
     facts_add(workers[0], &rq, &a);
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(value_of(b, "http_response_status_total{endpoint=\"/v1/chat/completions\",status=\"499\"}") ==
                 2);
     assert_true(value_of(b, "http_request_errors_total{endpoint=\"/v1/chat/completions\",method=\"POST\"}") ==
@@ -195,7 +166,7 @@ static void test_only_server_errors_are_http_errors(void **unused)
     facts_add_http(workers[0], get, path, 429, 10, 2);
     facts_add_http(workers[0], get, path, 503, 10, 2);
     facts_add_http(workers[1], 0, 0, 400, 10, 2);
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(value_of(b, "http_request_errors_total{endpoint=\"/readyz\",method=\"GET\"}") == 1);
     assert_true(
         value_of(b, "http_requests_total{service=\"gatewayd\",method=\"none\",endpoint=\"__unmatched__\","
@@ -213,7 +184,7 @@ static void test_listing_models_is_no_inference(void **unused)
     rq.op = OP_MODELS;
     rq.attempts = 0;
     facts_add(workers[0], &rq, NULL);
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(sum_of(b, "http_requests_total", NULL) == 1);
     assert_true(sum_of(b, "aigateway_requests_total", NULL) == 0);
 }
@@ -231,7 +202,7 @@ static void test_a_request_refused_before_routing_has_no_provider(void **unused)
     rq.tenant = rq.requested = 0; /* the key was not even known */
     rq.http_status = 401;
     facts_add(workers[0], &rq, NULL);
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(
         value_of(b, "aigateway_requests_total{tenant_id=\"acme\",provider=\"none\",model=\"chat-default\","
                     "status=\"rejected\"}") == 1);
@@ -253,7 +224,8 @@ static void test_an_answer_of_a_model_without_a_price_is_counted(void **unused)
     a.status = STATUS_ERROR; /* nothing was spent, so nothing is missing */
     a.usage = (struct usage){0};
     facts_add(workers[0], &rq, &a);
-    assert_true(value_of(scrape(), "gatewayd_unpriced_attempts_total{provider=\"a\",model=\"m\"}") == 1);
+    assert_true(value_of(scrape(EXPOSITION_TEXT_004),
+                         "gatewayd_unpriced_attempts_total{provider=\"a\",model=\"m\"}") == 1);
 }
 
 static void test_streams_have_an_end_a_first_token_and_a_pace(void **unused)
@@ -272,7 +244,7 @@ static void test_streams_have_an_end_a_first_token_and_a_pace(void **unused)
     a.status = STATUS_ERROR;
     a.error = ERR_UP_CUT;
     facts_add(workers[0], &rq, &a);
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(value_of(b, "aigateway_streams_total{provider=\"a\",model=\"m\",outcome=\"complete\"}") == 1);
     assert_true(value_of(b, "aigateway_streams_total{provider=\"a\",model=\"m\",outcome=\"upstream_cut\"}") ==
                 1);
@@ -299,7 +271,7 @@ static void test_token_subsets_are_not_in_the_token_sums(void **unused)
 
     (void)unused;
     facts_add(workers[0], &rq, &a);
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(value_of(b, "tokens_used_total{provider=\"a\",model=\"m\",token_type=\"input\"}") == 100);
     assert_true(
         value_of(b,
@@ -325,7 +297,7 @@ static void test_gauges_of_the_window_forget_and_counters_do_not(void **unused)
         a.status = i > 90 ? STATUS_ERROR : STATUS_SUCCESS;
         facts_add(workers[i % 2], &rq, &a);
     }
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(fabs(value_of(b, "provider_latency_avg_seconds{provider=\"a\"}") - 0.505) < 1e-9);
     assert_true(value_of(b, "provider_latency_min_seconds{provider=\"a\"}") == 0.01);
     assert_true(value_of(b, "provider_latency_max_seconds{provider=\"a\"}") == 1);
@@ -335,7 +307,7 @@ static void test_gauges_of_the_window_forget_and_counters_do_not(void **unused)
     assert_true(fabs(value_of(b, "http_request_latency_p50_seconds{endpoint=\"/v1/chat/completions\"}") -
                      0.7) <= 0.007);
     state.now.us += 301000000;
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(isnan(value_of(b, "provider_latency_p95_seconds{provider=\"a\"}")));
     assert_true(isnan(value_of(b, "model_error_rate{model=\"m\"}")));
     assert_true(isnan(value_of(b, "model_latency_avg_seconds{model=\"m\"}")));
@@ -356,7 +328,7 @@ static void test_configured_series_are_there_before_anything_happened(void **unu
     state.n_targets = 2;
     state.tenants = tenants;
     state.n_tenants = 2;
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(value_of(b, "model_inference_requests_total{provider=\"b\",model=\"n\",status=\"error\"}") ==
                 0);
     assert_true(value_of(b, "provider_requests_total{provider=\"a\"}") == 0);
@@ -393,7 +365,7 @@ static void test_a_provider_without_models_has_no_series_of_an_empty_model(void 
     state.n_targets = 1;
     state.tenants = tenants;
     state.n_tenants = 1;
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(value_of(b, "provider_requests_total{provider=\"a\"}") == 0);
     assert_true(value_of(b, "gatewayz_cost_by_provider{provider=\"a\"}") == 0);
     assert_null(memmem(b->p, b->len, "model=\"\"", 8));
@@ -415,7 +387,7 @@ static void test_more_tenants_than_fit_share_one_series_and_lose_nothing(void **
             rq = a_request(tenant, "a", "m");
             facts_add(workers[(i + round) % 2], &rq, &a); /* both workers see all of them */
         }
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     assert_true(sum_of(b, "aigateway_requests_total", &n) == 2600);
     assert_int_equal(n, 1001);
     assert_true(value_of(b, "aigateway_requests_total{tenant_id=\"__overflow__\",provider=\"a\",model=\"m\","
@@ -447,7 +419,7 @@ static void test_more_series_than_fit_fold_only_the_label_that_grew(void **unuse
         a.status = rq.status = i % 10 ? STATUS_SUCCESS : STATUS_ERROR;
         facts_add(workers[i % 2], &rq, &a);
     }
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     for (int m = 0; m < METRIC_COUNT; m++) {
         (void)sum_of(b, metric_row((enum metric)m)->name, &n);
         assert_in_range(n, 0, 5000);
@@ -487,7 +459,7 @@ static void test_all_families_together_stay_near_the_limit(void **unused)
         a = an_attempt("a", model);
         facts_add(workers[0], &rq, &a);
     }
-    for (const char *p = scrape()->p; *p; p++)
+    for (const char *p = scrape(EXPOSITION_TEXT_004)->p; *p; p++)
         lines += *p == '\n' && p[1] != '#';
     assert_in_range(lines, 1500, 3600);
     assert_true(sum_of(&out, "model_inference_requests_total", NULL) == 2014);
@@ -520,7 +492,8 @@ static void test_the_sums_of_the_monitoring_api_agree_with_the_exposition(void *
     assert_int_equal(t.window_requests, 120);
     assert_int_equal(t.by_status[STATUS_ERROR], 15);
     assert_int_equal(t.active_streams, 2);
-    assert_true(fabs((double)t.cost_nanousd / 1e9 - sum_of(scrape(), "credits_used_total", NULL)) < 1e-9);
+    assert_true(fabs((double)t.cost_nanousd / 1e9 -
+                     sum_of(scrape(EXPOSITION_TEXT_004), "credits_used_total", NULL)) < 1e-9);
     assert_true(value_of(&out, "aigateway_active_streams") == 2);
     assert_true((double)(t.input_tokens + t.output_tokens) == sum_of(&out, "tokens_used_total", NULL));
     assert_int_equal(facts_sum_providers(workers, 2, &state, row, 2), 2);
@@ -579,7 +552,7 @@ static void test_a_million_invented_names_stay_under_the_cap_and_every_sum_is_ex
         a = an_attempt("a", model);
         facts_add(workers[i % 2], &rq, &a);
     }
-    b = scrape();
+    b = scrape(EXPOSITION_TEXT_004);
     for (int m = 0; m < METRIC_COUNT; m++) {
         (void)sum_of(b, metric_row((enum metric)m)->name, &n);
         assert_in_range(n, 0, 5000);
