@@ -7,7 +7,6 @@
 #include "gatewayd/api/front.h"
 #include "gatewayd/config/config.h"
 #include "gatewayd/core/mailbox.h"
-#include "gatewayd/http/client.h"
 #include "gatewayd/http/server.h"
 #include "gatewayd/journal/journal.h"
 #include "gatewayd/resilience/breaker.h"
