@@ -9,7 +9,9 @@ import time
 
 import pytest
 from support.gateway import KEY, Gateway, config, http, model, provider, run
+from support.load import Load
 from support.process import BIN, SCRUBBED, SLOWNESS
+from support.rawhttp import request
 from support.wait import eventually
 
 OK, FAILED, USAGE, NO_ANSWER, NOT_FOUND, CONFLICT = 0, 1, 2, 3, 5, 6
@@ -21,9 +23,11 @@ def ctl(*args, env=None, within=30):
     return run(["aigwctl", *args], env=env, timeout=within * SLOWNESS)
 
 
+HELLO = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
+
+
 def ask(gateway):
-    return http(gateway.url + "/v1/chat/completions", body={"model": "chat", "messages": [{"role": "user", "content": "hi"}]},
-                headers={"authorization": "Bearer " + KEY})
+    return http(gateway.url + "/v1/chat/completions", body=HELLO, headers={"authorization": "Bearer " + KEY})
 
 
 def serve(stage, env=None):
@@ -78,10 +82,10 @@ def test_a_journal_that_fills_up_is_told_before_requests_are_refused(stage):
     assert ask(gateway).status == 200
     assert ctl("status", "--exit-code", *socket_of(gateway)).returncode == OK
     postgres.kill()
-    room = []
-    while (answer := ask(gateway)).status == 200:
+    room, burst = [], [request(body=json.dumps(HELLO).encode(), key=KEY)] * 50
+    while not (refused := [a for a in Load(gateway.host_port, 2).run(burst) if a.status != 200]):
         room.append(admin(gateway, "/health/dashboard")["journal"]["room_bytes"])
-    assert answer.json["error"]["code"] == "journal_full"
+    assert {json.loads(a.body)["error"]["code"] for a in refused} == {"journal_full"}
     assert max(b - a for a, b in zip(room, room[1:])) < 1 << 20 and room[-1] < 1 << 20 < 3 << 20 < room[0]
     status = ctl("status", "--exit-code", *socket_of(gateway))
     assert status.returncode == CRITICAL and re.search(r"then requests are refused; [1-9]\d* were", status.stdout)
