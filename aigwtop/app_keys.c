@@ -332,7 +332,7 @@ static int act_on_place(struct app *a, enum action act)
     case ACTION_SLOWER:
         return pace(a, false);
     case ACTION_SPAN:
-        a->ui.span = (a->ui.span + 1) % 3;
+        ui_next_span(&a->ui);
         return APP_REDRAW;
     case ACTION_AGAIN:
         return APP_REDRAW | APP_RESCAN | APP_REPAINT;

@@ -60,8 +60,7 @@ static bool set(struct app *a, const char *name, const char *value, struct err *
         return a->ui.has_mouse || strcmp(value, "off") == 0;
     }
     if (strcmp(name, "span") == 0) {
-        a->ui.span = strcmp(value, "2h") == 0 ? 2 : strcmp(value, "60m") == 0 ? 1 : 0;
-        return a->ui.span || strcmp(value, "10m") == 0;
+        return ui_set_span(&a->ui, value);
     }
     if (!dot)
         return false;
@@ -147,13 +146,11 @@ static void make_parents(char *path)
 
 static void put_all(const struct app *a, FILE *f)
 {
-    static const char *const GLYPHS[] = {"ascii", "block", "braille"};
-
     (void)fputs("# Written by aigwtop (S). Lines of key.ACTION = KEYS bind keys; they are kept.\n", f);
     (void)fprintf(f, "theme = %s\ninterval = %.1f\nmouse = %s\nspan = %s\n", theme_name(a->ui.theme),
                   (double)a->ui.interval_ms / 1000, a->ui.has_mouse ? "on" : "off", ui_span_text(&a->ui));
     if (a->glyphs != glyphs_auto())
-        (void)fprintf(f, "glyphs = %s\n", GLYPHS[a->glyphs]);
+        (void)fprintf(f, "glyphs = %s\n", glyphs_name(a->glyphs));
     for (int v = 0; v < VIEW_COUNT; v++)
         put_view(f, &a->ui.places[v], (enum view)v);
     for (int act = 1; act < ACTION_COUNT; act++)

@@ -131,11 +131,45 @@ static void count_breakers(const struct model *m, const char *provider, unsigned
     }
 }
 
+/* Figures that several views have, under the same key in each. */
+static const struct {
+    const char *key;
+    size_t at;
+    bool is_rate; /* unknown where what is known is old */
+    enum level (*level)(double);
+} FIGURES[] = {
+    {"requests_per_s", offsetof(struct figures, per_s), true, NULL},
+    {"error_rate", offsetof(struct figures, error_rate), true, level_of_errors},
+    {"attempts", offsetof(struct figures, attempts), false, NULL},
+    {"latency_p50_ms", offsetof(struct figures, p50_ms), false, NULL},
+    {"latency_p90_ms", offsetof(struct figures, p90_ms), false, NULL},
+    {"latency_p95_ms", offsetof(struct figures, p95_ms), false, level_of_p95},
+    {"latency_p99_ms", offsetof(struct figures, p99_ms), false, NULL},
+    {"cost_usd_per_h", offsetof(struct figures, cost_per_h), true, NULL},
+    {"tokens_per_s", offsetof(struct figures, tokens_per_s), true, NULL},
+    {"cost_usd_per_1k_requests", offsetof(struct figures, cost_per_1k), false, NULL},
+    {"cached_ratio", offsetof(struct figures, cached), false, NULL},
+    {"ttfb_ms", offsetof(struct figures, ttfb_ms), false, NULL},
+};
+
+static void set_figures(const struct table *t, struct line *l, const struct figures *f, bool is_stale)
+{
+    for (size_t i = 0; i < t->n_columns; i++)
+        for (size_t k = 0; k < ARRAY_LEN(FIGURES); k++) {
+            double n = *(const double *)((const char *)f + FIGURES[k].at);
+
+            if (strcmp(t->columns[i].key, FIGURES[k].key) != 0)
+                continue;
+            l->v[i].n = FIGURES[k].is_rate && is_stale ? NAN : n;
+            l->v[i].kind = isnan(l->v[i].n) ? VALUE_NONE : VALUE_NUMBER;
+            l->v[i].level = FIGURES[k].level ? FIGURES[k].level(n) : LEVEL_NONE;
+        }
+}
+
 static void fill_provider(struct table *t, const struct model *m, const struct scope *sc,
                           const struct entity *e)
 {
     struct line *l = add_line(t, "%s", e->provider);
-    const struct figures *f = &e->figures;
     const char *status = e->last.status[0] ? e->last.status : word_of_score(e->last.score);
     double age = age_s(e, sc->now);
     unsigned open, all;
@@ -145,16 +179,7 @@ static void fill_provider(struct table *t, const struct model *m, const struct s
     set_text(l, COL_PROVIDERS_provider, e->provider);
     set_number(l, COL_PROVIDERS_health_score, e->last.score)->level = l->level;
     set_text(l, COL_PROVIDERS_status, status ? status : "unknown")->level = l->level;
-    set_number(l, COL_PROVIDERS_requests_per_s, sc->is_stale ? NAN : f->per_s);
-    set_number(l, COL_PROVIDERS_error_rate, sc->is_stale ? NAN : f->error_rate)->level =
-        level_of_errors(f->error_rate);
-    set_number(l, COL_PROVIDERS_latency_p50_ms, f->p50_ms);
-    set_number(l, COL_PROVIDERS_latency_p95_ms, f->p95_ms)->level = level_of_p95(f->p95_ms);
-    set_number(l, COL_PROVIDERS_latency_p99_ms, f->p99_ms);
-    set_number(l, COL_PROVIDERS_cost_usd_per_h, sc->is_stale ? NAN : f->cost_per_h);
-    set_number(l, COL_PROVIDERS_tokens_per_s, sc->is_stale ? NAN : f->tokens_per_s);
-    set_number(l, COL_PROVIDERS_cost_usd_per_1k_requests, f->cost_per_1k);
-    set_number(l, COL_PROVIDERS_cached_ratio, f->cached);
+    set_figures(t, l, &e->figures, sc->is_stale);
     count_breakers(m, e->provider, &open, &all);
     if (all)
         set_text(l, COL_PROVIDERS_breakers_open, pooled(t, "%u/%u", open, all));
@@ -177,22 +202,12 @@ static void fill_model(struct table *t, const struct model *m, const struct scop
 {
     struct line *l = add_line(t, "%s/%s", e->provider, e->model);
     const struct sample_breaker *b = breaker_of(m, e);
-    const struct figures *f = &e->figures;
 
     l->ref = e;
     l->level = b ? level_of_breaker(b->state) : LEVEL_NONE;
     set_text(l, COL_MODELS_provider, e->provider);
     set_text(l, COL_MODELS_model, e->model);
-    set_number(l, COL_MODELS_requests_per_s, sc->is_stale ? NAN : f->per_s);
-    set_number(l, COL_MODELS_error_rate, sc->is_stale ? NAN : f->error_rate)->level =
-        level_of_errors(f->error_rate);
-    set_number(l, COL_MODELS_latency_p50_ms, f->p50_ms);
-    set_number(l, COL_MODELS_latency_p95_ms, f->p95_ms)->level = level_of_p95(f->p95_ms);
-    set_number(l, COL_MODELS_latency_p99_ms, f->p99_ms);
-    set_number(l, COL_MODELS_tokens_per_s, sc->is_stale ? NAN : f->tokens_per_s);
-    set_number(l, COL_MODELS_cost_usd_per_h, sc->is_stale ? NAN : f->cost_per_h);
-    set_number(l, COL_MODELS_cost_usd_per_1k_requests, f->cost_per_1k);
-    set_number(l, COL_MODELS_cached_ratio, f->cached);
+    set_figures(t, l, &e->figures, sc->is_stale);
     set_trend(t, l, COL_MODELS_trend, e, sc->now, WINDOW_SLOTS * SLOT_US);
     if (b)
         set_text(l, COL_MODELS_breaker, b->state)->level = l->level;
@@ -202,17 +217,11 @@ static void fill_model(struct table *t, const struct model *m, const struct scop
 static void fill_latency(struct table *t, const struct scope *sc, const struct entity *e)
 {
     struct line *l = add_line(t, "%s/%s", e->provider, e->model);
-    const struct figures *f = &e->figures;
 
     l->ref = e;
     set_text(l, COL_LATENCY_provider, e->provider);
     set_text(l, COL_LATENCY_model, e->model);
-    set_number(l, COL_LATENCY_attempts, f->attempts);
-    set_number(l, COL_LATENCY_latency_p50_ms, f->p50_ms);
-    set_number(l, COL_LATENCY_latency_p90_ms, f->p90_ms);
-    set_number(l, COL_LATENCY_latency_p95_ms, f->p95_ms)->level = level_of_p95(f->p95_ms);
-    set_number(l, COL_LATENCY_latency_p99_ms, f->p99_ms);
-    set_number(l, COL_LATENCY_ttfb_ms, f->ttfb_ms);
+    set_figures(t, l, &e->figures, sc->is_stale);
     set_trend(t, l, COL_LATENCY_trend, e, sc->now, WINDOW_SLOTS * SLOT_US);
 }
 

@@ -55,10 +55,7 @@ static void on_model(struct redis_source *s, struct span member, struct span sco
     (void)know_pair(s, p, "");
     k = know_pair(s, p, m);
     if (k) {
-        char text[24];
-
-        (void)span_copy(text, sizeof(text), score);
-        k->used_s = strtoll(text, NULL, 10);
+        k->used_s = redis_source_int(score);
         k = find_pair(s, p, ""); /* the list may have moved */
         if (k && k->used_s < s->pairs.v[s->pairs.n - 1].used_s)
             k->used_s = s->pairs.v[s->pairs.n - 1].used_s;
@@ -137,9 +134,8 @@ static void plan_pair(struct redis_source *s, size_t i, int64_t now_ten, int64_t
     s->pairs.v[i].asked_from = now_ten - (back - 1) * 10;
 }
 
-static bool is_asked(const struct redis_source *s, const struct ask *ask, const struct known *k)
+static bool is_asked(const struct ask *ask, const struct known *k)
 {
-    (void)s;
     return k->model[0] && (!ask->provider[0] || strcmp(ask->provider, k->provider) == 0);
 }
 
@@ -159,7 +155,7 @@ static void plan_models(struct redis_source *s, const struct ask *ask, int64_t n
     size_t n = 0, left = s->pairs.n, most = s->most;
 
     for (size_t i = 0; i < s->pairs.n; i++)
-        n += is_asked(s, ask, &s->pairs.v[i]);
+        n += is_asked(ask, &s->pairs.v[i]);
     plan_sight(s, ask, now_ten, TURN_TENS);
     s->most = s->wants.n + (most > s->wants.n ? (most - s->wants.n) / 2 : 0);
     if (n <= SOME_PAIRS)
@@ -167,7 +163,7 @@ static void plan_models(struct redis_source *s, const struct ask *ask, int64_t n
     for (; left && has_room(s); left--) {
         size_t i = s->turn++ % s->pairs.n;
 
-        if (is_asked(s, ask, &s->pairs.v[i]))
+        if (is_asked(ask, &s->pairs.v[i]))
             plan_pair(s, i, now_ten, n <= SOME_PAIRS ? SIGHT_TENS : TURN_TENS);
     }
     s->most = most;
@@ -234,20 +230,12 @@ static void plan(struct redis_source *s, const struct ask *ask, struct wall now)
 
 /* ---- what comes of it ------------------------------------------------------------------------------------------------ */
 
-static int64_t int_of(struct span v)
-{
-    char text[24];
-
-    (void)span_copy(text, sizeof(text), v);
-    return strtoll(text, NULL, 10);
-}
-
 static void on_field_of_ten(struct redis_source *s, struct slice *t, struct span field, struct span value)
 {
     uint64_t bucket;
 
     if (field.len > 1 && field.p[0] == 'b' && span_to_u64(span_make(field.p + 1, field.len - 1), &bucket)) {
-        int64_t n = int_of(value);
+        int64_t n = redis_source_int(value);
 
         if (bucket < SKETCH_BUCKETS && n > 0)
             *LIST_ADD(&t->parts) = (struct part){(unsigned)bucket, (uint64_t)n};
@@ -257,7 +245,7 @@ static void on_field_of_ten(struct redis_source *s, struct slice *t, struct span
     }
     for (unsigned i = 0; i < MEASURE_COUNT; i++)
         if (span_is(field, measure_name((enum measure)i))) {
-            t->m[i] = int_of(value);
+            t->m[i] = redis_source_int(value);
             return;
         }
 }
@@ -280,7 +268,7 @@ static void on_field(void *user, size_t i, struct span field, struct span value)
     }
 }
 
-/* A span that is over is known from now on.. */
+/* A span that is over is known from now on. */
 static void keep_ten(struct redis_source *s, struct want *w, struct wall now)
 {
     struct known *k = &s->pairs.v[w->pair];

@@ -63,7 +63,7 @@ static void on_event(struct redis_source *s, const struct want *w, struct span v
     json_decref(o);
 }
 
-static int64_t int_of(struct span v)
+int64_t redis_source_int(struct span v)
 {
     char text[24];
 
@@ -73,7 +73,7 @@ static int64_t int_of(struct span v)
 
 static void on_instance(struct redis_source *s, struct span field, struct span value)
 {
-    int64_t us = int_of(value) * 1000000;
+    int64_t us = redis_source_int(value) * 1000000;
 
     if (span_is(field, "seen") && us > s->out->beat.us)
         s->out->beat.us = us;
@@ -103,11 +103,11 @@ static void on_tenant(struct redis_source *s, const struct want *w, struct span 
         memcpy(row->key, k, sizeof(k));
     }
     if (span_is(measure, "req"))
-        row->requests = int_of(value);
+        row->requests = redis_source_int(value);
     else if (span_is(measure, "tok"))
-        row->tokens = int_of(value);
+        row->tokens = redis_source_int(value);
     else if (span_is(measure, "cost"))
-        row->cost_nano = int_of(value);
+        row->cost_nano = redis_source_int(value);
 }
 
 /* The name in a key, with %3A and %25 as what they stand for. */
@@ -164,11 +164,11 @@ static void on_budget(struct redis_source *s, const struct want *w, struct span 
     struct sample_budget *b = budget_of(s, w);
 
     if (span_is(field, "posted"))
-        b->spent_nano = int_of(value);
+        b->spent_nano = redis_source_int(value);
     else if (span_is(field, "held"))
-        b->held_nano = int_of(value);
+        b->held_nano = redis_source_int(value);
     else if (span_is(field, "limit"))
-        b->limit_nano = int_of(value);
+        b->limit_nano = redis_source_int(value);
 }
 
 static void on_error(struct redis_source *s, const struct want *w, struct span value)

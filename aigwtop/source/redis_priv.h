@@ -63,6 +63,8 @@ struct redis_source {
     struct sample *out; /* of the reading at hand */
 };
 
+/* A number as the store writes it; 0 for what is none. */
+int64_t redis_source_int(struct span v);
 /* A field of any key but ten-second spans and the index. */
 void redis_source_field(struct redis_source *s, struct want *w, struct span field, struct span value);
 

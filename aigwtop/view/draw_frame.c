@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What surrounds the table: whose figures these are and how old, sums, tabs, the line of what is set, the function keys. */
+#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -342,17 +343,16 @@ void draw_head(struct screen *s, const struct scene *sc)
 
 void draw_tabs(struct screen *s, const struct scene *sc, unsigned y)
 {
-    static const char *const TABS[VIEW_COUNT] = {"Providers", "Models",  "Tenants",  "Breakers",
-                                                 "Errors",    "Latency", "Anomalies"};
     unsigned x = 1;
 
     for (unsigned v = 0; v < VIEW_COUNT; v++) {
+        const char *name = view_name((enum view)v);
         bool is_here = v == (unsigned)sc->ui->view;
 
         x -= is_here && v ? 1 : 0; /* the bracket stands in the gap */
 
-        x += screen_putf(s, x, y, 0, is_here ? STYLE_BOLD : STYLE_PLAIN, is_here ? "[%u %s]" : "%u %s", v + 1,
-                         TABS[v]) +
+        x += screen_putf(s, x, y, 0, is_here ? STYLE_BOLD : STYLE_PLAIN, is_here ? "[%u %c%s]" : "%u %c%s",
+                         v + 1, toupper((unsigned char)name[0]), name + 1) +
              (is_here ? 1 : 2);
     }
 }

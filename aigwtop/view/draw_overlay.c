@@ -168,14 +168,13 @@ static void draw_columns(struct screen *s, const struct scene *sc, bool is_sort)
 
 static void draw_setup(struct screen *s, const struct scene *sc)
 {
-    static const char *const GLYPHS[] = {"ascii", "block", "braille"};
     struct choice list[SETUP_ITEMS] = {0};
     const struct ui *ui = sc->ui;
 
     (void)snprintf(list[0].text, sizeof(list[0].text), "refresh       every %.1f s",
                    (double)ui->interval_ms / 1000);
     (void)snprintf(list[1].text, sizeof(list[1].text), "theme         %s", theme_name(ui->theme));
-    (void)snprintf(list[2].text, sizeof(list[2].text), "glyphs        %s", GLYPHS[s->glyphs]);
+    (void)snprintf(list[2].text, sizeof(list[2].text), "glyphs        %s", glyphs_name(s->glyphs));
     (void)snprintf(list[3].text, sizeof(list[3].text), "history       %s", ui_span_text(ui));
     (void)snprintf(list[4].text, sizeof(list[4].text), "mouse         %s", ui->has_mouse ? "on" : "off");
     draw_choices(s, "Settings", "Enter changes, S saves, Esc closes", list, SETUP_ITEMS, ui->overlay_at);

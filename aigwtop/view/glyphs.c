@@ -67,11 +67,16 @@ enum glyphs glyphs_auto(void)
     return all_one_cell_wide() ? GLYPHS_BLOCK : GLYPHS_ASCII;
 }
 
+static const char *const NAMES[] = {
+    [GLYPHS_ASCII] = "ascii", [GLYPHS_BLOCK] = "block", [GLYPHS_BRAILLE] = "braille"};
+
+const char *glyphs_name(enum glyphs g)
+{
+    return NAMES[g];
+}
+
 bool glyphs_parse(const char *name, enum glyphs *out)
 {
-    static const char *const NAMES[] = {
-        [GLYPHS_ASCII] = "ascii", [GLYPHS_BLOCK] = "block", [GLYPHS_BRAILLE] = "braille"};
-
     if (strcmp(name, "auto") == 0) {
         *out = glyphs_auto();
         return true;

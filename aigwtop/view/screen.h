@@ -86,6 +86,7 @@ const char *glyph_height(const struct screen *s, int eighth);
 /* Whether this terminal can show what the tier needs; decided before the first paint. */
 enum glyphs glyphs_auto(void);
 bool glyphs_parse(const char *name, enum glyphs *out); /* auto block braille ascii */
+const char *glyphs_name(enum glyphs g);
 /* Values from left to right, newest last, scaled to the highest; NaN is drawn as absent. */
 void draw_spark(struct screen *s, unsigned x, unsigned y, unsigned w, unsigned style, const float *v,
                 unsigned n);

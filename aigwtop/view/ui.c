@@ -42,18 +42,34 @@ enum view ui_table_view(const struct ui *ui)
     return ui->is_drill ? VIEW_MODELS : ui->view;
 }
 
+static const struct {
+    int64_t us;
+    const char *text;
+} SPANS[] = {{INT64_C(600000000), "10m"}, {INT64_C(3600000000), "60m"}, {INT64_C(7200000000), "2h"}};
+
 int64_t ui_span_us(const struct ui *ui)
 {
-    static const int64_t MINUTES[] = {10, 60, 120};
-
-    return MINUTES[ui->span % 3] * 60000000;
+    return SPANS[ui->span].us;
 }
 
 const char *ui_span_text(const struct ui *ui)
 {
-    static const char *const TEXTS[] = {"10m", "60m", "2h"};
+    return SPANS[ui->span].text;
+}
 
-    return TEXTS[ui->span % 3];
+void ui_next_span(struct ui *ui)
+{
+    ui->span = (ui->span + 1) % ARRAY_LEN(SPANS);
+}
+
+bool ui_set_span(struct ui *ui, const char *text)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(SPANS); i++)
+        if (strcmp(SPANS[i].text, text) == 0) {
+            ui->span = i;
+            return true;
+        }
+    return false;
 }
 
 static const char *const THEMES[THEME_COUNT] = {"default", "light", "high-contrast", "cb", "mono"};

@@ -48,7 +48,7 @@ struct ui {
     char provider[TOP_NAME]; /* of the drill-down, or the only one of a view; "" */
     struct place places[PLACES];
     bool follows;
-    unsigned span; /* 0: 10 min, 1: 60 min, 2: 2 h */
+    unsigned span; /* of history, see ui_span_text() */
     bool is_paused;
     unsigned waiting; /* rows or samples that came meanwhile */
     enum overlay overlay;
@@ -82,7 +82,9 @@ bool place_set_columns(struct place *p, enum view v, const char *list, struct er
 /* What the table shows: in a drill-down the models of the provider. */
 enum view ui_table_view(const struct ui *ui);
 int64_t ui_span_us(const struct ui *ui);
-const char *ui_span_text(const struct ui *ui);
+const char *ui_span_text(const struct ui *ui); /* "10m" */
+bool ui_set_span(struct ui *ui, const char *text);
+void ui_next_span(struct ui *ui);
 const char *theme_name(enum theme t);
 bool theme_parse(const char *name, enum theme *out);
 void ui_build(const struct ui *ui, const struct model *m, struct table *out);
