@@ -29,19 +29,25 @@ static struct {
 
 static error_t take(int key, char *arg, struct argp_state *state)
 {
-    (void)state;
+    struct wall t;
+    int64_t ms;
+
     switch (key) {
     case 'f':
         opt.is_follow = true;
         return 0;
     case KEY_SINCE:
         opt.since = arg;
+        if (!human_parse_time(arg, &t) && !human_parse_duration(arg, &ms))
+            ctl_usage(state, "--since takes how long ago, such as 1h, or a time, not '%s'", arg);
         return 0;
     case KEY_KIND:
         opt.kind = arg;
         return 0;
     case KEY_SEVERITY:
         opt.severity = arg;
+        if (strcmp(arg, "info") != 0 && strcmp(arg, "warning") != 0 && strcmp(arg, "critical") != 0)
+            ctl_usage(state, "--severity takes info, warning or critical, not '%s'", arg);
         return 0;
     case KEY_LIMIT:
         opt.limit = arg;

@@ -470,6 +470,14 @@ static void set_locale(void)
     (void)setlocale(LC_CTYPE, is_said ? "" : "C.UTF-8");
 }
 
+/* A stream that the caller closed must not become a connection or a file of ours: what is written to it is an error. */
+static void hold_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)open(fd == STDIN_FILENO ? "/dev/null" : "/dev/full", O_RDWR);
+}
+
 int main(int argc, char **argv)
 {
     static const struct argp FIRST = {.parser = take_first, .children = NULL};
@@ -478,6 +486,7 @@ int main(int argc, char **argv)
     int at = 0, rc;
     void *input[2] = {&ctl, &at};
 
+    hold_streams();
     log_set_name("aigwctl");
     set_locale();
     argp_err_exit_status = CLI_USAGE;

@@ -291,6 +291,12 @@ static unsigned shrink_prose(unsigned *widths, const struct table_column *column
     return total - give;
 }
 
+/* A column is as wide as its heading, whatever its texts are cut to. */
+static unsigned floor_of(const struct table_column *column, unsigned least)
+{
+    return width_of(column->heading) > least ? width_of(column->heading) : least;
+}
+
 /* The widest of the texts gives way first. */
 static unsigned shrink(unsigned *widths, const struct table_column *columns, unsigned total, unsigned width,
                        unsigned least)
@@ -299,13 +305,26 @@ static unsigned shrink(unsigned *widths, const struct table_column *columns, uns
         unsigned *widest = NULL;
 
         for (size_t i = 0; columns[i].key; i++)
-            if (can_cut(&columns[i]) && widths[i] > (widest ? *widest : least))
+            if (can_cut(&columns[i]) && widths[i] > floor_of(&columns[i], least) &&
+                (!widest || widths[i] > *widest))
                 widest = &widths[i];
         if (!widest)
             break;
         --*widest;
         total--;
     }
+    return total;
+}
+
+/* What all columns take when every text is cut as far as can be. */
+static unsigned least_of(const unsigned *widths, const struct table_column *columns)
+{
+    unsigned total = 0;
+
+    for (size_t i = 0; columns[i].key; i++)
+        total += (i ? 2 : 0) + (can_cut(&columns[i]) && widths[i] > floor_of(&columns[i], END_WIDTH)
+                                    ? floor_of(&columns[i], END_WIDTH)
+                                    : widths[i]);
     return total;
 }
 
@@ -353,7 +372,7 @@ void table_print(FILE *f, const struct table_column *all, const json_t *rows, co
     struct table_column *columns;
     struct libscols_table *t;
     size_t i, n = 0;
-    unsigned *widths;
+    unsigned *widths, width = style->width;
     json_t *row;
 
     scols_init_debug(0);
@@ -371,7 +390,9 @@ void table_print(FILE *f, const struct table_column *all, const json_t *rows, co
         total = drop_spares(columns, widths, total, style->width);
         total = shrink_prose(widths, columns, total, style->width);
         total = shrink(widths, columns, total, style->width, MIN_WIDTH);
-        (void)shrink(widths, columns, total, style->width, END_WIDTH);
+        if (total > style->width && least_of(widths, columns) <= style->width)
+            total = shrink(widths, columns, total, style->width, END_WIDTH);
+        width = total > width ? total : width;
     }
     (void)scols_table_set_stream(t, f);
     (void)scols_table_enable_colors(t, style->has_color);
@@ -380,7 +401,7 @@ void table_print(FILE *f, const struct table_column *all, const json_t *rows, co
     for (i = 0; columns[i].key; i++)
         add_column(t, &columns[i], style);
     if (style->width) {
-        (void)scols_table_set_termwidth(t, style->width);
+        (void)scols_table_set_termwidth(t, width);
         (void)scols_table_set_termforce(t, SCOLS_TERMFORCE_ALWAYS);
     } else {
         (void)scols_table_set_termforce(t, SCOLS_TERMFORCE_NEVER);

@@ -224,6 +224,9 @@ def test_output_that_nobody_takes_is_a_failure(gw, ctl):
             env=Process(ctl.directory, "x", [], ctl.env).environment(), stdin=subprocess.DEVNULL,
         )
     assert done.returncode == FAILED and "could not be written" in done.stderr
+    closed = subprocess.run(["sh", "-c", '"$0" health >&-', BIN / "aigwctl"], stderr=subprocess.PIPE, text=True, timeout=30,
+                            env=Process(ctl.directory, "x", [], ctl.env).environment(), stdin=subprocess.DEVNULL)
+    assert closed.returncode == FAILED and "could not be written" in closed.stderr
 
 
 # ---- the routes themselves

@@ -209,6 +209,11 @@ static void test_a_text_that_is_cut_to_almost_nothing_says_so(void **state)
                               "si…  mod…    1\n"
                               "si…  sho…  123\n");
     free(text);
+    text = print_two(12); /* no room for all: what is left of names can be told apart */
+    assert_string_equal(text, "A         B           N\n"
+                              "sim-ste…  model-ä…    1\n"
+                              "sim-fast  short     123\n");
+    free(text);
 }
 
 static void test_long_texts_are_cut_to_the_width_of_the_terminal(void **state)
