@@ -59,7 +59,8 @@ static error_t take(int key, char *arg, struct argp_state *state)
     {"total_requests", "Requests", FORM_COUNT}, {"total_tokens", "Tokens", FORM_COUNT},                      \
         {"total_cost_nanousd", "Cost", FORM_USD}, {"share", "Share", FORM_PERCENT},
 
-static const struct table_column SUMMARY[] = {
+static const struct table_column SUMMARY[] = {{"what", "", FORM_NAME}, {"value", "", FORM_NAME}, {0}};
+static const struct table_column COMPARED[] = {
     {"what", "", FORM_NAME}, {"value", "", FORM_NAME}, {"before", "Before", FORM_NAME}, {0}};
 static const struct table_column DAYS[] = {{"day", "Day", FORM_NAME},
                                            {"total_requests", "Requests", FORM_COUNT},
@@ -184,7 +185,8 @@ static void add_summary(struct report *r, const json_t *doc)
     for (size_t i = 0; i < ARRAY_LEN(LINES); i++)
         if (json_object_get(doc, LINES[i].c.key))
             add_line(rows, LINES[i].what, &LINES[i].c, doc, json_is_object(before) ? before : NULL);
-    add(r, (struct report_section){.title = "Summary", .columns = SUMMARY}, rows, NULL, 0);
+    add(r, (struct report_section){.title = "Summary", .columns = opt.is_compared ? COMPARED : SUMMARY}, rows,
+        NULL, 0);
     if (opt.is_compared && !json_is_object(before))
         miss(r, "The gateway has no figures of the time before.");
 }

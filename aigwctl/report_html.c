@@ -9,7 +9,8 @@
 #include "aigwctl/report.h"
 #include "libshared/cli/human.h"
 
-#define BAR_MAX 12u
+#define BAR_MAX     12u
+#define COLUMN_WIDE 60.0 /* at most: a single day is a column, too, and no wall */
 
 static void put(FILE *f, const char *z)
 {
@@ -113,7 +114,7 @@ static void name_of(char *dst, size_t cap, const struct report_section *s, const
 static void put_columns(FILE *f, const struct report_section *s)
 {
     size_t n = json_array_size(s->rows), i;
-    double most = most_of(s), step = 880.0 / (double)(n ? n : 1);
+    double most = most_of(s), step = 880.0 / (double)(n ? n : 1), wide = fmin(step * 0.8, COLUMN_WIDE);
     char name[256], value[128];
     json_t *row;
 
@@ -128,7 +129,7 @@ static void put_columns(FILE *f, const struct report_section *s)
         report_cell(value, sizeof(value), column_of(s), row);
         (void)fprintf(f,
                       "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"#3b6ea8\"><title>",
-                      10 + (double)i * step + step * 0.1, 160 - h, step * 0.8, h);
+                      10 + ((double)i + 0.5) * step - wide / 2, 160 - h, wide, h);
         put(f, name);
         (void)fputs(": ", f);
         put(f, value);

@@ -35,6 +35,9 @@ class Screen:
     def text(self):
         return self.tmux("capture-pane", "-p")
 
+    def coloured(self):
+        return self.tmux("capture-pane", "-e", "-p")
+
     def lines(self):
         return self.text().split("\n")
 
