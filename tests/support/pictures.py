@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures of README.md, taken of a real demo: aigwtop on a terminal as an SVG, and the HTML report in a browser as a PNG.
 
-Usage: pictures.py [BUILD-BIN-DIR] [--out-dir DIR]     (needs tmux and chromium; docs/images by default)"""
+Usage: pictures.py [--out-dir DIR]     (needs tmux and chromium; docs/images by default)"""
 
 import argparse
 import subprocess
@@ -28,7 +28,7 @@ def ctl(tour, *words):
 
 def top(directory, tour, out):
     """It is there from the start, so that its curves have something to show."""
-    screen = Screen(directory, ["-c", "demo"], {"XDG_STATE_HOME": str(tour.directory)}, 100, 26, program=tour.bin_dir / "aigwtop")
+    screen = Screen(directory, ["-c", "demo"], {"XDG_STATE_HOME": str(tour.directory)}, 100, 26)
     try:
         time.sleep(WARM_UP_S)
         ctl(tour, "mock", "set", "sim-flaky", "--error-rate", "100%")
@@ -56,11 +56,10 @@ def report(directory, tour, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("bin_dir", nargs="?", default=BIN, type=Path)
     parser.add_argument("--out-dir", default=ROOT / "docs/images", type=Path)
     o = parser.parse_args()
     o.out_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="pictures-") as name, Tour(name, o.bin_dir) as tour:
+    with tempfile.TemporaryDirectory(prefix="pictures-") as name, Tour(name, BIN) as tour:
         directory = Path(name)
         top(directory, tour, o.out_dir)
         report(directory, tour, o.out_dir)
