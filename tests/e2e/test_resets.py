@@ -181,9 +181,12 @@ class Town:
         rows = self.rows(f"SELECT window_id, starts_at, ends_at FROM budget_windows WHERE account = '{TENANT}'")
         return {r[0]: (int(r[1]) * SECOND, int(r[2]) * SECOND) for r in rows}
 
+    def key(self, window):
+        return "{gw}:bud:" + quote(TENANT, safe="") + ":" + window
+
     def in_redis(self):
         """{window: (posted, held)} of windows in which anything is; what is leased is within the limit."""
-        prefix = "{gw}:bud:" + quote(TENANT, safe="") + ":"
+        prefix = self.key("")
         with self.redis.client() as c:
             c("SELECT", self.number)
             found = {k.removeprefix(prefix): c.hash(k) for k in c.scan(prefix + "*")}
@@ -314,6 +317,10 @@ def test_what_nobody_touched_for_weeks_is_not_forgotten(stage, servers, period, 
             assert t.api(node).json["spent_nanousd"] == spent
         t.settled(**{window: spent})
 
+    with t.redis.client() as c:
+        c("SELECT", t.number)
+        rests = c("TTL", t.key(window.removeprefix("w").replace("_", "-")))
+    assert rests > weeks * 7 * 86400, "others may write meanwhile, so that Redis is not taken for an emptied one"
     t.stand(start + weeks * 7 * DAY)
     is_known()
     if period == "total":
