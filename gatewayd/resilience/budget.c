@@ -12,11 +12,13 @@
 #include <string.h>
 
 #define BUCKETS_FIRST 64u
+#define HALF_DAY_US   INT64_C(43200000000)
 #define WINDOWS                                                                                              \
     BUDGET_WINDOWS /* one before, the current, and three that a clock came from or that were read ahead */
 
 struct window {
     uint64_t serial;  /* of the account's windows, in the order in which they were made */
+    bool is_read;     /* it was followed */
     int64_t start_us; /* names it */
     int64_t end_us;   /* so that no calendar is asked while it lasts */
     int64_t posted, held;
@@ -38,6 +40,7 @@ struct budget_account {
     unsigned n_windows;
     uint64_t serials;
     int64_t read_from_us;        /* older windows are not known; 0: it follows no books */
+    bool is_unread;              /* its cycle is another since then: known is only what was read */
     struct budget_account *next; /* in its bucket */
 };
 
@@ -277,13 +280,46 @@ static bool has_lease(struct budget_account *a, struct window *w, int64_t amount
     return has;
 }
 
+/* Where the window of that id is by the clocks of another zone, which may be ahead or behind by a day and more. */
+static bool find_again(struct cycle from, struct cycle to, int64_t start_us, struct window_span *out)
+{
+    char id[PERIOD_WINDOW_CAP], other[PERIOD_WINDOW_CAP];
+
+    (void)cycle_name(from, (struct wall){start_us}, id);
+    for (int64_t at = start_us - 3 * HALF_DAY_US; at <= start_us + 3 * HALF_DAY_US; at += HALF_DAY_US) {
+        (void)cycle_name(to, (struct wall){at}, other);
+        *out = cycle_window(to, (struct wall){at});
+        if (strcmp(id, other) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* With another period, or where the id is of no window any more, what was spent is the books' alone. */
+static void move_windows(struct budget_account *a, struct cycle to)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < a->n_windows && to.period == a->rule.cycle.period; i++) {
+        struct window w = a->windows[i];
+        struct window_span span;
+
+        if (!find_again(a->rule.cycle, to, w.start_us, &span))
+            continue;
+        w.start_us = span.start_us;
+        w.end_us = span.end_us;
+        a->windows[kept++] = w;
+    }
+    a->n_windows = kept;
+    a->is_unread |= a->read_from_us != 0;
+    a->read_from_us = 0;
+}
+
 void budget_account_set(struct budget_account *a, const struct budget_rule *rule)
 {
     (void)pthread_mutex_lock(&a->lock);
-    if (!cycle_is(a->rule.cycle, rule->cycle)) {
-        a->n_windows = 0;
-        a->read_from_us = 0;
-    }
+    if (!cycle_is(a->rule.cycle, rule->cycle))
+        move_windows(a, rule->cycle);
     a->rule = *rule;
     (void)pthread_mutex_unlock(&a->lock);
 }
@@ -325,8 +361,11 @@ void budget_account_follow(struct budget_account *a, const struct budget_mark *m
     (void)pthread_mutex_lock(&a->lock);
     if (cycle_is(a->rule.cycle, mark->cycle)) {
         bool is_read = store_has_mark || !a->read_from_us;
+        struct window *w = window_at(a, (struct wall){mark->start_us});
 
-        follow(window_at(a, (struct wall){mark->start_us}), mark, store_has_mark, stored_nanousd);
+        follow(w, mark, store_has_mark, stored_nanousd);
+        w->is_read = true;
+        a->is_unread &= !store_has_mark;
         if (is_read && (!a->read_from_us || mark->start_us < a->read_from_us))
             a->read_from_us = mark->start_us;
     }
@@ -335,10 +374,12 @@ void budget_account_follow(struct budget_account *a, const struct budget_mark *m
 
 bool budget_account_knows(struct budget_account *a, struct wall now)
 {
+    const struct window *w;
     bool knows;
 
     (void)pthread_mutex_lock(&a->lock);
-    knows = window_at(a, now)->start_us >= a->read_from_us;
+    w = window_at(a, now);
+    knows = w->start_us >= a->read_from_us && (!a->is_unread || w->is_read);
     (void)pthread_mutex_unlock(&a->lock);
     return knows;
 }

@@ -71,7 +71,8 @@ struct budget_book *budget_book_new(void);
 void budget_book_free(struct budget_book *b);
 /* Finds or makes it; lives as long as the book. NULL when the name is too long. */
 struct budget_account *budget_account_get(struct budget_book *b, const char *name);
-/* Another cycle begins another window with nothing posted: what the books say of it is followed (below). */
+/* Another period begins another window with nothing posted: what the books say of it is followed (below). By another zone the
+ * windows go on under their ids. */
 void budget_account_set(struct budget_account *a, const struct budget_rule *rule);
 
 /* Following a store that others post to as well, and that has what was settled here a little later. A mark says what was
@@ -87,7 +88,7 @@ struct budget_mark budget_account_mark(struct budget_account *a, struct wall now
 void budget_account_follow(struct budget_account *a, const struct budget_mark *mark, bool store_has_mark,
                            int64_t stored_nanousd);
 /* False for a window that is older than all that were followed, or that was forgotten: the clock has stepped back, and what
- * was spent there is not known until the books were followed there. */
+ * was spent there is not known until the books were followed there; and after another cycle was set, until they were. */
 bool budget_account_knows(struct budget_account *a, struct wall now);
 /* Posted and held of the current window, for what is asked on every request. */
 struct budget_sums {

@@ -301,6 +301,75 @@ static void test_after_a_credit_the_books_tell_what_others_spent_once_they_have_
     assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 30);
 }
 
+static void test_after_another_cycle_was_set_a_window_is_known_once_it_was_read(void **state)
+{
+    struct budget_mark mark;
+
+    (void)state;
+    set(a, 1000, PERIOD_DAY); /* nobody follows books */
+    assert_true(budget_account_knows(a, NOON));
+    mark = budget_account_mark(a, NOON);
+    budget_account_follow(a, &mark, false, 100);
+    set(a, 1000, PERIOD_MONTH);
+    assert_false(budget_account_knows(a, NOON));
+    budget_account_follow(a, &mark, true, 100); /* of the day */
+    assert_false(budget_account_knows(a, NOON));
+    mark = budget_account_mark(a, (struct wall){NOON.us - (int64_t)30 * 24 * HOUR_US});
+    budget_account_follow(a, &mark, false, 0); /* of the month before */
+    assert_false(budget_account_knows(a, NOON));
+    mark = budget_account_mark(a, NOON);
+    budget_account_follow(a, &mark, false, 900);
+    assert_true(budget_account_knows(a, NOON));
+    assert_int_equal(budget_account_sums(a, NOON).posted_nanousd, 900);
+    assert_false(budget_account_knows(a, (struct wall){NOON.us + (int64_t)30 * 24 * HOUR_US}));
+    budget_account_follow(a, &mark, true, 900);
+    assert_true(budget_account_knows(a, (struct wall){NOON.us + (int64_t)30 * 24 * HOUR_US}));
+}
+
+static struct wall instant_of(const char *id, struct cycle c)
+{
+    struct wall at = {NOON.us - 60 * HOUR_US};
+    char name[PERIOD_WINDOW_CAP];
+
+    do {
+        at.us += 6 * HOUR_US;
+        (void)cycle_name(c, at, name);
+    } while (strcmp(name, id) != 0 && at.us < NOON.us + 60 * HOUR_US);
+    assert_string_equal(name, id);
+    return at;
+}
+
+static void test_by_another_zone_a_window_goes_on_with_what_is_spent_and_held(void **state)
+{
+    static const enum period PERIODS[] = {PERIOD_TOTAL, PERIOD_DAY, PERIOD_WEEK, PERIOD_MONTH};
+    static const char *const ZONES[] = {"Pacific/Kiritimati", "Etc/GMT+12", "Europe/Berlin", "UTC"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(PERIODS); i++) {
+        struct budget_account *one = budget_account_get(b, period_name(PERIODS[i]));
+        struct budget_rule rule = {.limit_nanousd = 100, .cycle = {PERIODS[i], NULL}};
+        struct budget_hold h, open;
+        char id[PERIOD_WINDOW_CAP];
+        struct wall at = NOON;
+
+        budget_account_set(one, &rule);
+        (void)cycle_name(rule.cycle, NOON, id);
+        assert_int_equal(budget_reserve(&(struct budget_chain){.at = {one}}, 10, NOON, &open, NULL), ERR_OK);
+        assert_int_equal(budget_reserve(&(struct budget_chain){.at = {one}}, 10, NOON, &h, NULL), ERR_OK);
+        budget_settle(&h, 5);
+        for (size_t j = 0; j < ARRAY_LEN(ZONES); j++) {
+            assert_int_equal(zone_find_mt(span_of(ZONES[j]), &rule.cycle.zone, NULL), ERR_OK);
+            budget_account_set(one, &rule);
+            at = instant_of(id, rule.cycle);
+            assert_int_equal(budget_account_sums(one, at).posted_nanousd, 5);
+            assert_int_equal(budget_account_sums(one, at).held_nanousd, 10);
+        }
+        budget_settle(&open, 7);
+        assert_int_equal(budget_account_sums(one, at).posted_nanousd, 12);
+        assert_int_equal(budget_account_sums(one, at).held_nanousd, 0);
+    }
+}
+
 static void test_an_instant_of_a_window_is_within_it(void **state)
 {
     const struct budget_sums sums = {.start_us = 100, .end_us = 200};
@@ -387,6 +456,8 @@ int main(void)
         T(test_thousands_of_accounts_are_found_again),
         T(test_following_a_store_that_lags_loses_nothing_and_learns_of_others),
         T(test_after_a_credit_the_books_tell_what_others_spent_once_they_have_it),
+        T(test_after_another_cycle_was_set_a_window_is_known_once_it_was_read),
+        T(test_by_another_zone_a_window_goes_on_with_what_is_spent_and_held),
         T(test_an_instant_of_a_window_is_within_it),
         T(test_a_hold_is_raised_on_the_whole_chain_or_not_at_all),
         T(test_what_is_held_in_a_window_that_was_dropped_is_not_taken_off_its_successor),
