@@ -189,12 +189,13 @@ static void set_spend(json_t *o, const struct facts_sum *s, int64_t all_nanousd)
     (void)json_object_set_new(o, "unpriced_requests", api_json_count(s->unpriced));
 }
 
-static json_t *cost_json(const struct facts_sum *s, int64_t all_nanousd)
+/* A model's row has the member also where nobody knows the model. */
+static json_t *cost_json(const struct facts_sum *s, bool is_model, int64_t all_nanousd)
 {
     json_t *o = json_object();
 
     (void)json_object_set_new(o, "provider", json_string(label_text(s->provider)));
-    if (s->model)
+    if (is_model)
         (void)json_object_set_new(o, "model", api_json_label(s->model));
     set_spend(o, s, all_nanousd);
     return o;
@@ -227,9 +228,9 @@ void api_cost_of_process(const struct api_request *rq, struct api_reply *reply)
         all.cost_nanousd += s->cost_nanousd;
     }
     for (size_t i = 0; i < p.n_providers; i++)
-        (void)json_array_append_new(by_provider, cost_json(&p.providers[i], all.cost_nanousd));
+        (void)json_array_append_new(by_provider, cost_json(&p.providers[i], false, all.cost_nanousd));
     for (size_t i = 0; i < n; i++)
-        (void)json_array_append_new(by_model, cost_json(&models[i], all.cost_nanousd));
+        (void)json_array_append_new(by_model, cost_json(&models[i], true, all.cost_nanousd));
     o = head(&p);
     set_spend(o, &all, all.cost_nanousd);
     (void)json_object_set_new(o, "providers", by_provider);
