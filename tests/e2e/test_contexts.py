@@ -111,7 +111,7 @@ def test_what_a_context_says_wrongly_is_blamed_on_its_file(home):
         assert wrong[-2:] == ["  It is the key 'database' of context 'prod' in", "  ~/.config/gatewayd/ctl.yaml"], wrong
     home.write("local", local={"socket": "/run/none/admin.sock"})
     none = home(*LINE, code=NOT_FOUND).stderr.splitlines()
-    assert "config set local --database URL" in none[2] and "'database' of context 'local'" in none[4]
+    assert "config set local --database URL" in none[-4] and "'database' of context 'local'" in none[-2]
     home.file.unlink()
     none = home(*LINE, code=NOT_FOUND).stderr.splitlines()
     assert none[-1] == "  Or give:  --database URL, or --state-dir DIR"
