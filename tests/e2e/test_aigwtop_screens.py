@@ -78,7 +78,7 @@ def settle(screen, want):
         return seen[0] == (was if want is None else want) and seen[0].strip()
 
     try:
-        eventually(look, (3 if want else 5) * SLOWNESS, every=0.02 if want else 0.3)
+        eventually(look, (10 if want else 5) * SLOWNESS, every=0.02 if want else 0.3)
     except AssertionError:
         pass
     return seen[0]
