@@ -58,6 +58,7 @@ class World:
             tenants=tenants(), prices="prices.json", breaker=BREAKER, workers=1)
         self.talk()
         eventually(lambda: self.stored() == len(self.answers), 20 * SLOWNESS, what="all requests are in the history")
+        eventually(lambda: self.counted() == (19, len(self.answers)), 20 * SLOWNESS, what="all attempts and requests are in the books")
         self.gw.health("fireworks", 6), self.gw.health("openrouter", 13)
         self.topup, self.hour = None, time.strftime("%Y-%m-%dT%H", time.gmtime(time.time() - 7200))
         self.still = Still(self.gw.admin_url, self.gw.ready["admin_token"], [(str(stage.directory), "/srv")],
@@ -71,6 +72,10 @@ class World:
 
     def get(self, path):
         return http(self.gw.admin_url + path, headers={"authorization": "Bearer " + self.gw.ready["admin_token"]})
+
+    def counted(self):
+        books = self.get("/api/monitoring/cost-analysis?days=7&by=tenant").json
+        return books["total_requests"], sum(t["total_requests"] for t in books["tenants"])
 
     def stored(self):
         board = self.get("/health/dashboard").json
