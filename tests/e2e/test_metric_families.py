@@ -19,6 +19,7 @@ from support import reprice
 from support.families import CATALOGUE, Watch, commands, documented, statements
 from support.gateway import KEY, http, model, provider, sha256
 from support.load import Load
+from support.metrics import Scrape
 from support.process import SLOWNESS, is_sanitized
 from support.rawhttp import request
 from support.upstream import DONE, LAST_CHUNK, Gate, as_chunk, chat_completion, json_answer, sse_head, stream_events
@@ -316,8 +317,11 @@ def check_redis(s, by_operation):
     def quiet():
         with s.redis.client() as c:
             before, scripts = s.watch.seen(), commands(c)["script"]
-            s.now = s.gateway.scrape()
-            return before if s.watch.seen() == before and scripts == commands(c)["script"] == before["script"] else None
+            text = s.gateway.metrics_text()  # parsed afterwards: there are only moments without a command
+            if s.watch.seen() != before or not scripts == commands(c)["script"] == before["script"]:
+                return None
+            s.now = Scrape(text)
+            return before
 
     want = eventually(quiet, 20 * SLOWNESS, 0.05, what="a moment without a command")
     have = Counter()
@@ -331,9 +335,11 @@ def check_redis(s, by_operation):
 
 def check_database(s, family):
     def quiet():
-        before = statements(s.postgres)
-        s.now = s.gateway.scrape()
-        return before if statements(s.postgres) == before else None
+        before, text = statements(s.postgres), s.gateway.metrics_text()
+        if statements(s.postgres) != before:
+            return None
+        s.now = Scrape(text)
+        return before
 
     want = eventually(quiet, 20 * SLOWNESS, 0.05, what="a moment without a statement")
     have = Counter()
