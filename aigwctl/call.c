@@ -76,41 +76,24 @@ void ctl_put_none(const struct ctl *ctl, const json_t *rows, const char *text)
 
 /* ---- reaching the gateway ------------------------------------------------------------------------------------------ */
 
-/* What the file or the running gateway of that name says. */
-static int take_context(struct ctl *ctl, const char *name, bool is_named, struct context *out)
+/* The one in force, as aigwtop has it, too; what it says besides is kept. */
+int ctl_find_context(struct ctl *ctl, struct context *out, bool *is_named)
 {
     struct err err = {0};
-    enum err_code e = context_load(name, out, &err);
+    enum err_code e = context_find(ctl->url, ctl->context, out, is_named, &err);
 
-    if (e == ERR_NOT_FOUND && is_named)
-        return ctl_fail(
-            CLI_NOT_FOUND,
-            "no context is named '%s'; is its gateway running? 'aigwctl config contexts' lists them", name);
     if (e)
-        return e == ERR_NOT_FOUND ? CLI_OK : ctl_fail(CLI_USAGE, "%s", err_text(&err));
+        return ctl_fail(e == ERR_NOT_FOUND ? CLI_NOT_FOUND : CLI_USAGE, "%s", err_text(&err));
+    if (!out->name[0])
+        return CLI_OK;
     ctl->is_read_only = out->is_read_only;
     if (!ctl->found_context)
         ctl->found_context = strdup(out->name);
     return CLI_OK;
 }
 
-/* Options win over variables, a context that is named over the gateway's variable, and that over the file's current context. */
-int ctl_find_context(struct ctl *ctl, struct context *out, bool *is_named)
-{
-    const char *name = ctl->context ? ctl->context : getenv("GATEWAYD_CONTEXT");
-    const char *url = getenv("GATEWAYD_URL");
-
-    *out = (struct context){0};
-    *is_named = name && *name;
-    if (ctl->url || (!*is_named && url && *url))
-        return CLI_OK;
-    return take_context(ctl, *is_named ? name : NULL, *is_named, out);
-}
-
 int ctl_find_token(struct ctl *ctl, struct secret *out)
 {
-    const char *file = ctl->token_file ? ctl->token_file : getenv("GATEWAYD_TOKEN_FILE");
-    const char *token = getenv("GATEWAYD_TOKEN");
     struct context context;
     struct err err = {0};
     bool is_named;
@@ -118,11 +101,8 @@ int ctl_find_token(struct ctl *ctl, struct secret *out)
 
     if (rc)
         return rc;
-    if (!token && !file && context.token_file[0])
-        file = context.token_file;
-    if (ctl->token_file || (!token && file))
-        return context_token_file(file, out, &err) ? ctl_fail(CLI_NO_AUTH, "%s", err_text(&err)) : CLI_OK;
-    return token && secret_set(out, span_of(token)) ? CLI_FAILED : CLI_OK;
+    return context_token(&context, ctl->token_file, out, &err) ? ctl_fail(CLI_NO_AUTH, "%s", err_text(&err))
+                                                               : CLI_OK;
 }
 
 int ctl_find_url(struct ctl *ctl)

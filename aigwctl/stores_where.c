@@ -49,24 +49,6 @@ static const char *said(const char *z)
     return z && *z ? z : NULL;
 }
 
-static const char *variable(const char *name, const char *alias)
-{
-    const char *z = said(getenv(name));
-
-    return z ? z : said(getenv(alias));
-}
-
-static bool is_off(void)
-{
-    static const char *const WORDS[] = {"false", "0", "no", "off"};
-    const char *z = variable("GATEWAYD_REDIS_ENABLED", "REDIS_ENABLED");
-
-    for (unsigned i = 0; z && i < ARRAY_LEN(WORDS); i++)
-        if (strcmp(z, WORDS[i]) == 0)
-            return true;
-    return false;
-}
-
 static int find_context(struct ctl *ctl)
 {
     int rc = now.is_known ? CLI_OK : ctl_find_context(ctl, &now.of, &now.is_named);
@@ -128,7 +110,7 @@ static bool default_dir(char *dst, size_t cap)
     const char *z = said(opt.state_dir), *xdg = getenv("XDG_STATE_HOME");
 
     if (!z)
-        z = variable("GATEWAYD_STATE_DIR", "STATE_DIRECTORY");
+        z = context_variable("GATEWAYD_STATE_DIR", "STATE_DIRECTORY");
     if (z)
         (void)snprintf(dst, cap, "%.*s", (int)strcspn(z, ":"), z);
     else if (now.is_there && strncmp(now.of.url, "unix:", 5) != 0)
@@ -168,11 +150,10 @@ static const char *choose(const char *option, const char *of_context, const char
 
 int stores_where(struct ctl *ctl, struct stores_where *out)
 {
-    const char *v_database = variable("GATEWAYD_DATABASE_URL", "DATABASE_URL");
-    const char *v_redis = variable("GATEWAYD_REDIS_URL", "REDIS_URL"), *database, *redis;
+    const char *v_database = context_variable("GATEWAYD_DATABASE_URL", "DATABASE_URL");
+    const char *v_redis = context_variable("GATEWAYD_REDIS_URL", "REDIS_URL"), *database, *redis;
     int rc = find_context(ctl);
-    bool has_any = now.is_there && (now.of.database[0] || now.of.redis[0]);
-    bool is_of_context = has_any && (now.is_named || (!v_database && !v_redis));
+    bool is_of_context = now.is_there && context_gives_stores(&now.of, now.is_named);
 
     *out = (struct stores_where){.is_context_named = now.is_there && now.is_named};
     if (rc)
@@ -180,7 +161,7 @@ int stores_where(struct ctl *ctl, struct stores_where *out)
     database = choose(said(opt.database), now.of.database, v_database, is_of_context && !said(opt.state_dir),
                       &out->database_of);
     redis = choose(said(opt.redis), now.of.redis, v_redis, is_of_context, &out->redis_of);
-    if (is_off() && !said(opt.redis) && !(is_of_context && now.is_named))
+    if (context_redis_is_off() && !said(opt.redis) && !(is_of_context && now.is_named))
         redis = NULL;
     if (!database)
         out->database_of = STORES_OF_DEFAULT;
@@ -194,17 +175,13 @@ int stores_where(struct ctl *ctl, struct stores_where *out)
 
 /* ---- complaining --------------------------------------------------------------------------------------------------- */
 
-/* The path as one types it, so that it fits a line. */
-static void put_file(void)
+static void put_place(const char *before, const char *key)
 {
-    const char *home = context_home(), *z = now.of.file;
-    size_t n = strlen(home);
+    char place[CONTEXT_TEXT_CAP + 200];
 
-    if (n > 1 && strncmp(z, home, n) == 0 && z[n] == '/') {
-        (void)fputc('~', stderr);
-        z += n;
-    }
-    term_put(stderr, z);
+    context_place(&now.of, key, place, sizeof(place));
+    (void)fputs(before, stderr);
+    term_put(stderr, place);
     (void)fputc('\n', stderr);
 }
 
@@ -215,20 +192,16 @@ static void put_remedy(const char *key)
         (void)fprintf(stderr, "  Add it:   aigwctl config set %s --%s URL\n", now.of.name, key);
     (void)fprintf(stderr, "  Or give:  --%s URL%s\n", key,
                   strcmp(key, "database") == 0 ? ", or --state-dir DIR" : "");
-    if (now.is_there) {
-        (void)fprintf(stderr, "  The key is '%s' of context '%s' in\n  ", key, now.of.name);
-        put_file();
-    }
+    if (now.is_there)
+        put_place("  The key is ", key);
 }
 
 int stores_blame(int code, const char *key, enum stores_origin from)
 {
-    if (from == STORES_OF_CONTEXT) {
-        (void)fprintf(stderr, "  It is the key '%s' of context '%s' in\n  ", key, now.of.name);
-        put_file();
-    } else if (from == STORES_OF_DEFAULT && code == CLI_NOT_FOUND) {
+    if (from == STORES_OF_CONTEXT)
+        put_place("  It is the key ", key);
+    else if (from == STORES_OF_DEFAULT && code == CLI_NOT_FOUND)
         put_remedy(key);
-    }
     return code;
 }
 

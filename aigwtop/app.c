@@ -240,7 +240,7 @@ static bool set_up(struct app *a, struct err *err)
         a->ui.theme = THEME_MONO;
     if (o->glyphs)
         (void)glyphs_parse(o->glyphs, &a->glyphs);
-    (void)snprintf(a->ui.context, sizeof(a->ui.context), "%.63s", where_context(&o->where));
+    where_context(&o->where, a->ui.context, sizeof(a->ui.context));
     return options_apply(o, &a->ui, err);
 }
 

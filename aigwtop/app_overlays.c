@@ -33,11 +33,12 @@ static int switch_to(struct app *a, struct where *w)
     struct err err = {0};
 
     if (where_open(w, &top_stop, &first, &second, &err)) {
-        app_say(a, "%s", err_text(&err));
+        app_say(a, "%.*s", (int)strcspn(err_text(&err), "\n"), err_text(&err)); /* one line is all there is */
         return APP_REDRAW;
     }
     source_free(&second);
     a->where = *w;
+    where_context(w, a->ui.context, sizeof(a->ui.context));
     app_resume(a);
     model_clear(a->model, mono_now());
     a->ui.is_recording = first.ops->is_recording;
@@ -47,14 +48,14 @@ static int switch_to(struct app *a, struct where *w)
 
 static int go_to_context(struct app *a, const char *name)
 {
-    static char context[64];
-    struct where w = {.choice = CHOICE_API, .token_file = a->where.token_file, .context = context};
-    int flags;
+    static char kept[TOP_NAME]; /* of the one that is read: a switch that fails leaves it */
+    struct where w = {.choice = a->where.choice, .token_file = a->where.token_file, .context = name};
+    int flags = switch_to(a, &w);
 
-    (void)snprintf(context, sizeof(context), "%.63s", name);
-    flags = switch_to(a, &w);
-    if (a->where.context == context)
-        (void)snprintf(a->ui.context, sizeof(a->ui.context), "%s", context);
+    if (a->where.context == name) {
+        (void)snprintf(kept, sizeof(kept), "%s", name);
+        a->where.context = kept;
+    }
     return flags;
 }
 

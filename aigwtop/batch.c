@@ -218,8 +218,10 @@ int batch_run(const struct options *o)
     look->all_open = true;
     if (o->glyphs)
         (void)glyphs_parse(o->glyphs, &b.glyphs);
-    if (!options_apply(o, &b.ui, &err) || where_open(&o->where, &top_stop, &b.source, &b.second, &err))
+    if (!options_apply(o, &b.ui, &err))
         return top_fail(CLI_USAGE, &err);
+    if (where_open(&o->where, &top_stop, &b.source, &b.second, &err))
+        return top_fail(err.code == ERR_NOT_FOUND ? CLI_NOT_FOUND : CLI_USAGE, &err);
     b.ui.is_recording = b.source.ops->is_recording;
     if (o->record && !(b.record = fopen(o->record, "we"))) {
         (void)err_set(&err, ERR_IO, "cannot write '%s': %s", o->record, strerror(errno));

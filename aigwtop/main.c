@@ -47,7 +47,7 @@ static const struct argp_option OPTIONS[] = {
     {"url", KEY_URL, "URL", 0, "the gateway: http://HOST:PORT or unix:/PATH (GATEWAYD_URL)", 0},
     {"token-file", KEY_TOKEN_FILE, "FILE", 0, "file that holds its admin token (GATEWAYD_TOKEN is the token)",
      0},
-    {"context", 'c', "NAME", 0, "a gateway that registered itself, such as 'demo' (GATEWAYD_CONTEXT)", 0},
+    {"context", 'c', "NAME", 0, "one of 'aigwctl config contexts', such as 'demo' (GATEWAYD_CONTEXT)", 0},
     {"record", KEY_RECORD, "FILE", 0, "write every sample there", 0},
     {"replay", KEY_REPLAY, "FILE", 0, "show what was recorded", 0},
     {0, 0, 0, 0, "What to show:", 2},

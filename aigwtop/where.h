@@ -15,7 +15,7 @@ struct where {
 /* `first`, and with CHOICE_AUTO maybe a `second` that is asked when the first does not answer. */
 NODISCARD enum err_code where_open(const struct where *w, const _Atomic int *stop, struct source *first,
                                    struct source *second, struct err *err);
-/* What the context is called on the screen: the one that was named, or "". */
-const char *where_context(const struct where *w);
+/* What the context is called on the screen: the one that was named or that is read, or "". */
+void where_context(const struct where *w, char *dst, size_t cap);
 
 #endif

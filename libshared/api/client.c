@@ -64,6 +64,7 @@ static bool token_is_sendable(struct span t)
 struct api_client *api_client_new(const struct api_client_options *o, struct err *err)
 {
     struct api_client *c = calloc(1, sizeof(*c));
+    const char *at = strrchr(o->url, '@'); /* a password may stand before it */
 
     (void)pthread_once(&once, init_once);
     if (!c)
@@ -71,7 +72,8 @@ struct api_client *api_client_new(const struct api_client_options *o, struct err
     c->timeout_ms = o->timeout_ms ? o->timeout_ms : TIMEOUT_MS;
     c->is_over = o->is_over;
     if (!take_url(c, o->url))
-        (void)err_set(err, ERR_CONFIG, "'%s' is no address: write http://HOST:PORT or unix:/PATH", o->url);
+        (void)err_set(err, ERR_CONFIG, "'%s%s' is no address: write http://HOST:PORT or unix:/PATH",
+                      at ? "..." : "", at ? at : o->url);
     else if (!token_is_sendable(o->token))
         (void)err_set(err, ERR_CONFIG, "the token holds white space or control characters");
     else if (o->token.len && secret_set(&c->token, o->token))

@@ -12,6 +12,8 @@
 
 #include "libshared/cli/context.h"
 
+#include "libshared/base/compiler.h"
+
 const char *context_home(void)
 {
     const char *home = getenv("HOME");
@@ -124,6 +126,87 @@ enum err_code context_load(const char *name, struct context *out, struct err *er
     }
     contexts_release(&c);
     return found ? ERR_OK : err_set(err, ERR_NOT_FOUND, "no context is named '%s'", name ? name : "");
+}
+
+void context_place(const struct context *c, const char *key, char *dst, size_t cap)
+{
+    const char *home = context_home(), *z = c->file;
+    size_t n = strlen(home);
+    bool is_at_home = n > 1 && strncmp(z, home, n) == 0 && z[n] == '/';
+
+    (void)snprintf(dst, cap, "'%s' of context '%s' in\n  %s%s", key, c->name, is_at_home ? "~" : "",
+                   is_at_home ? z + n : z);
+}
+
+/* ---- what is in force ------------------------------------------------------------------------------------------------ */
+
+const char *context_variable(const char *name, const char *alias)
+{
+    const char *z = getenv(name);
+
+    if ((!z || !*z) && alias)
+        z = getenv(alias);
+    return z && *z ? z : NULL;
+}
+
+enum err_code context_find(const char *url, const char *name, struct context *out, bool *out_is_named,
+                           struct err *err)
+{
+    enum err_code e;
+
+    name = name ? name : getenv("GATEWAYD_CONTEXT");
+    *out = (struct context){0};
+    *out_is_named = name && *name;
+    if (url || (!*out_is_named && context_variable("GATEWAYD_URL", NULL)))
+        return ERR_OK;
+    e = context_load(*out_is_named ? name : NULL, out, err);
+    if (e != ERR_NOT_FOUND)
+        return e;
+    return *out_is_named ? err_set(err, e,
+                                   "no context is named '%s'; is its gateway running?\n"
+                                   "  'aigwctl config contexts' lists them",
+                                   name)
+                         : ERR_OK;
+}
+
+bool context_gives_stores(const struct context *c, bool is_named)
+{
+    return (c->database[0] || c->redis[0]) &&
+           (is_named || (!context_variable("GATEWAYD_DATABASE_URL", "DATABASE_URL") &&
+                         !context_variable("GATEWAYD_REDIS_URL", "REDIS_URL")));
+}
+
+bool context_redis_is_off(void)
+{
+    static const char *const WORDS[] = {"false", "0", "no", "off"};
+    const char *z = context_variable("GATEWAYD_REDIS_ENABLED", "REDIS_ENABLED");
+
+    for (unsigned i = 0; z && i < ARRAY_LEN(WORDS); i++)
+        if (strcmp(z, WORDS[i]) == 0)
+            return true;
+    return false;
+}
+
+enum err_code context_token(const struct context *c, const char *file, struct secret *out, struct err *err)
+{
+    const char *token = file ? NULL : context_variable("GATEWAYD_TOKEN", NULL);
+    char place[CONTEXT_TEXT_CAP + 200], said[sizeof(err->text)];
+    bool is_of_context = false;
+    enum err_code e;
+
+    if (token)
+        return secret_set(out, span_of(token));
+    file = file ? file : context_variable("GATEWAYD_TOKEN_FILE", NULL);
+    if (!file && c->token_file[0]) {
+        file = c->token_file;
+        is_of_context = true;
+    }
+    e = file ? context_token_file(file, out, err) : ERR_OK;
+    if (!e || !is_of_context)
+        return e;
+    (void)snprintf(said, sizeof(said), "%s", err_text(err));
+    context_place(c, "token-file", place, sizeof(place));
+    return err_set(err, e, "%s\n  It is the key %s", said, place);
 }
 
 void context_guess_url(char *dst, size_t cap)

@@ -42,13 +42,29 @@ void contexts_release(struct contexts *c);
 struct context *contexts_find(struct contexts *c, const char *name);
 /* Replaces the user's file, 0600; comments in it are lost. */
 NODISCARD enum err_code contexts_write(const struct contexts *c, struct err *err);
-/* A gateway that registered itself, or a context of the file; `name` NULL: the current one, or the one of GATEWAYD_CONTEXT.
- * ERR_NOT_FOUND when there is none. */
+/* A gateway that registered itself, or a context of the file; `name` NULL: the current one. ERR_NOT_FOUND when there is none. */
 NODISCARD enum err_code context_load(const char *name, struct context *out, struct err *err);
 /* Gateways that registered themselves and live, in no order. */
 void contexts_running(void (*fn)(void *user, const struct context *c), void *user);
+/* `'KEY' of context 'NAME' in`, and on a second line its file as one types it. */
+void context_place(const struct context *c, const char *key, char *dst, size_t cap);
 /* Letters, digits and `_.-`. */
 bool context_is_name(const char *z);
+
+/* ---- what is in force: options over a context that is named, that over variables, those over the current context -------- */
+
+/* The context that is meant by the options --url and --context; no name: none is. */
+NODISCARD enum err_code context_find(const char *url, const char *name, struct context *out,
+                                     bool *out_is_named, struct err *err);
+/* The variable, else its alias (NULL: none); one that is empty is none. */
+const char *context_variable(const char *name, const char *alias);
+/* Whether its stores are meant, before options; else those of the variables are. */
+bool context_gives_stores(const struct context *c, bool is_named);
+/* A variable switches the realtime store off, which an option or a context that is named overrules. */
+bool context_redis_is_off(void);
+/* `file` is the option's. Of tokens the variables win over every context. */
+NODISCARD enum err_code context_token(const struct context *c, const char *file, struct secret *out,
+                                      struct err *err);
 
 /* A socket of this user's or the system's gateway, which needs no token; TCP is the last guess. */
 void context_guess_url(char *dst, size_t cap);

@@ -253,6 +253,42 @@ def test_batch_mode_prints_what_programs_read(stage, tmp_path):
     assert pipe.stdout.startswith("PROVIDER") and not pipe.stderr
 
 
+def test_a_context_gives_address_token_and_redis(stage, screens, tmp_path):
+    gateway, _, redis = serve(stage)
+    (tmp_path / "token").write_text(gateway.ready["admin_token"] + "\n")
+    (tmp_path / "wrong").write_text("wrong\n")
+    (tmp_path / "gatewayd").mkdir()
+    known = {"prod": {"url": gateway.admin_url, "token-file": str(tmp_path / "token"), "redis": redis.url()},
+             "plain": {"url": gateway.admin_url, "token-file": str(tmp_path / "token")},
+             "refused": {"url": gateway.admin_url, "token-file": str(tmp_path / "wrong")},
+             "spare": {"url": gateway.admin_url, "token-file": str(tmp_path / "token"), "redis": "redis://127.0.0.1:1"}}
+    (tmp_path / "gatewayd/ctl.yaml").write_text(json.dumps({"current-context": "prod", "contexts": known}))
+    home = {"XDG_CONFIG_HOME": str(tmp_path)}
+
+    def top(*args, code=OK, **env):
+        done = run(["aigwtop", "-1", "--no-warmup", "-o", "json", *args], env={**home, **env}, timeout=30 * SLOWNESS)
+        assert done.returncode == code, (args, done.stdout, done.stderr)
+        return (json.loads(done.stdout)["source"], {r["provider"] for r in json.loads(done.stdout)["data"]}) if code == OK else done.stderr
+
+    both = {"anthropic", "flaky"}
+    eventually(lambda: top() == ("redis", both), 20 * SLOWNESS)
+    assert top("--source", "api") == top("-c", "plain") == top(GATEWAYD_CONTEXT="plain", REDIS_URL=redis.url()) == ("api", both)
+    assert top("-c", "spare") == ("api", both)  # its Redis has never answered
+    assert top("-c", "refused", "--token-file", str(tmp_path / "token")) == ("api", both)
+    assert "'token-file' of the context" in top("-c", "refused", code=NO_AUTH)
+
+    screen = screens([], env=home)
+    screen.shows("ctx prod  redis", "LIVE", "anthropic")
+    screen.keys(":", "ctx gone", "Enter")
+    assert "ctx prod" in screen.shows("no context is named 'gone'")
+    screen.keys(":", "ctx plain", "Enter")
+    screen.shows("ctx plain  api", "LIVE", "anthropic")
+    screen.keys(":", "ctx prod", "Enter")
+    screen.shows("ctx prod  redis", "LIVE", "anthropic")
+    screen.keys("Q")
+    screen.shows("EXIT 0")
+
+
 def test_thousands_of_models_cost_few_commands(stage, screens, record_property):
     redis = stage.redis()
     now = int(time.time())

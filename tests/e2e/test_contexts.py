@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Contexts name stores, too: which of them a command takes, what it says of a key that is missing or wrong, and that one which is
-read-only protects the stores as well."""
+read-only protects the stores as well. aigwtop reads the same ones by the same rules."""
 
 import json
 import os
+import subprocess
+import time
 
 import pytest
 import yaml
 
 from support.home import Home
+from support.process import SANITIZER
 
 OK, USAGE, NO_ANSWER, NO_AUTH, NOT_FOUND, CONFLICT = 0, 2, 3, 4, 5, 6
 NOWHERE = "redis://:s3cret@127.0.0.1:1"
@@ -141,3 +144,80 @@ def test_a_context_that_is_read_only_protects_the_stores(home):
         assert "is read-only" in home(*args, code=NO_AUTH).stderr
     for args in (["aggregate", "hourly", "--dry-run"], ["aggregate", "status"], ["reconcile"], ["reconcile", "--repair"], ["db", "verify"]):
         home(*args)
+
+
+# ---- aigwtop --------------------------------------------------------------------------------------------------------------
+
+
+def top(home, *args, code=0, **env):
+    """One sample as a document, or the lines that say why there is none."""
+    done = subprocess.run(["aigwtop", "-1", "--no-warmup", "-o", "json", *map(str, args)], env={**home.env, **env}, cwd=home.directory,
+                          capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert not SANITIZER.search(done.stderr) and "s3cret" not in done.stdout + done.stderr, done.stderr
+    assert done.returncode == code, (args, done.returncode, done.stdout, done.stderr)
+    if code == OK:
+        return json.loads(done.stdout)
+    lines = done.stderr.splitlines()
+    assert all(len(line) <= 80 for line in lines), lines
+    return lines
+
+
+def seen(home, *args, **env):
+    """Which Redis was read: the one provider that is in it."""
+    found = top(home, *args, **env)
+    assert found["source"] == "redis"
+    return " ".join(row["provider"] for row in found["data"])
+
+
+@pytest.mark.asan
+def test_aigwtop_reads_the_redis_of_the_context(home, stage):
+    redis = stage.redis()
+    one, two = redis.url(), redis.url(database=1)
+    with redis.client() as c:
+        for number, name in enumerate(("one", "two")):
+            at = int(time.time())
+            spans = [time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(s - s % 10)) for s in range(at - 60, at + 120, 10)]
+            c.pipeline([("SELECT", number), ("HSET", "{gw}:inst:x", "name", "x", "seen", at + 100, "started", at - 3600),
+                        ("ZADD", "{gw}:models", at + 60, f"{name} m"), *[("HSET", f"{{gw}}:p:{s}:{name}", "attempts", 9, "req", 9) for s in spans]])
+    home.write("first", first={"url": "http://127.0.0.1:1", "redis": one}, second={"redis": two}, bare={"url": "http://127.0.0.1:1"})
+    assert seen(home) == seen(home, GATEWAYD_URL="") == "one"
+    # Options win over a context that is named, that over variables, those over the current one.
+    assert seen(home, "-c", "second") == seen(home, GATEWAYD_CONTEXT="second") == seen(home, "-c", "second", REDIS_URL=one) == "two"
+    assert seen(home, "-c", "second", GATEWAYD_CONTEXT="first") == seen(home, GATEWAYD_CONTEXT="second", GATEWAYD_URL="http://127.0.0.1:1") == "two"
+    assert seen(home, REDIS_URL=two) == seen(home, GATEWAYD_REDIS_URL=two, REDIS_URL=one) == seen(home, "--redis", two, "-c", "first") == "two"
+    # A gateway that is asked for is not read from the Redis of another one.
+    for args, env in ((["-c", "bare"], {"REDIS_URL": one}), ([], {"GATEWAYD_CONTEXT": "bare", "REDIS_URL": one}), (["--url", "http://127.0.0.1:1"], {}),
+                      ([], {"GATEWAYD_URL": "http://127.0.0.1:1"}), (["--source", "api"], {}), ([], {"GATEWAYD_REDIS_ENABLED": "false"})):
+        top(home, *args, code=NO_ANSWER, **env)
+    assert seen(home, "-c", "second", GATEWAYD_REDIS_ENABLED="no") == "two"
+
+
+@pytest.mark.asan
+def test_aigwtop_says_which_key_of_which_context_is_missing_or_wrong(home):
+    home.write("prod", prod={"url": "http://127.0.0.1:1", "token-file": "/none", "database": "/none"}, empty={"prometheus": "http://p"},
+               bad={"redis": "mysql://:s3cret@h/x", "url": "ftp://u:s3cret@h"}, lost={"redis": "file:/none/redis.url"})
+
+    def says(args, first, key, name):
+        lines = top(home, *args, code=USAGE)
+        assert first in lines[0] and f"'{key}' of context '{name}' in" in lines[-2], lines
+        assert lines[-1] == "  ~/.config/gatewayd/ctl.yaml", lines
+        return lines
+
+    lacks = says(["--source", "redis"], "aigwtop: context 'prod' names no realtime store", "redis", "prod")
+    assert lacks[1:3] == ["  Add it:   aigwctl config set prod --redis URL", "  Or give:  --redis URL"]
+    says(["-c", "empty"], "aigwtop: context 'empty' names no gateway", "url", "empty")
+    says([], "cannot read token file", "token-file", "prod")
+    says(["-c", "bad"], "redis", "redis", "bad")
+    says(["-c", "bad", "--source", "api"], "aigwtop: '...@h' is no address", "url", "bad")
+    says(["-c", "lost"], "the address cannot be read from", "redis", "lost")
+    assert top(home, "-c", "gone", code=NOT_FOUND) == ["aigwtop: no context is named 'gone'; is its gateway running?",
+                                                      "  'aigwctl config contexts' lists them"]
+    home.file.write_text("contexts: {prod: {redsi: x}}")
+    assert "ctl.yaml:1:19: not known here" in " ".join(top_text(home))
+
+
+def top_text(home):
+    """Without the width: that line names all keys that there are."""
+    done = subprocess.run(["aigwtop", "-1"], env=home.env, cwd=home.directory, capture_output=True, text=True, timeout=60)
+    assert done.returncode == USAGE
+    return done.stderr.splitlines()
