@@ -259,35 +259,47 @@ static enum danger danger_of(const json_t *was, const struct effect *e)
     return e->new_limit < e->old_limit || is_stricter(was, change_given) ? DANGER_MODERATE : DANGER_MILD;
 }
 
+/* As the options take it: "0.5", "yes", "50,90". */
+static void print_setting(const json_t *v)
+{
+    char *text = json_is_number(v) ? json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12)) : NULL;
+    const json_t *one;
+    size_t i;
+
+    if (json_is_boolean(v))
+        (void)fputs(json_is_true(v) ? "yes" : "no", stdout);
+    json_array_foreach(v, i, one)(void) printf("%s%lld", i ? "," : "", (long long)json_integer_value(one));
+    if (text || json_is_string(v))
+        (void)fputs(text ? text : json_string_value(v), stdout);
+    free(text);
+}
+
 /* What would set it back. */
 static void tell_undo(const struct target *t, const json_t *was, const json_t *is)
 {
     static const struct {
         const char *member, *option;
-    } WORDS[] = {{"limit_usd", "--limit"},
-                 {"period", "--period"},
-                 {"timezone", "--timezone"},
-                 {"at_limit", "--at-limit"},
-                 {"when_store_down", "--when-store-down"}};
-    bool any = false;
+    } WORDS[] = {{"limit_usd", "--limit"},        {"period", "--period"},
+                 {"timezone", "--timezone"},      {"warn", "--warn"},
+                 {"at_limit", "--at-limit"},      {"when_store_down", "--when-store-down"},
+                 {"cut_streams", "--cut-streams"}};
+    unsigned said = 0;
 
     if (!was)
         return;
     for (size_t i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); i++) {
         const json_t *a = json_object_get(was, WORDS[i].member);
-        char *text = json_is_number(a) ? json_dumps(a, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12)) : NULL;
 
-        if (json_equal(a, json_object_get(is, WORDS[i].member))) {
-            free(text);
+        if (!a || json_equal(a, json_object_get(is, WORDS[i].member)))
             continue;
-        }
-        (void)printf("%s %s %s", any ? "" : "undo: aigwctl budgets set", any ? "" : t->typed,
-                     WORDS[i].option);
-        (void)printf(" %s", text ? text : json_string_value(a));
-        free(text);
-        any = true;
+        if (!said)
+            (void)printf("undo: aigwctl budgets set %s", t->typed);
+        /* So that even all of them fit into 80 columns, and are one command when pasted. */
+        (void)printf("%s %s ", said == 2 || said == 5 ? " \\\n   " : "", WORDS[i].option);
+        print_setting(a);
+        said++;
     }
-    if (any)
+    if (said)
         (void)putchar('\n');
 }
 
@@ -343,6 +355,40 @@ static int set(struct ctl *ctl, const struct target *t)
         tell_undo(t, was, out);
     json_decref(out);
     json_decref(doc);
+    return rc;
+}
+
+/* Whoever had it is held by the limits of the others alone; what was spent stays in the ledger. */
+static int end_budget(struct ctl *ctl, const struct target *t)
+{
+    json_t *was, *nothing = json_object(), *out = NULL;
+    int rc;
+
+    ctl->is_raw = false;
+    rc = ctl_get(ctl, t->path, &was);
+    if (rc) {
+        json_decref(nothing);
+        return rc;
+    }
+    ctl_note("%s, %s: limit $%.2f → none, used $%.2f", t->account,
+             json_string_value(json_object_get(was, "period")), usd(was, "limit_nanousd"),
+             usd(was, "spent_nanousd") + usd(was, "held_nanousd"));
+    rc = change_make(ctl,
+                     &(struct change){.danger = DANGER_MODERATE,
+                                      .what = "delete the budget of",
+                                      .name = t->typed,
+                                      .method = "DELETE",
+                                      .path = t->path},
+                     &out);
+    if (!rc && out && ctl->output == OUTPUT_JSON)
+        ctl_print_document(ctl, stdout, "budget", out);
+    else if (!rc && out) {
+        (void)printf("the budget of '%s' is deleted\n", t->typed);
+        tell_undo(t, was, nothing);
+    }
+    json_decref(out);
+    json_decref(was);
+    json_decref(nothing);
     return rc;
 }
 
@@ -441,17 +487,21 @@ static int run(struct ctl *ctl)
         return explain_show(ctl, ctl->args[1]);
     if (strcmp(verb, "set") == 0)
         return set(ctl, &t);
+    if (strcmp(verb, "delete") == 0)
+        return end_budget(ctl, &t);
     if (strcmp(verb, "add") == 0 || strcmp(verb, "remove") == 0 || strcmp(verb, "reset") == 0)
         return deed(ctl, &t, verb);
     return ctl_fail(
         CLI_USAGE,
-        "budgets: the verbs are list, show, set, add, remove, reset, explain and reconcile, not '%s'", verb);
+        "budgets: the verbs are list, show, set, delete, add, remove, reset, explain and reconcile, not '%s'",
+        verb);
 }
 
 static const struct command_verb VERBS[] = {
     {"list", "", "what is spent, held and left", READS, "GET /api/admin/budgets"},
     {"show", "ACCOUNT", "one", READS, "GET /api/admin/budgets/{account}"},
     {"set", "ACCOUNT", "another limit", SEVERE, "PUT /api/admin/budgets/{account}"},
+    {"delete", "ACCOUNT", "no limit any more", MODERATE, "DELETE /api/admin/budgets/{account}"},
     {"add", "ACCOUNT", "a top-up that ends by itself", MILD, "POST /api/admin/budgets/{account}"},
     {"remove", "ACCOUNT", "take a top-up back", MODERATE, "POST /api/admin/budgets/{account}"},
     {"reset", "ACCOUNT", "take what was spent off the counter", SEVERE, "POST /api/admin/budgets/{account}"},

@@ -245,6 +245,23 @@ def test_a_cut_that_blocks_at_once_asks_for_the_name(stage):
     assert s.budget("tenant:acme")["warn"] == [50, 90], "what is not said stays"
 
 
+def test_a_budget_that_is_deleted_limits_nobody_and_its_undo_sets_it_back(stage):
+    s = Stage(stage)
+    said = ("--limit", "0.05", "--period", "week", "--timezone", "Europe/Berlin", "--warn", "50,90", "--cut-streams", "yes")
+    assert s.ctl("budgets", "set", "acme", *said).returncode == 0
+    assert s.gw.chat(max_tokens=100).status == 402
+    was = s.budget("tenant:acme")
+    asked = s.ctl("budgets", "delete", "acme", "--no-input")
+    assert asked.returncode == 7 and "limit $0.05 → none" in asked.stderr and s.gw.chat(max_tokens=100).status == 402, asked
+    done = s.ctl("budgets", "delete", "acme", "--yes", "--reason", "t")
+    assert done.returncode == 0 and s.gw.chat(max_tokens=100).status == 200, done
+    assert s.ctl("budgets", "delete", "acme", "--yes").returncode == 5
+    undo = done.stdout.split("undo: aigwctl ")[1].replace("\\\n", "").split()
+    assert s.ctl(*undo).returncode == 0
+    settings = ("limit_usd", "period", "timezone", "warn", "at_limit", "when_store_down", "cut_streams")
+    assert {k: s.budget("tenant:acme")[k] for k in settings} == {k: was[k] for k in settings}
+
+
 def test_marks_are_told_once_a_window(stage):
     s = Stage(stage, tenant={"budget": {"usd": 1.0, "period": "month", "warn": [20, 50, 90], "at_limit": "warn"}})
     for _ in range(12):

@@ -240,7 +240,8 @@ STORY = [
     ("limits-set", "limits set initech --rpm 60 --yes"), ("limits-none", "limits set nobody --rpm 60 --yes", 5),
     ("budgets-set", "budgets set initech --limit 2500 --period month"), ("budgets-lower", "budgets set initech --limit 1500 --yes"),
     ("budgets-add", "budgets add initech --amount 200 --until 2099-11-30"), ("budgets-remove", "budgets remove initech --id {topup} --yes"),
-    ("budgets-reset", "budgets reset globex --confirm globex"), ("tenants-delete", "tenants delete initech --confirm initech"),
+    ("budgets-reset", "budgets reset globex --confirm globex"), ("budgets-delete", "budgets delete initech --yes"),
+    ("tenants-delete", "tenants delete initech --confirm initech"),
     ("reload", "reload"), ("metrics-reset", "metrics reset --confirm metrics"), ("audit-real", "audit --filter !aggregate --columns at,actor,action,subject,reason"), ("audit-verify-real", "audit verify"),
     # no gateway is asked
     ("config-check", "config check {gw.config_file}"), ("config-explain", "config explain workers"), ("config-diff", "config diff {gw.config_file}"),
