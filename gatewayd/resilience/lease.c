@@ -129,7 +129,8 @@ static void deny(struct lease *l, const struct lease_ask *ask, const struct leas
 {
     l->denied = ask->amount;
     l->denied_at = ask->sent;
-    l->agreed_at = mono_add_us(ask->sent, -r->silent_us);
+    /* More than there is: what another states again that the store forgot may be posted already, which it learns soon. */
+    l->agreed_at = r->rest < 0 ? (struct mono){0} : mono_add_us(ask->sent, -r->silent_us);
     if (r->is_quiet)
         l->denial = LEASE_QUIET;
     else /* there would be no room if all that is leased came back */

@@ -176,6 +176,9 @@ static void test_who_is_denied_learns_why(void **state)
     assert_int_equal(l.agreed_at.us, at(5).us - 3);
     assert_int_equal(l.denied, 7);
     assert_int_equal(l.denied_at.us, at(5).us);
+    lease_hear(&l, u, &ask, &(struct lease_reply){.rest = -50, .others = 100, .silent_us = 3});
+    assert_int_equal(l.denial, LEASE_TAKEN);
+    assert_int_equal(l.agreed_at.us, 0); /* what is posted is leased, too: nobody's word is final */
     lease_hear(&l, u, &ask, &(struct lease_reply){.rest = 6});
     assert_int_equal(l.denial, LEASE_SPENT);
     lease_hear(&l, u, &ask, &(struct lease_reply){.rest = 600, .is_quiet = true});
