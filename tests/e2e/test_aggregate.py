@@ -199,14 +199,14 @@ def test_a_job_that_dies_anywhere_is_finished_by_the_next(books, closed, point):
     stored = books.rows()
     want = expected(lines)
     assert all(want[k] == v for k, v in stored.items()), "half an hour is stored"
-    books("aggregate", "hourly")
+    books("aggregate", "hourly", "--lock-wait", "20s")
     assert books.rows() == want
     late = traffic(closed, 3)  # the same once more for an hour that has rows
     books.write(late)
     books.store.execute("INSERT INTO dirty_hours (hour, since) VALUES (%s, 1)", closed)
     books("aggregate", "hourly", code=KILLED, env={"GATEWAYD_CRASH": f"rollup_{point}:1"})
     assert books.rows() in (want, expected(lines + late))
-    books("aggregate", "hourly")
+    books("aggregate", "hourly", "--lock-wait", "20s")
     assert books.rows() == expected(lines + late)
     books("db", "verify")
 
