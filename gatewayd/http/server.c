@@ -86,9 +86,11 @@ void conn_watch_fin(struct conn *c)
         tell_gone(c);
 }
 
+/* Libmicrohttpd does not look at a connection whose buffer is full of an unfinished chunk line, except for its own clock. */
 static void cut_socket(struct conn *c)
 {
     (void)shutdown(c->fin.fd, SHUT_RDWR);
+    (void)MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
     if (c->ex.has_begun)
         tell_gone(c);
 }

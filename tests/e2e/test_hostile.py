@@ -83,6 +83,16 @@ def test_an_endless_chunk_line_does_not_keep_the_loop_busy(stage):
         assert g.chat().status == 200
 
 
+def test_a_client_that_left_inside_a_chunk_line_is_forgotten_at_its_deadline(stage):
+    g = gateway_to(stage, stage.upstream(), workers=1, http={"body_timeout": "1s"})
+    for _ in range(20):
+        with RawClient(g.host_port) as c:
+            c.send(ask(b"5;", headers=[("Transfer-Encoding", "chunked")]) + b"x" * 20000)
+    eventually(lambda: g.metric("gatewayd_connections") == 1, 15, what="only the one that asks is open")
+    g.signal(signal.SIGTERM)
+    assert g.wait(15) == 0
+
+
 @contextlib.contextmanager
 def no_files_left(g):
     """More clients than the gateway may have files."""
